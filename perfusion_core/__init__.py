@@ -1,0 +1,10 @@
+"""Key-locked, gated rank-one editing (Perfusion) in plain PyTorch.
+
+Nothing in this package knows of a host program, of a graph of nodes or of a network.
+
+    edit          the equations: similarity, gate, joint projection, edited contexts
+    concept       what a learned concept is, and a stack of concepts with their gate settings
+    concept_file  the file that carries a concept
+    statistics    the second moment of text encodings, C, and its inverse
+    training      learning a concept from a few pictures
+"""

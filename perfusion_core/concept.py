@@ -1,0 +1,214 @@
+"""What a learned concept is, and a stack of concepts with the settings of their gates."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .edit import FORMS, ConceptEdit
+from .errors import PerfusionError
+
+MAX_PICTURE_BYTES = 65_536
+
+# How far i . C^-1 i may be from 1: the rounding of float32 sums over thousands of numbers, with room to spare.
+ENERGY_TOLERANCE = 1e-3
+
+
+def normalise_word(text: str) -> str:
+    """Return the word as prompts use it: lower case, in angle brackets ("Hugsy" -> "<hugsy>").
+
+    Lower case because the text encoders' tokenizers do not tell case apart. Raises PerfusionError for an empty word
+    or one with other signs than letters, digits, "-" and "_", which prompt syntax would cut into pieces.
+    """
+    word = f"<{text.strip().removeprefix('<').removesuffix('>').strip().lower()}>"
+    if not re.fullmatch(r"<[\w-]+>", word):
+        raise PerfusionError(
+            f"The word of a concept must be one or more letters, digits, - or _ in angle brackets, such as <hugsy>,"
+            f" but it is {text!r}; choose another word."
+        )
+    return word
+
+
+def unit_energy(target_input: Tensor, inverse_target_input: Tensor) -> Tensor:
+    """Return C^-1 i scaled so that i . C^-1 i = 1, [d]; the edit does not depend on the scale of C.
+
+    Raises PerfusionError where i . C^-1 i is not a positive number.
+    """
+    energy = (target_input.double() * inverse_target_input.double()).sum()
+    if not 0 < energy.item() < math.inf:
+        raise PerfusionError(
+            f"The target input has the energy i.C^-1 i = {energy.item():.3g} where a positive number is needed;"
+            " measure the text statistics again."
+        )
+    return (inverse_target_input.double() / energy).to(inverse_target_input.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class Concept:
+    """One learned concept, with all that is needed to use it: no text statistics, no look-up of the superclass.
+
+    word: "<hugsy>".  superclass: the plain word it is a kind of.  base_model: family ("sd1", "sdxl", ...).
+    encoding_width: d.  clip_layer: layer of the text encoder it was trained on, None for the host's default.
+    form: "gated" or "paper".  bias, temperature: recommended gate.  statistics_hash: of the text statistics used.
+    training: settings of the training, JSON values.
+    target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
+    word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
+    value_targets: o_V by name of the cross-attention layer, [d_out].  picture: small JPEG file, or None.
+
+    All tensors are kept as own float32 copies on the CPU. Raises PerfusionError where something does not fit.
+    """
+
+    word: str
+    superclass: str
+    base_model: str
+    encoding_width: int
+    clip_layer: int | None
+    form: str
+    bias: float
+    temperature: float
+    statistics_hash: str
+    training: Mapping[str, Any]
+    target_input: Tensor
+    inverse_target_input: Tensor
+    superclass_encoding: Tensor
+    word_vectors: Mapping[str, Tensor]
+    superclass_vectors: Mapping[str, Tensor]
+    value_targets: Mapping[str, Tensor]
+    picture: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.word != normalise_word(self.word):
+            raise PerfusionError(
+                f"The word of a concept must be lower case in angle brackets, {normalise_word(self.word)!r},"
+                f" but it is {self.word!r}; pass it through normalise_word."
+            )
+        self._check_settings()
+        for name in ("target_input", "inverse_target_input", "superclass_encoding"):
+            object.__setattr__(self, name, self._own(name, getattr(self, name), (self.encoding_width,)))
+        for name, dimensions in (("word_vectors", 2), ("superclass_vectors", 2), ("value_targets", 1)):
+            tensors = dict(getattr(self, name))
+            if not tensors:
+                raise self._error(f"needs at least one entry in {name}, but there is none")
+            shape = (None,) * dimensions
+            object.__setattr__(self, name, {k: self._own(f"{name}[{k}]", t, shape) for k, t in tensors.items()})
+        self._check_word_vectors()
+        energy = (self.target_input.double() * self.inverse_target_input.double()).sum().item()
+        if not abs(energy - 1) <= ENERGY_TOLERANCE:
+            raise self._error(f"needs i.C^-1 i = 1 (see unit_energy), but it is {energy:.4g}")
+
+    def _error(self, problem: str) -> PerfusionError:
+        return PerfusionError(f"Concept {self.word} {problem}; train or save it again.")
+
+    def _check_settings(self) -> None:
+        for name in ("superclass", "base_model"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
+                raise self._error(f"needs a text as its {name}, but it is {getattr(self, name)!r}")
+        if self.form not in FORMS:
+            raise self._error(f"must have one of the forms {', '.join(FORMS)}, but it is {self.form!r}")
+        if not math.isfinite(self.bias):
+            raise self._error(f"needs a finite bias, but it is {self.bias}")
+        if not 0 < self.temperature < math.inf:
+            raise self._error(f"needs a temperature above 0, but it is {self.temperature}")
+        try:
+            settings = json.loads(json.dumps(dict(self.training), allow_nan=False))
+        except (TypeError, ValueError) as problem:
+            raise self._error(f"needs training settings that JSON can hold, but found {problem}") from None
+        object.__setattr__(self, "training", settings)
+        picture = self.picture
+        if picture is not None and (not picture.startswith(b"\xff\xd8") or len(picture) > MAX_PICTURE_BYTES):
+            raise self._error(
+                f"needs a JPEG picture of at most {MAX_PICTURE_BYTES} bytes, but it has {len(picture)} bytes"
+                f" that begin with {picture[:4]!r}"
+            )
+
+    def _own(self, name: str, tensor: Tensor, shape: Sequence[int | None]) -> Tensor:
+        """Return a checked float32 copy on the CPU; a None in the shape stands for any size above 0."""
+        fits = tensor.dim() == len(shape) and all(
+            found > 0 and wanted in (None, found) for found, wanted in zip(tensor.shape, shape, strict=False)
+        )
+        if not fits:
+            wanted = " x ".join("any" if size is None else str(size) for size in shape)
+            raise self._error(f"needs the shape {wanted} for {name}, but it is {list(tensor.shape)}")
+        # The host runs nodes in inference mode; what is made there could never again take part in a training.
+        with torch.inference_mode(False):
+            own = tensor.detach().to("cpu", torch.float32, copy=True).contiguous()
+        if not torch.isfinite(own).all():
+            raise self._error(f"needs finite numbers in {name}, but some are infinite or not a number")
+        return own
+
+    def _check_word_vectors(self) -> None:
+        if set(self.word_vectors) != set(self.superclass_vectors):
+            raise self._error(
+                f"needs vectors of its word and of its superclass for the same text encoders, but has"
+                f" {sorted(self.word_vectors)} and {sorted(self.superclass_vectors)}"
+            )
+        for key, vectors in self.word_vectors.items():
+            if vectors.shape[1] != self.superclass_vectors[key].shape[1]:
+                raise self._error(
+                    f"needs vectors of one width for {key}, but has {vectors.shape[1]} for its word and"
+                    f" {self.superclass_vectors[key].shape[1]} for its superclass"
+                )
+
+
+@dataclass(frozen=True, eq=False)
+class GatedConcept:
+    """A concept with the settings of its gate for one use.
+
+    bias, temperature: in units of the similarity.  strength: 0 = not there, 1 = as learned.
+    start_percent, end_percent: part of the sampling, 0 to 1, in which the concept acts.
+    """
+
+    concept: Concept
+    bias: float
+    temperature: float
+    strength: float = 1.0
+    start_percent: float = 0.0
+    end_percent: float = 1.0
+
+    def __post_init__(self) -> None:
+        word = self.concept.word
+        if not math.isfinite(self.bias) or not math.isfinite(self.strength):
+            raise PerfusionError(
+                f"The bias and the strength of {word} must be finite numbers, but they are {self.bias} and {self.strength}."
+            )
+        if not 0 < self.temperature < math.inf:
+            raise PerfusionError(f"The temperature of {word} must be above 0, but it is {self.temperature}.")
+        if not 0 <= self.start_percent <= self.end_percent <= 1:
+            raise PerfusionError(
+                f"The start and end of {word} must be ordered numbers from 0 to 1, but they are"
+                f" {self.start_percent} and {self.end_percent}."
+            )
+
+    def edit(self) -> ConceptEdit:
+        """Return what the equations need of this concept."""
+        return ConceptEdit(
+            target_input=self.concept.target_input,
+            inverse_target_input=self.concept.inverse_target_input,
+            superclass_encoding=self.concept.superclass_encoding,
+            bias=self.bias,
+            temperature=self.temperature,
+            strength=self.strength,
+            form=self.concept.form,
+        )
+
+
+ConceptStack = tuple[GatedConcept, ...]
+
+
+def check_stack(stack: Sequence[GatedConcept]) -> None:
+    """Raise PerfusionError where two concepts of the stack are called by the same word."""
+    seen: set[str] = set()
+    for gated in stack:
+        if gated.concept.word in seen:
+            raise PerfusionError(
+                f"Two concepts of the stack are called {gated.concept.word}, but a prompt needs one word for each;"
+                " load one of them under another word."
+            )
+        seen.add(gated.concept.word)
