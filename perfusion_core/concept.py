@@ -176,7 +176,8 @@ class GatedConcept:
         word = self.concept.word
         if not math.isfinite(self.bias) or not math.isfinite(self.strength):
             raise PerfusionError(
-                f"The bias and the strength of {word} must be finite numbers, but they are {self.bias} and {self.strength}."
+                f"The bias and the strength of {word} must be finite numbers, but they are {self.bias} and"
+                f" {self.strength}."
             )
         if not 0 < self.temperature < math.inf:
             raise PerfusionError(f"The temperature of {word} must be above 0, but it is {self.temperature}.")

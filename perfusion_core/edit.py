@@ -173,8 +173,8 @@ def _dual_directions(edits: Sequence[ConceptEdit], indices: Sequence[int]) -> Te
     for index, energy in zip(indices, energies.flatten().tolist(), strict=True):
         if not 0 < energy < float("inf"):
             raise DependentConceptsError(
-                f"Concept {index} has a target input of energy i.C^-1 i = {energy:.3g} where a positive number is needed;"
-                " its file is damaged or it was made with faulty text statistics, so train it again.",
+                f"Concept {index} has a target input of energy i.C^-1 i = {energy:.3g} where a positive number is"
+                " needed; its file is damaged or it was made with faulty text statistics, so train it again.",
                 [index],
             )
     directions = inverses / energies

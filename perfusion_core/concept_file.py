@@ -1,0 +1,206 @@
+"""The file that carries a concept: safetensors, tens of kilobytes, readable by name, checked before it is read.
+
+Tensors: "target_input", "inverse_target_input", "superclass_encoding"; the word's vectors under their plain embedding
+key ("clip_l"), so that other programs can use the file as a textual inversion; "superclass.clip_l"; "value.<layer>".
+Settings are texts in the header, under "perfusion."; the fields under "modelspec." are those that file managers show.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from .concept import Concept
+from .errors import PerfusionError
+from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_tensors
+
+FORMAT = "perfusion-concept"
+VERSION = 1
+KIND = "Perfusion concept"
+
+PICTURE_PREFIX = "data:image/jpeg;base64,"
+TEXT_SIDE = ("target_input", "inverse_target_input", "superclass_encoding")
+VALUE = "value."
+SUPERCLASS = "superclass."
+
+# Names of the model families in the modelspec convention; a family that is not listed stands for itself.
+ARCHITECTURES = {
+    "sd1": "stable-diffusion-v1",
+    "sd2": "stable-diffusion-v2",
+    "sdxl": "stable-diffusion-xl-v1-base",
+    "sdxl_refiner": "stable-diffusion-xl-v1-refiner",
+}
+
+
+def round_for_file(concept: Concept) -> Concept:
+    """Return the concept as a file will give it back: target values rounded to half precision.
+
+    In full precision the vectors of an SD1.5 concept alone exceed the 60 KB a file may have; the rounding, 2^-11 of
+    each number, is far below what the training leaves undetermined. The text side decides the gate and stays float32.
+    """
+    return replace(
+        concept, value_targets={name: target.half().float() for name, target in concept.value_targets.items()}
+    )
+
+
+def save_concept(path: str | os.PathLike[str], concept: Concept) -> None:
+    """Write the concept in one step; the same concept gives the same bytes.
+
+    Raises PerfusionError where the file cannot be written or a target value exceeds the range of half precision.
+    """
+    rounded = round_for_file(concept)
+    tensors = {name: getattr(rounded, name) for name in TEXT_SIDE}
+    tensors |= dict(rounded.word_vectors)
+    tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
+    tensors |= {VALUE + layer: target.half() for layer, target in rounded.value_targets.items()}
+    write_tensors(path, tensors, _metadata(rounded))
+
+
+def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return all settings of the concept by the names of `Concept`, and "tensors": name -> shape; reads no numbers.
+
+    Raises PerfusionError, one sentence, for every file that is not a concept of a version known here.
+    """
+    return _checked_settings(read_tensor_header(path, KIND), path)
+
+
+def load_concept(path: str | os.PathLike[str]) -> Concept:
+    """Return the concept in the file. Raises PerfusionError, one sentence, for every file that is not one."""
+    settings: dict[str, Any] = {}
+    _, tensors = read_tensors(path, KIND, lambda header: settings.update(_checked_settings(header, path)))
+    del settings["tensors"]
+    word_keys = [name.removeprefix(SUPERCLASS) for name in tensors if name.startswith(SUPERCLASS)]
+    try:
+        return Concept(
+            **settings,
+            **{name: tensors[name] for name in TEXT_SIDE},
+            word_vectors={key: tensors[key] for key in word_keys},
+            superclass_vectors={key: tensors[SUPERCLASS + key] for key in word_keys},
+            value_targets={n.removeprefix(VALUE): t for n, t in tensors.items() if n.startswith(VALUE)},
+        )
+    except PerfusionError as problem:
+        raise PerfusionError(f"{path} holds a concept that cannot be used: {problem}") from None
+
+
+def _metadata(concept: Concept) -> dict[str, str]:
+    plain_word = concept.word.strip("<>")
+    metadata = {
+        "perfusion.format": FORMAT,
+        "perfusion.version": str(VERSION),
+        "perfusion.word": concept.word,
+        "perfusion.superclass": concept.superclass,
+        "perfusion.base_model": concept.base_model,
+        "perfusion.encoding_width": str(concept.encoding_width),
+        "perfusion.clip_layer": json.dumps(concept.clip_layer),
+        "perfusion.form": concept.form,
+        "perfusion.bias": repr(float(concept.bias)),
+        "perfusion.temperature": repr(float(concept.temperature)),
+        "perfusion.statistics_hash": concept.statistics_hash,
+        "perfusion.training": json.dumps(concept.training, sort_keys=True),
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.title": f"{plain_word} ({concept.superclass})",
+        "modelspec.architecture": f"{ARCHITECTURES.get(concept.base_model, concept.base_model)}/perfusion",
+        "modelspec.implementation": FORMAT,
+        "modelspec.trigger_phrase": concept.word,
+    }
+    if isinstance(concept.training.get("date"), str):  # from the training, so that saving again changes nothing
+        metadata["modelspec.date"] = concept.training["date"]
+    if concept.picture is not None:
+        metadata["modelspec.thumbnail"] = PICTURE_PREFIX + base64.b64encode(concept.picture).decode()
+    return metadata
+
+
+def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the settings in the header, after checking format, version and the list of tensors."""
+    metadata = header.metadata
+    if metadata.get("perfusion.format") != FORMAT:
+        raise PerfusionError(
+            f"{path} was expected to be a {KIND}, but its header says it is"
+            f" {metadata.get('perfusion.format', 'another kind of Perfusion file')!r}; choose another file."
+        )
+    _check_version(metadata.get("perfusion.version", ""), path)
+    try:
+        settings = {
+            "word": metadata["perfusion.word"],
+            "superclass": metadata["perfusion.superclass"],
+            "base_model": metadata["perfusion.base_model"],
+            "encoding_width": int(metadata["perfusion.encoding_width"]),
+            "clip_layer": _layer_number(metadata["perfusion.clip_layer"]),
+            "form": metadata["perfusion.form"],
+            "bias": float(metadata["perfusion.bias"]),
+            "temperature": float(metadata["perfusion.temperature"]),
+            "statistics_hash": metadata["perfusion.statistics_hash"],
+            "training": _json_object(metadata["perfusion.training"]),
+            "picture": _picture(metadata.get("modelspec.thumbnail")),
+        }
+    except KeyError as missing:
+        raise PerfusionError(f"{path} is a {KIND} whose header lacks {missing}; get or train the file again.") from None
+    except (ValueError, RecursionError) as problem:
+        raise PerfusionError(
+            f"{path} is a {KIND} whose header holds a setting of the wrong kind ({problem}); get or train it again."
+        ) from None
+    settings["tensors"] = _checked_shapes(header, settings["encoding_width"], path)
+    return settings
+
+
+def _check_version(version: str, path: str | os.PathLike[str]) -> None:
+    if version.isascii() and version.isdigit() and 0 < len(version) < 10 and int(version) > VERSION:
+        raise PerfusionError(
+            f"{path} is a {KIND} of version {version}, but this pack reads versions up to {VERSION}; update the pack."
+        )
+    if version != str(VERSION):
+        raise PerfusionError(
+            f"{path} is a {KIND} of version {VERSION} by its format, but its header says version {version[:40]!r};"
+            " get or train the file again."
+        )
+
+
+def _layer_number(text: str) -> int | None:
+    return None if text == "null" else int(text)
+
+
+def _json_object(text: str) -> Mapping[str, Any]:
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("the training settings are not an object")
+    return value
+
+
+def _picture(text: str | None) -> bytes | None:
+    """Return the JPEG in the header. A picture of another kind is no reason to refuse a concept; it is left out."""
+    if text is None or not text.startswith(PICTURE_PREFIX):
+        return None
+    try:
+        return base64.b64decode(text.removeprefix(PICTURE_PREFIX), validate=True)
+    except binascii.Error:
+        raise ValueError("the picture is not base64") from None
+
+
+def _checked_shapes(header: TensorHeader, width: int, path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Check that the file has exactly the tensors of a concept, in shapes that fit each other."""
+    shapes = {name: shape for name, (_, shape) in header.tensors.items()}
+    word_keys = {name.removeprefix(SUPERCLASS) for name in shapes if name.startswith(SUPERCLASS)}
+    layers = {name for name in shapes if name.startswith(VALUE)}
+    expected = {*TEXT_SIDE, *word_keys, *(SUPERCLASS + key for key in word_keys), *layers}
+    problem = None
+    if missing := sorted(expected - set(shapes)):
+        problem = f"lacks the tensor {missing[0]!r}"
+    elif unknown := sorted(set(shapes) - expected):
+        problem = f"has the unknown tensor {unknown[0]!r}"
+    elif not word_keys or not layers:
+        problem = "has no vectors of its word or no target values"
+    else:
+        for name, shape in shapes.items():
+            wanted = (width,) if name in TEXT_SIDE else ("any",) * (1 if name in layers else 2)
+            if len(shape) != len(wanted) or any(
+                w not in ("any", s) or s == 0 for s, w in zip(shape, wanted, strict=True)
+            ):
+                problem = f"gives {name!r} the shape {list(shape)} instead of {list(wanted)}"
+    if problem is not None:
+        raise PerfusionError(f"{path} is a {KIND} whose header {problem}; get or train the file again.")
+    return shapes

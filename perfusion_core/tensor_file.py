@@ -1,0 +1,216 @@
+"""Reading and writing safetensors files without trusting them and without ever leaving half a file behind.
+
+A file is: 8 bytes with the length of the header, the header (JSON: name -> dtype, shape, place), the numbers.
+The header is checked against the size of the file before a single number is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from .errors import PerfusionError
+
+MAX_HEADER_BYTES = 1 << 20
+MAX_FILE_BYTES = 1 << 28
+
+# What the pack itself writes. Other types of number are refused: no file of ours has them.
+ITEM_BYTES = {"F16": 2, "F32": 4, "F64": 8}
+
+
+@dataclass(frozen=True)
+class TensorHeader:
+    """The checked header of a file: texts of the metadata, and name -> (dtype, shape) of each tensor."""
+
+    metadata: Mapping[str, str]
+    tensors: Mapping[str, tuple[str, tuple[int, ...]]]
+
+
+HeaderCheck = Callable[[TensorHeader], None]
+
+
+def read_tensor_header(path: str | os.PathLike[str], kind: str) -> TensorHeader:
+    """Return the header of the file; `kind` names what it should be, for the errors ("Perfusion concept").
+
+    Raises PerfusionError where the file is missing, no safetensors file, damaged, or another well-known kind of file.
+    """
+    with _opened(path, kind) as file:
+        return _read_header(file, path, kind)[1]
+
+
+def read_tensors(
+    path: str | os.PathLike[str], kind: str, check: HeaderCheck | None = None
+) -> tuple[TensorHeader, dict[str, Tensor]]:
+    """Return header and tensors; `check` sees the header before the first number is read. Errors as above."""
+    with _opened(path, kind) as file:
+        raw, header = _read_header(file, path, kind)
+        if check is not None:
+            check(header)
+        try:
+            # The whole file and no memory map: a mapped file cannot be replaced on Windows. Not inside the host's
+            # inference mode: tensors made there could never take part in a training.
+            with torch.inference_mode(False):
+                return header, safetensors.torch.load(raw + file.read())
+        except Exception as problem:  # safetensors raises types of its own, none of which it documents
+            raise _damaged(path, kind, f"safetensors says {str(problem)!r}") from None
+
+
+def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write the file in one step: whatever happens, the path holds either the old file or the whole new one.
+
+    The same content gives the same bytes. Raises PerfusionError where the system refuses to write.
+    """
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = _with_sorted_metadata(safetensors.torch.save(contiguous, dict(metadata)))
+    target = Path(path)
+    # The same folder, because only a rename inside one file system is a single step.
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as problem:
+        raise PerfusionError(
+            f"{target} could not be written ({problem.strerror or problem}); free some space or choose another folder,"
+            " what was there before is unchanged."
+        ) from problem
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _with_sorted_metadata(content: bytes) -> bytes:
+    """Sort the metadata, which safetensors writes in random order."""
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    packed = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    packed += b" " * (-len(packed) % 8)  # the numbers must stay aligned
+    return len(packed).to_bytes(8, "little") + packed + content[8 + length :]
+
+
+def _opened(path: str | os.PathLike[str], kind: str) -> BinaryIO:
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise PerfusionError(
+            f"{path} was expected to be a {kind}, but there is no such file; choose another."
+        ) from None
+    except OSError as problem:
+        raise PerfusionError(
+            f"{path} was expected to be a {kind}, but it cannot be opened ({problem.strerror}); choose another file."
+        ) from None
+
+
+def _damaged(path: str | os.PathLike[str], kind: str, found: str) -> PerfusionError:
+    return PerfusionError(f"{path} was expected to be a whole {kind}, but {found}; get or make the file again.")
+
+
+def _foreign(path: str | os.PathLike[str], kind: str, found: str) -> PerfusionError:
+    return PerfusionError(f"{path} was expected to be a {kind}, but it is {found}; choose another file.")
+
+
+def _read_header(file: BinaryIO, path: str | os.PathLike[str], kind: str) -> tuple[bytes, TensorHeader]:
+    """Return the raw bytes up to the end of the header, and the header as checked."""
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        raise _damaged(path, kind, "the file is empty")
+    start = file.read(8)
+    _refuse_well_known_beginnings(start, path, kind)
+    length = int.from_bytes(start, "little")
+    if size < 10 or not 2 <= length <= MAX_HEADER_BYTES:
+        raise _foreign(path, kind, f"no safetensors file (its {size} bytes declare a header of {length} bytes)")
+    if 8 + length > size:
+        raise _damaged(path, kind, f"it ends after {size} bytes, inside its header of {length} bytes")
+    raw = file.read(length)
+    try:
+        entries = json.loads(raw, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, dict):
+        raise _foreign(path, kind, "no safetensors file (its header is not the expected JSON)")
+    metadata = entries.pop("__metadata__", {})
+    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
+    if not texts:
+        raise _damaged(path, kind, "its metadata are not texts")
+    if not any(name.startswith("perfusion.") for name in metadata):
+        _refuse_other_kinds(entries, path, kind)
+    tensors = _checked_entries(entries, size - 8 - length, path, kind)
+    return start + raw, TensorHeader(metadata, tensors)
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return dict(pairs)
+
+
+def _checked_entries(
+    entries: dict[str, Any], data_bytes: int, path: str | os.PathLike[str], kind: str
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Check that dtype, shape and place of every tensor agree with each other and with the size of the file."""
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    places: list[tuple[int, int, str]] = []
+    for name, entry in entries.items():
+        try:
+            dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        except (TypeError, KeyError, ValueError):
+            raise _damaged(path, kind, f"its header does not say dtype, shape and place of {name!r}") from None
+        if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+            raise _foreign(path, kind, f"a file of another kind of numbers ({name!r} is {dtype!r})")
+        if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+            raise _damaged(path, kind, f"its header gives {name!r} an impossible shape or place")
+        if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+            raise _damaged(path, kind, f"its header gives {name!r} the shape {list(shape)} in {end - begin} bytes")
+        tensors[name] = (dtype, shape)
+        places.append((begin, end, name))
+    reached = 0
+    for begin, end, name in sorted(places):
+        if begin != reached:
+            raise _damaged(path, kind, f"its header leaves a gap or an overlap before {name!r}")
+        reached = end
+    if reached != data_bytes:
+        raise _damaged(path, kind, f"its header declares {reached} bytes of numbers and the file has {data_bytes}")
+    if reached > MAX_FILE_BYTES:
+        raise _foreign(path, kind, f"far larger than any ({reached} bytes)")
+    return tensors
+
+
+def _refuse_well_known_beginnings(start: bytes, path: str | os.PathLike[str], kind: str) -> None:
+    """Name the files that people take for one of ours. A pickle can run code, so it is never opened."""
+    beginnings = {
+        b"PK\x03\x04": "a zip or PyTorch pickle file, which is never opened because it can run code",
+        b"\x80\x02": "a PyTorch pickle file, which is never opened because it can run code",
+        b"version ": "a Git LFS pointer instead of the file itself",
+        b"\xff\xd8\xff": "a JPEG picture",
+        b"\x89PNG": "a PNG picture",
+        b"<!DOCTYP": "a web page",
+        b"<html": "a web page",
+    }
+    for beginning, found in beginnings.items():
+        if start.startswith(beginning):
+            raise _foreign(path, kind, found)
+
+
+def _refuse_other_kinds(entries: Mapping[str, Any], path: str | os.PathLike[str], kind: str) -> None:
+    """Name other safetensors files by their tensors."""
+    names = list(entries)
+    if any("lora_" in name or "lokr_" in name or "hada_" in name for name in names):
+        raise _foreign(path, kind, "a LoRA file")
+    if any(name in ("emb_params", "clip_l", "clip_g", "clip_h", "string_to_param") for name in names):
+        raise _foreign(path, kind, "a textual inversion (embedding) file")
+    if any(name.startswith(("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")) for name in names):
+        raise _foreign(path, kind, "a checkpoint of a whole model")
+    raise _foreign(path, kind, "a safetensors file of another kind, without perfusion.* fields in its header")
