@@ -1,0 +1,4 @@
+"""What `dev.py` is made of: finding a ComfyUI and its Python, a private server, the demo and the tests.
+
+Standard library only, and never imported by the pack.
+"""

@@ -1,0 +1,58 @@
+"""The command line of `dev.py`, and the one place where a failure becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from .errors import DevError, disk_full_sentence
+from .processes import termination_as_interrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="dev.py", allow_abbrev=False, description="See this pack work, and test it.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test")
+    where = "the ComfyUI to use (default: COMFYUI_PATH, the one that contains this folder, ~/comfy/ComfyUI)"
+
+    demo = commands.add_parser("demo", allow_abbrev=False, help="draw the tour picture through a real ComfyUI")
+    demo.add_argument("--comfyui", metavar="PATH", help=where + ", else one is installed into .host/")
+    demo.add_argument("--open", action="store_true", help="leave the server running and open it in the browser")
+    demo.add_argument("--port", type=int, metavar="N", help="port on this machine (default: a free one)")
+
+    test = commands.add_parser(
+        "test", allow_abbrev=False, help="run every test", epilog="Everything else is passed on to pytest."
+    )
+    test.add_argument("--comfyui", metavar="PATH", help=where)
+    test.add_argument("--core", action="store_true", help="only the tests that need no ComfyUI")
+    test.add_argument("--fast", action="store_true", help="leave out tests marked slow")
+    return parser
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; the exit code is 0 when good, 1 after a failure, 2 for wrong usage, 130 when interrupted."""
+    parser = _parser()
+    options, rest = parser.parse_known_args(list(arguments))
+    if rest and options.command != "test":
+        parser.error(f"unknown arguments: {' '.join(rest)}")
+    try:
+        with termination_as_interrupt():
+            if options.command == "test":
+                from . import run_tests
+
+                return run_tests.run(options.comfyui, options.core, options.fast, rest)
+            from . import run_demo
+
+            return run_demo.run(options.comfyui, options.port, options.open)
+    except DevError as error:
+        sentence = str(error)
+    except OSError as error:
+        sentence = disk_full_sentence(error)
+        if sentence is None:
+            raise
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted; what was started has been stopped.\n")
+        return 130
+    sys.stdout.flush()
+    sys.stderr.write(f"\nError: {sentence}\n")
+    return 1

@@ -1,0 +1,169 @@
+"""`dev.py test`: the tools, ruff, then each group of tests in a process of its own, and one summary."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import host as hosts
+from . import interpreters, packages
+from .errors import DevError
+from .interpreters import Interpreter
+from .paths import REPOSITORY, TEST_TOOLS
+from .processes import run_bounded
+
+# A runner on two cores has to be done in half an hour, whatever hangs.
+CI_SECONDS = 28 * 60
+NO_TESTS_COLLECTED = 5
+
+# import name -> pip requirement
+TOOLS = {"pytest": "pytest", "hypothesis": "hypothesis", "ruff": "ruff"}
+BROWSER_TOOLS = {"playwright": "playwright"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one group; `text` is its part of the summary line."""
+
+    group: str
+    ok: bool
+    text: str
+
+
+def tool_environment(interpreter: Interpreter, tools: dict[str, str]) -> dict[str, str]:
+    """Environment variables with which `interpreter` finds `tools`; what it lacks is installed first.
+
+    Our own `.venv` takes the tools directly. An environment of the user's is never changed: there they go into
+    `.test-tools/`, one folder per Python version, which is put on PYTHONPATH.
+    """
+    environment = dict(os.environ)
+    command = [str(interpreter.python), "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    version = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    overlay = TEST_TOOLS / f"python{version}"
+    if overlay.is_dir():
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(overlay), os.environ.get("PYTHONPATH"))))
+    check = (
+        "import importlib.util, sys; print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name) is None])"
+    )
+    command = [str(interpreter.python), "-c", check, *tools]
+    answer = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=interpreter.python.parent)
+    if answer.returncode != 0:
+        raise DevError(f"{interpreter.python} does not run ({answer.stderr.strip()[-200:]}): try --comfyui PATH.")
+    missing = [tools[name] for name in answer.stdout.split()]
+    if missing:
+        packages.require_space(REPOSITORY, packages.TOOLS_GIB)
+        print(f"Installing the test tools {', '.join(missing)}", flush=True)
+        if interpreter.is_ours:
+            packages.install(interpreter.python, missing)
+        else:
+            packages.install(interpreter.python, missing, "--target", str(overlay), "--upgrade")
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(overlay), os.environ.get("PYTHONPATH"))))
+    return environment
+
+
+def _ruff(interpreter: Interpreter, environment: dict[str, str], seconds: float) -> Outcome:
+    command = [str(interpreter.python), "-m", "ruff", "check", "--output-format", "concise", "."]
+    code = run_bounded(command, seconds, cwd=REPOSITORY, env=environment)
+    return Outcome("ruff", code == 0, "ok" if code == 0 else "FAILED")
+
+
+def _counts(report: Path) -> str:
+    """"120 passed, 2 skipped" from pytest's XML report."""
+    try:
+        suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
+    except (OSError, ElementTree.ParseError):
+        return "no report"
+    total = {key: sum(int(suite.get(key, 0)) for suite in suites) for key in ("tests", "failures", "errors", "skipped")}
+    bad = total["failures"] + total["errors"]
+    parts = [(total["tests"] - bad - total["skipped"], "passed"), (bad, "FAILED"), (total["skipped"], "skipped")]
+    return ", ".join(f"{count} {word}" for count, word in parts if count) or "no tests"
+
+
+def _group(
+    group: str, interpreter: Interpreter, environment: dict[str, str], pytest_arguments: Sequence[str], seconds: float
+) -> Outcome:
+    print(f"\n== tests/{group} ==", flush=True)
+    start = time.monotonic()
+    paths = [argument for argument in pytest_arguments if _is_test_path(argument)]
+    others = [argument for argument in pytest_arguments if not _is_test_path(argument)]
+    chosen = [path for path in paths if _belongs_to(path, group)] if paths else [f"tests/{group}"]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [str(interpreter.python), str(Path(__file__).with_name("run_pytest.py")), *chosen, *others]
+        command += [f"--junitxml={report}", "-p", "no:cacheprovider"]
+        code = run_bounded(command, seconds, cwd=REPOSITORY, env=environment)
+        counts = _counts(report)
+    took = f"in {time.monotonic() - start:.0f} s"
+    if code is None:
+        return Outcome(group, False, f"STOPPED {took}, out of time")
+    if code == NO_TESTS_COLLECTED and pytest_arguments:
+        return Outcome(group, True, "none selected")
+    if code not in (0, 1):
+        return Outcome(group, False, f"FAILED {took}, pytest exit code {code}")
+    return Outcome(group, code == 0, f"{counts} {took}")
+
+
+def _is_test_path(argument: str) -> bool:
+    return not argument.startswith("-") and (REPOSITORY / argument.split("::")[0]).exists() and "tests" in argument
+
+
+def _belongs_to(path: str, group: str) -> bool:
+    folder = (REPOSITORY / "tests" / group).resolve()
+    target = (REPOSITORY / path.split("::")[0]).resolve()
+    return target == folder or folder in target.parents
+
+
+def _has_tests(group: str) -> bool:
+    return any((REPOSITORY / "tests" / group).glob("**/test_*.py"))
+
+
+def run(wanted_host: str | None, core_only: bool, fast: bool, pytest_arguments: Sequence[str]) -> int:
+    """Run everything and return the exit code. Raises DevError when it cannot be started."""
+    start = time.monotonic()
+    limit = CI_SECONDS if os.environ.get("CI", "").lower() in ("1", "true") else 24 * 3600
+
+    def seconds_left() -> float:
+        return max(1.0, limit - (time.monotonic() - start))
+
+    # --core still looks for a ComfyUI, for the torch in its environment.
+    found = hosts.find(wanted_host)
+    host = None if core_only else found
+    interpreter = interpreters.for_core(found) if host is None else interpreters.for_host(host)
+    environment = tool_environment(interpreter, TOOLS if host is None else {**TOOLS, **BROWSER_TOOLS})
+    print(f"Python: {interpreter.python} (device {interpreter.device})")
+    if host is not None:
+        print(f"ComfyUI {hosts.version(host)}: {host}")
+        environment["COMFYUI_PATH"] = str(host)
+
+    outcomes = [_ruff(interpreter, environment, seconds_left())]
+    if fast:
+        pytest_arguments = ["-m", "not slow", *pytest_arguments]
+    paths = [argument for argument in pytest_arguments if _is_test_path(argument)]
+    for group in ("core",) if host is None else ("core", "host", "browser"):
+        if paths and not any(_belongs_to(path, group) for path in paths):
+            continue
+        if not _has_tests(group):
+            outcomes.append(Outcome(group, group != "core", "no tests"))
+            continue
+        outcomes.append(_group(group, interpreter, environment, pytest_arguments, seconds_left()))
+
+    good = all(outcome.ok for outcome in outcomes)
+    parts = " | ".join(f"{outcome.group}: {outcome.text}" for outcome in outcomes)
+    print(f"\n{'PASSED' if good else 'FAILED'} in {time.monotonic() - start:.0f} s  ({parts})", flush=True)
+    if core_only:
+        print("Only the tests that need no ComfyUI were asked for (--core).", flush=True)
+    elif host is None:
+        print(
+            "!!! NO COMFYUI WAS FOUND: THE HOST AND BROWSER TESTS DID NOT RUN. "
+            "Name one with --comfyui PATH or COMFYUI_PATH.",
+            flush=True,
+        )
+    sys.stdout.flush()
+    return 0 if good else 1
