@@ -1,0 +1,12 @@
+"""Perfusion for ComfyUI: key-locked, gated rank-one editing of cross-attention (SIGGRAPH 2023)."""
+
+
+async def comfy_entrypoint():
+    """Return the extension; called by ComfyUI when it loads the pack."""
+    from comfy_api.latest import ComfyExtension
+
+    class PerfusionExtension(ComfyExtension):
+        async def get_node_list(self):
+            return []
+
+    return PerfusionExtension()

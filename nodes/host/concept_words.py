@@ -1,0 +1,195 @@
+"""Teaching a CLIP the words of concepts, so that every stock text-encode node understands "<hugsy>".
+
+CLIP.clone keeps the reference to the tokenizer and nothing else that could carry a word, and the tokenizer is shared
+with the original. The clone therefore gets a shallow copy of the tokenizer whose encoders' tokenizers are wrapped. The
+wrapper lets the host tokenize the prompt with a rare word in the concept's place and then puts the learned vectors
+where that word's token stands: weights, long prompts and `embedding:` words stay the host's business.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from comfy.sd import CLIP
+from torch import Tensor
+
+from ...perfusion_core.concept import Concept, ConceptStack, check_stack
+from ...perfusion_core.errors import PerfusionError
+from .superclass_encoding import encode_superclass_too
+from .text_encoders import SUPERCLASS, WORD, TextEncoder, text_encoders
+
+# Rare words kept ready per tokenizer; a prompt would have to contain this many of them to run out.
+_SPARE_PLACEHOLDERS = 64
+
+logger = logging.getLogger(__name__)
+
+
+class ConceptWord(NamedTuple):
+    """A word with its vectors by embedding key, each [n, width], and those of its superclass, each [m, width].
+
+    The vectors may be under training: the encoding is differentiable in them.
+    """
+
+    word: str
+    vectors: Mapping[str, Tensor]
+    superclass_vectors: Mapping[str, Tensor]
+
+    @classmethod
+    def of(cls, concept: Concept) -> ConceptWord:
+        return cls(concept.word, concept.word_vectors, concept.superclass_vectors)
+
+
+def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
+    """Return a clone of the CLIP that knows the concepts' words; the original stays as it is.
+
+    stack: the concepts, also those of strength 0, whose words would otherwise fall apart into letters.
+    key_lock: "global" encodes every prompt that has a concept's word a second time, with the superclass in its place.
+    Raises PerfusionError for a word that the CLIP knows already or that occurs twice, and for vectors that do not fit.
+    """
+    check_stack(stack)
+    for gated in stack:
+        if gated.concept.clip_layer != clip.layer_idx:
+            logger.warning(
+                "Concept %s was trained on text encoder layer %s, but the CLIP is set to %s; its gate may stay closed.",
+                gated.concept.word,
+                _layer_name(gated.concept.clip_layer),
+                _layer_name(clip.layer_idx),
+            )
+    return with_words(clip, [ConceptWord.of(gated.concept) for gated in stack], key_lock)
+
+
+def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local") -> CLIP:
+    """Return a clone of the CLIP that knows these words; see `add_words`, which takes whole concepts."""
+    clone = clip.clone()
+    if not words:
+        return clone
+    encoders = text_encoders(clip)
+    known = known_words(clip)
+    for word in words:
+        if word.word in known:
+            raise PerfusionError(
+                f"The CLIP already knows the word {word.word}; connect the CLIP from before the node that added it, or"
+                " load the concept under another word."
+            )
+        for key, encoder in encoders.items():
+            _check_vectors(word, key, encoder)
+
+    tokenizer = copy.copy(clip.tokenizer)
+    for key, encoder in encoders.items():
+        inner, earlier = encoder.tokenizer, ()
+        if isinstance(inner, WordTokenizer):
+            inner, earlier = inner.tokenizer, inner.words
+        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words)))
+    clone.tokenizer = tokenizer
+    if key_lock == "global":
+        encode_superclass_too(clone)
+    return clone
+
+
+def known_words(clip: CLIP) -> set[str]:
+    """Return the words that were added to the CLIP."""
+    tokenizers = [t for t in vars(clip.tokenizer).values() if isinstance(t, WordTokenizer)]
+    return {word.word for tokenizer in tokenizers for word in tokenizer.words}
+
+
+class WordTokenizer:
+    """The tokenizer of one encoder, which puts the vectors of concept words into the token lists.
+
+    Everything else is passed on to the tokenizer inside.
+    """
+
+    def __init__(self, tokenizer: Any, key: str, words: Sequence[ConceptWord]) -> None:
+        self.tokenizer = tokenizer
+        self.key = key
+        self.words = tuple(words)
+        self._words = {word.word.lower(): word for word in words}
+        # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
+        self._pattern = re.compile("(?:embedding:)?(" + "|".join(map(re.escape, self._words)) + ")", re.IGNORECASE)
+        self._placeholders = list(islice(_placeholders(tokenizer), _SPARE_PLACEHOLDERS + len(words)))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "tokenizer":  # not set yet, as while unpickling: there is nothing to pass on to
+            raise AttributeError(name)
+        return getattr(self.tokenizer, name)
+
+    def clone(self) -> WordTokenizer:
+        """Return a copy around a copy of the tokenizer inside, for hosts that clone tokenizers."""
+        inner = self.tokenizer.clone() if hasattr(self.tokenizer, "clone") else self.tokenizer
+        return WordTokenizer(inner, self.key, self.words)
+
+    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
+        """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
+        used = {match.lower() for match in self._pattern.findall(text)}
+        if not used:
+            return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
+        lowered = text.lower()
+        free = [(placeholder, token) for placeholder, token in self._placeholders if placeholder not in lowered]
+        if len(free) < len(used):
+            raise PerfusionError("The prompt contains too many rare words to hold concepts too; make it shorter.")
+        stand_in = dict(zip(sorted(used), free, strict=False))
+
+        def replacement(match: re.Match) -> str:
+            word = match[1].lower()
+            return f" {stand_in[word][0]} " * len(self._words[word].vectors[self.key])
+
+        batches = self.tokenizer.tokenize_with_weights(self._pattern.sub(replacement, text), return_word_ids, **kwargs)
+        vectors = {stand_in[word][1]: self._endless_vectors(self._words[word]) for word in used}
+        return [[self._with_vector(entry, vectors) for entry in batch] for batch in batches]
+
+    @staticmethod
+    def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple:
+        token, *rest = entry
+        if isinstance(token, int) and token in vectors:
+            return (next(vectors[token]), *rest)
+        return entry
+
+    def _endless_vectors(self, word: ConceptWord) -> Iterator[Tensor]:
+        """Yield the word's n vectors again and again, one occurrence in the prompt after the other.
+
+        Each carries its word, and the vector to stand in its place in the superclass encoding. That encoding must have
+        the same tokens at the same places; so a superclass of another number of tokens is represented by its mean.
+        """
+        vectors, superclass = word.vectors[self.key], word.superclass_vectors[self.key]
+        if len(superclass) != len(vectors):
+            superclass = superclass.mean(dim=0, keepdim=True).expand(len(vectors), -1)
+        while True:
+            for index in range(len(vectors)):
+                vector = vectors[index]
+                setattr(vector, WORD, word.word)
+                setattr(vector, SUPERCLASS, superclass[index])
+                yield vector
+
+
+def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:
+    """Yield (word, token) for rare plain words that the tokenizer maps to exactly one token, rarest first."""
+    for token, piece in sorted(tokenizer.inv_vocab.items(), reverse=True):
+        word = piece.removesuffix("</w>")
+        if word == piece or not re.fullmatch("[a-z]{5,9}", word):
+            continue
+        batches = tokenizer.tokenize_with_weights(word, return_word_ids=True)
+        if [entry[0] for batch in batches for entry in batch if entry[2] != 0] == [token]:
+            yield word, token
+
+
+def _check_vectors(word: ConceptWord, key: str, encoder: TextEncoder) -> None:
+    for name, vectors in (("word", word.vectors), ("superclass", word.superclass_vectors)):
+        found = f"width {vectors[key].shape[-1]}" if key in vectors else f"only {', '.join(sorted(vectors)) or 'none'}"
+        if found != f"width {encoder.width}":
+            raise PerfusionError(
+                f"The CLIP's text encoder {key} needs {name} vectors of width {encoder.width} for {word.word}, but the"
+                f" concept has {found}; use a concept that was trained for this kind of model."
+            )
+    if not hasattr(encoder.tokenizer, "inv_vocab"):
+        raise PerfusionError(
+            f"The CLIP's text encoder {key} needs a tokenizer with a vocabulary, but {type(encoder.tokenizer).__name__}"
+            f" has none; load a CLIP of the SD1, SD2 or SDXL family."
+        )
+
+
+def _layer_name(layer: int | None) -> str:
+    return "the default" if layer is None else str(layer)

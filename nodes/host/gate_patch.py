@@ -1,0 +1,221 @@
+"""Putting concepts on a MODEL: a patch that exists only while the model runs.
+
+Two wrappers, both plain functions (the host calls `.to` of any wrapper that has one, and may cast it to fp8):
+
+    outer_sample   around a sampling run: gives it a memory, and for the global key lock prepares the conditioning
+    apply_model    around every call of the model: resolves to_k and to_v of each cross-attention layer by name in the
+                   model object that is running, and swaps their forward for the length of the call
+
+No module is kept from one call to the next, so the patch is right for whichever model object the host chooses to run
+(a clone, a copy on another device, one reloaded from disk), and the base MODEL never sees it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+from torch.nn import Module
+
+from ...perfusion_core.concept import Concept, ConceptStack, check_stack
+from ...perfusion_core.edit import edit_encoding
+from ...perfusion_core.errors import DependentConceptsError, PerfusionError
+from .cross_attention import cross_attention_layers
+from .gate_run import KEYS, VALUES, GateCall, GateRun
+from .projection_swap import swapped_forwards
+from .superclass_encoding import CONDITIONING_KEY, attach_to_model_conds
+
+# One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
+PATCH_KEY = "perfusion_for_comfyui.concept_gate"
+
+KEY_LOCKS = ("local", "global")
+
+
+class GatePatch(NamedTuple):
+    """What is on a patched MODEL: its concepts and the kind of key lock."""
+
+    stack: ConceptStack
+    key_lock: str
+
+
+def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "local") -> ModelPatcher:
+    """Return a clone of the MODEL in which the concepts act; a MODEL that already has concepts gets these in addition.
+
+    stack: the concepts; those of strength 0 are left out, and with none left the clone runs as the base does.
+    key_lock: "local" locks each word's keys to its superclass, "global" feeds all keys the encoding of the prompt with
+    the superclass in the word's place (needs the CLIP of `add_words` with the same lock).
+    Raises PerfusionError where a concept does not fit the model, a word occurs twice, concepts cannot be told apart,
+    or the model already has concepts with the other lock.
+    """
+    if key_lock not in KEY_LOCKS:
+        raise PerfusionError(f"The key lock must be one of {', '.join(KEY_LOCKS)}, but it is {key_lock!r}.")
+    patched = model.clone()
+    stack = tuple(gated for gated in stack if gated.strength != 0)
+    if not stack:
+        return patched
+    earlier = applied_concepts(model)
+    if earlier is not None:
+        if earlier.key_lock != key_lock:
+            raise PerfusionError(
+                f"The MODEL already has concepts with the {earlier.key_lock} key lock, but these are to be added with"
+                f" the {key_lock} one; choose the same lock in both nodes."
+            )
+        stack = earlier.stack + stack
+    check_stack(stack)
+    layers = cross_attention_layers_for(model, [gated.concept for gated in stack])
+    _check_independence(stack)
+
+    current = threading.local()
+    projections = {
+        (layer, projection): _projection(current, layer, projection)
+        for layer in layers
+        for projection in (KEYS, VALUES)
+    }
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+        patched.remove_wrappers_with_key(kind, PATCH_KEY)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
+    patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
+    patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
+    return patched
+
+
+def applied_concepts(model: ModelPatcher) -> GatePatch | None:
+    """Return what concepts are on the MODEL, None where there are none."""
+    return model.get_attachment(PATCH_KEY)
+
+
+def cross_attention_layers_for(model: ModelPatcher, concepts: Iterable[Concept]) -> dict[str, Module]:
+    """Return the cross-attention layers of the MODEL after checking that every concept fits them.
+
+    Raises PerfusionError naming the concept, what it was made for and what is loaded.
+    """
+    layers: dict[str, Module] = {}
+    for concept in concepts:
+        try:
+            layers = cross_attention_layers(model.get_model_object("diffusion_model"), concept.encoding_width)
+        except PerfusionError:
+            raise _misfit(model, concept, f"text encodings of width {concept.encoding_width}", None) from None
+        widths = {name: layer.to_v.out_features for name, layer in layers.items()}
+        for name in (*widths, *concept.value_targets):
+            made_for = f"width {len(concept.value_targets[name])}" if name in concept.value_targets else "no such layer"
+            found = f"width {widths[name]}" if name in widths else "no such layer"
+            if made_for != found:
+                raise _misfit(model, concept, f"{made_for} at {name}", found)
+    return layers
+
+
+def _misfit(model: ModelPatcher, concept: Concept, made_for: str, found: str | None) -> PerfusionError:
+    loaded = type(getattr(model.model, "model_config", model.model)).__name__
+    has = f"has {found} there" if found else "has no cross-attention of that width"
+    return PerfusionError(
+        f"Concept {concept.word} was made for {concept.base_model} models with {made_for}, but the loaded MODEL"
+        f" ({loaded}) {has}; load a model of the family {concept.base_model} or another concept."
+    )
+
+
+def _check_independence(stack: ConceptStack) -> None:
+    """Find out now, not while sampling, whether the concepts can be told apart, and say which by their words."""
+    try:
+        edit_encoding(torch.zeros(1, stack[0].concept.encoding_width), [gated.edit() for gated in stack])
+    except DependentConceptsError as error:
+        words = " and ".join(stack[j].concept.word for j in error.indices)
+        raise PerfusionError(
+            f"The target inputs of {words} depend on each other, so the text encoder cannot tell them apart; remove one"
+            " of them or set its strength to 0."
+        ) from None
+
+
+def _projection(current: threading.local, layer: str, projection: str) -> Callable[[Tensor], Tensor]:
+    """Return the function that stands in for one layer's projection.
+
+    It stays the same object from step to step and from run to run, since torch.compile compiles again for a new one;
+    what changes is found through `current`, which holds one call per thread (the host runs several devices at once).
+    """
+
+    def forward(encoding: Tensor) -> Tensor:
+        return current.call.project(layer, projection, encoding)
+
+    return forward
+
+
+def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        if key_lock == "global":
+            attach_to_model_conds(guider.conds)
+        run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider))
+        options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this run
+        options[PATCH_KEY] = run
+        try:
+            return executor(*args, **kwargs)
+        finally:
+            options.pop(PATCH_KEY, None)
+            run.clear()
+
+    return outer_sample
+
+
+def _weights_may_change(guider: Any) -> bool:
+    """Whether hooks may exchange the model's weights between the calls of this run."""
+    patcher = guider.model_patcher
+    if getattr(patcher, "forced_hooks", None) is not None or getattr(patcher, "hook_patches", None):
+        return True
+    return any("hooks" in cond for conds in guider.conds.values() for cond in conds)
+
+
+def _apply_model_wrapper(
+    stack: ConceptStack, projections: Mapping[tuple[str, str], Callable], current: threading.local
+) -> Callable[..., Any]:
+    def apply_model(
+        executor: Any,
+        x: Tensor,
+        t: Tensor,
+        c_concat: Tensor | None = None,
+        c_crossattn: Tensor | None = None,
+        control: Any = None,
+        transformer_options: Mapping[str, Any] = MappingProxyType({}),
+        **conds: Any,
+    ) -> Any:
+        superclass_encoding = conds.pop(CONDITIONING_KEY, None)  # no model would know what to do with it
+        arguments = (x, t, c_concat, c_crossattn, control, transformer_options)
+        if getattr(current, "call", None) is not None:
+            return executor(*arguments, **conds)  # the patch is already in force around this call
+        base_model = executor.class_obj
+        run = transformer_options.get(PATCH_KEY)
+        if run is None:  # called without a sampling run around it
+            run = GateRun(stack, remember=False, reuse_projections=False)
+        concepts = run.open_concepts(base_model.model_sampling, transformer_options.get("sigmas", t))
+        if not concepts:
+            return executor(*arguments, **conds)
+
+        diffusion_model = base_model.diffusion_model
+        layers = run.layers(diffusion_model)
+        modules = {(name, kind): getattr(layers[name], kind) for name, kind in projections if name in layers}
+        current.call = GateCall(
+            run,
+            concepts,
+            originals={key: module.forward for key, module in modules.items()},
+            context=c_crossattn,
+            superclass_encoding=superclass_encoding,
+            weights=(id(diffusion_model), getattr(base_model, "current_weight_patches_uuid", None)),
+            reuse_projections=not _projections_may_be_changed(transformer_options),
+        )
+        try:
+            with swapped_forwards((module, projections[key]) for key, module in modules.items()):
+                return executor(*arguments, **conds)
+        finally:
+            current.call = None
+
+    return apply_model
+
+
+def _projections_may_be_changed(transformer_options: Mapping[str, Any]) -> bool:
+    """Whether other code gets the keys and values in its hands, which it might change in place."""
+    replaced = transformer_options.get("patches_replace", {}).get("attn2")
+    return bool(replaced) or "optimized_attention_override" in transformer_options

@@ -1,0 +1,250 @@
+"""What one sampling run of a MODEL with concepts remembers between its steps, and one call of the model in it.
+
+The text encodings do not change from step to step. Similarity, gate and edited contexts are therefore computed once
+for each new encoding and shared by all layers, and the projected keys and values are kept too while nothing can have
+changed them. An encoding is new unless it equals a known one in every number: other patches may change the encoding on
+its way to a layer, and the gate follows what really arrives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from ...perfusion_core.concept import ConceptStack
+from ...perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
+from .cross_attention import cross_attention_layers
+
+KEYS, VALUES = "to_k", "to_v"
+
+# Encodings of one run that are remembered; area prompts and prompt schedules rarely alternate between more.
+KNOWN_ENCODINGS = 8
+
+# Keys and values kept per run. Projecting them again costs about 2 % of a step, so more memory is not worth it.
+REUSED_BYTES = 256 * 2**20
+
+Projection = Callable[[Tensor], Tensor]
+
+
+@dataclass(eq=False)
+class _KnownEncoding:
+    """One text encoding as it arrived at a layer, its edit, and its projections by (layer, to_k or to_v)."""
+
+    encoding: Tensor
+    superclass_encoding: Tensor | None
+    signature: tuple
+    edited: EditedEncoding
+    key_context: Tensor
+    projections: dict[tuple[str, str], tuple[Projection, Tensor]] = field(default_factory=dict)
+
+    def matches(self, encoding: Tensor, superclass_encoding: Tensor | None, signature: tuple) -> bool:
+        return (
+            self.signature == signature
+            and _equal(self.encoding, encoding)
+            and _equal(self.superclass_encoding, superclass_encoding)
+        )
+
+
+class GateRun:
+    """The memory of one sampling run; one for all devices, so its lists are changed under a lock.
+
+    stack: the concepts.  remember: whether calls may share anything.  reuse_projections: whether projected keys and
+    values may be kept, which needs weights that stay the same (no hooks, no keyframes).
+    """
+
+    def __init__(self, stack: ConceptStack, remember: bool, reuse_projections: bool) -> None:
+        self.stack = stack
+        self.remember = remember
+        self.reuse_projections = reuse_projections
+        self._lock = threading.Lock()
+        self._known: list[_KnownEncoding] = []
+        self._layers: dict[int, tuple[Module, dict[str, Module]]] = {}
+        self._windows: list[tuple[float, float] | None] | None = None
+        self._edits: dict[tuple[int, torch.device], ConceptEdit] = {}
+        self._targets: dict[tuple, Tensor] = {}
+        self._bytes = 0
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for memory in (self._known, self._layers, self._edits, self._targets):
+            memory.clear()
+
+    def open_concepts(self, model_sampling: object, sigma: Tensor) -> tuple[int, ...]:
+        """Return which concepts act at this noise level, by the host's own rule for start and end percent."""
+        if self._windows is None:
+            self._windows = [
+                None
+                if gated.start_percent <= 0 and gated.end_percent >= 1
+                else (
+                    float(model_sampling.percent_to_sigma(gated.start_percent)),
+                    float(model_sampling.percent_to_sigma(gated.end_percent)),
+                )
+                for gated in self.stack
+            ]
+        if all(window is None for window in self._windows):
+            return tuple(range(len(self.stack)))  # without reading the noise level, which may wait for the device
+        level = float(sigma.flatten()[0])
+        return tuple(
+            j for j, window in enumerate(self._windows) if window is None or window[1] <= level <= window[0]
+        )
+
+    def layers(self, diffusion_model: Module) -> dict[str, Module]:
+        """Return the cross-attention layers of the model that is running, looked up once per run."""
+        found = self._layers.get(id(diffusion_model))
+        if found is None:
+            found = (diffusion_model, cross_attention_layers(diffusion_model, self.encoding_width))
+            self._layers[id(diffusion_model)] = found  # keeps the model alive, so that its id stays its own
+        return found[1]
+
+    @property
+    def encoding_width(self) -> int:
+        return self.stack[0].concept.encoding_width
+
+    def edits(self, concepts: tuple[int, ...], device: torch.device) -> list[ConceptEdit]:
+        """Return the edits of these concepts with their tensors on the device."""
+        for j in concepts:
+            if (j, device) not in self._edits:
+                edit = self.stack[j].edit()
+                moved = {
+                    name: getattr(edit, name).to(device)
+                    for name in ("target_input", "inverse_target_input", "superclass_encoding")
+                }
+                self._edits[j, device] = dataclasses.replace(edit, **moved)
+        return [self._edits[j, device] for j in concepts]
+
+    def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
+        """Return the target values of these concepts in one layer, [J, d_out], on the device."""
+        key = (concepts, layer, device)
+        if key not in self._targets:
+            rows = [self.stack[j].concept.value_targets[layer] for j in concepts]
+            self._targets[key] = torch.stack(rows).to(device)
+        return self._targets[key]
+
+    def find(self, encoding: Tensor, superclass_encoding: Tensor | None, signature: tuple) -> _KnownEncoding | None:
+        """Return the known encoding that equals this one, None where there is none."""
+        with self._lock:
+            for index, known in enumerate(self._known):
+                if known.matches(encoding, superclass_encoding, signature):
+                    self._known.insert(0, self._known.pop(index))
+                    return known
+        return None
+
+    def add(self, known: _KnownEncoding) -> None:
+        """Remember an encoding in place of the one that was not used for longest."""
+        with self._lock:
+            self._known.insert(0, known)
+            for forgotten in self._known[KNOWN_ENCODINGS:]:
+                self._bytes -= sum(tensor.nbytes for _, tensor in forgotten.projections.values())
+            del self._known[KNOWN_ENCODINGS:]
+
+    def keep_projection(self, known: _KnownEncoding, key: tuple[str, str], original: Projection, made: Tensor) -> None:
+        """Keep keys or values for the next step, as far as the memory for it goes."""
+        with self._lock:
+            if self._bytes + made.nbytes <= REUSED_BYTES:
+                self._bytes += made.nbytes
+                known.projections[key] = (original, made)
+
+
+class GateCall:
+    """One call of the model: which concepts act, and the projections that run in place of the layers' own.
+
+    concepts: indices into the run's stack.  originals: the modules' forwards by (layer, to_k or to_v).
+    context: the call's text encoding, [B, N, d].  superclass_encoding: for the global key lock, [B, N, d], or None.
+    weights: anything that compares equal while the weights of the model are the same.
+    """
+
+    def __init__(
+        self,
+        run: GateRun,
+        concepts: tuple[int, ...],
+        originals: Mapping[tuple[str, str], Projection],
+        context: Tensor | None,
+        superclass_encoding: Tensor | None,
+        weights: tuple,
+        reuse_projections: bool,
+    ) -> None:
+        self.run = run
+        self.concepts = concepts
+        self.originals = originals
+        self.context = context
+        self.superclass_encoding = superclass_encoding
+        self.signature = (concepts, weights)
+        # A graph of one call must not be held by the next.
+        self.remember = run.remember and not torch.is_grad_enabled()
+        self.reuse_projections = self.remember and run.reuse_projections and reuse_projections
+        self._arrived: dict[int, tuple[Tensor, _KnownEncoding]] = {}
+
+    def project(self, layer: str, projection: str, encoding: Tensor) -> Tensor:
+        """Return the keys or values of one layer under the concepts: [..., N, d] -> [..., N, d_out]."""
+        original = self.originals[layer, projection]
+        if encoding.shape[-1] != self.run.encoding_width:
+            return original(encoding)
+        known = self._known(encoding)
+        kept = known.projections.get((layer, projection))
+        # Other code may have replaced the projection since; a bound method equals itself, not is itself.
+        if self.reuse_projections and kept is not None and kept[0] == original:
+            return kept[1]
+        if projection == KEYS:
+            made = original(known.key_context)
+        else:
+            targets = self.run.targets(self.concepts, layer, encoding.device)
+            made = add_value_targets(original(known.edited.value_context), known.edited.value_gates, targets)
+        if self.reuse_projections:
+            self.run.keep_projection(known, (layer, projection), original, made)
+        return made
+
+    def _known(self, encoding: Tensor) -> _KnownEncoding:
+        """Return the edit of an encoding: by identity within the call, by equality within the run, or a new one."""
+        arrived = self._arrived.get(id(encoding))
+        if arrived is not None:
+            return arrived[1]
+        superclass_encoding = self._superclass_encoding_of(encoding)
+        known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
+        if known is None:
+            edited = edit_encoding(encoding, self.run.edits(self.concepts, encoding.device))
+            key_context = self._key_context(encoding, superclass_encoding, edited)
+            known = _KnownEncoding(encoding, superclass_encoding, self.signature, edited, key_context)
+            if self.remember:
+                self.run.add(known)
+        self._arrived[id(encoding)] = (encoding, known)  # keeps the tensor alive, so that its id stays its own
+        return known
+
+    def _superclass_encoding_of(self, encoding: Tensor) -> Tensor | None:
+        """Return the superclass encoding where this encoding is the call's own one, None where a patch changed it."""
+        if self.superclass_encoding is None or self.context is None:
+            return None
+        if self.superclass_encoding.shape != encoding.shape or not _equal(self.context.to(encoding), encoding):
+            return None
+        return self.superclass_encoding.to(encoding)
+
+    def _key_context(self, encoding: Tensor, superclass_encoding: Tensor | None, edited: EditedEncoding) -> Tensor:
+        """Return what the keys are projected from.
+
+        Local lock: the edited context. Global lock: the superclass encoding wherever it differs; a token that it
+        shares with the encoding keeps the local edit, so that a word whose superclass encoding got lost on the way
+        (in the second half of a concatenation, or in another prompt of the batch) is still locked. A strength other
+        than 1 mixes the two encodings, by the strength of the strongest concept.
+        """
+        if superclass_encoding is None:
+            return edited.key_context
+        strength = max((self.run.stack[j].strength for j in self.concepts), key=abs)
+        locked = superclass_encoding if strength == 1 else torch.lerp(encoding, superclass_encoding, strength)
+        shared = (superclass_encoding == encoding).all(dim=-1, keepdim=True)
+        return torch.where(shared, edited.key_context, locked)
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    """Whether two tensors are the same in device, dtype, shape and every number."""
+    if one is None or other is None:
+        return one is other
+    if one is other:
+        return True
+    return (
+        one.device == other.device and one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
+    )

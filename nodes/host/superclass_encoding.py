@@ -1,0 +1,109 @@
+"""The second text encoding of the global key lock: the same token list with the superclass in the word's place.
+
+It is made where the prompt is encoded, travels through the stock conditioning nodes as a plain tensor under one key of
+the conditioning's dict (they copy keys they do not know), and reaches the model as one more condition. Unpatched models
+ignore it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from comfy.conds import CONDCrossAttn
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import CallbacksMP
+from comfy.sd import CLIP
+from torch import Tensor
+from torch.nn import Module
+
+from .text_encoders import SUPERCLASS
+
+CONDITIONING_KEY = "perfusion_superclass_encoding"
+
+_PATCH_KEY = "perfusion_for_comfyui.superclass_encoding"
+_ENCODE = "encode_token_weights"
+
+
+def encode_superclass_too(clip: CLIP) -> None:
+    """Let this CLIP, a clone of the caller's, add the superclass encoding to every prompt that has a concept's word.
+
+    Why a patch in the patcher's list: it is the only way by which a stock encode node calls code of ours, the host
+    applies and removes it together with the clone's other patches, and later clones (LoRA, clip skip) keep it.
+    """
+    patcher = clip.patcher
+    if patcher.get_attachment(_PATCH_KEY):
+        return
+    patcher.set_attachments(_PATCH_KEY, True)
+    other = patcher.object_patches.get(_ENCODE)
+    ours = _encoder_with_superclass(patcher.model, other)
+    patcher.add_object_patch(_ENCODE, ours)
+
+    def rebind(source: ModelPatcher, clone: ModelPatcher) -> None:
+        # A function in an instance's place does not know its instance, and a deep clone runs another one.
+        if clone.model is not source.model and clone.object_patches.get(_ENCODE) is ours:
+            clone.add_object_patch(_ENCODE, _encoder_with_superclass(clone.model, other))
+
+    patcher.add_callback_with_key(CallbacksMP.ON_CLONE, _PATCH_KEY, rebind)
+
+
+def _encoder_with_superclass(model: Module, other: Callable | None) -> Callable[..., tuple]:
+    """Return what stands in for model.encode_token_weights; `other` is another pack's patch, which stays in force."""
+    encode = other or partial(getattr(type(model), _ENCODE), model)
+
+    def encode_token_weights(tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
+        encoded = encode(tokens, *args, **kwargs)
+        substituted = _with_superclass(tokens)
+        if substituted is None:
+            return encoded
+        extra = encoded[2] if len(encoded) > 2 else {}
+        return (*encoded[:2], {**extra, CONDITIONING_KEY: encode(substituted, *args, **kwargs)[0]})
+
+    return encode_token_weights
+
+
+def _with_superclass(tokens: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the token lists with the superclass in each concept's place, None where there is no concept."""
+    found = False
+
+    def substituted(entry: tuple) -> tuple:
+        nonlocal found
+        superclass = getattr(entry[0], SUPERCLASS, None)
+        if superclass is None:
+            return entry
+        found = True
+        return (superclass, *entry[1:])
+
+    lists = {key: [[substituted(entry) for entry in batch] for batch in batches] for key, batches in tokens.items()}
+    return lists if found else None
+
+
+def attach_to_model_conds(conds: Mapping[str, list[dict[str, Any]]]) -> None:
+    """Turn the plain tensors into conditions of the model, for every entry of the guider's conds if any has one.
+
+    The host runs two conditionings in one batch only if both have the same keys, so an entry without a superclass
+    encoding gets its own encoding. Its dict is the sampler's own copy; what is in it is replaced, never changed.
+    """
+    entries = [entry for group in conds.values() for entry in group if entry.get("cross_attn") is not None]
+    if not any(CONDITIONING_KEY in entry for entry in entries):
+        return
+    for entry in entries:
+        fitted = fit_superclass_encoding(entry.get(CONDITIONING_KEY), entry["cross_attn"])
+        entry["model_conds"] = {**entry["model_conds"], CONDITIONING_KEY: CONDCrossAttn(fitted)}
+
+
+def fit_superclass_encoding(superclass_encoding: Tensor | None, encoding: Tensor) -> Tensor:
+    """Return the superclass encoding with the shape of the encoding, [B, N, d].
+
+    Stock nodes change only the encoding: Concat appends to it, Average may shorten it. What has no counterpart is taken
+    from the encoding itself.
+    """
+    if superclass_encoding is None or superclass_encoding.shape[-1] != encoding.shape[-1]:
+        return encoding
+    if superclass_encoding.shape[0] not in (1, encoding.shape[0]):
+        return encoding
+    count = min(superclass_encoding.shape[1], encoding.shape[1])
+    head = superclass_encoding[:, :count].to(encoding).expand(encoding.shape[0], -1, -1)
+    return torch.cat([head, encoding[:, count:]], dim=1)

@@ -1,0 +1,73 @@
+"""A real ComfyUI on the CPU, and the pack loaded the way ComfyUI loads it.
+
+The repository's root must not be on sys.path here: its `nodes/` would hide the host's own `nodes.py`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACK = "perfusion_pack"
+
+# Next to this file are the builders of tiny models, which tests import by name.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+
+def comfyui_folder() -> Path | None:
+    """Return the ComfyUI to test with: COMFYUI_PATH, else the one that contains the pack, else the usual place."""
+    named = os.environ.get("COMFYUI_PATH")
+    containing = [parent.parent for parent in REPOSITORY.parents if parent.name == "custom_nodes"]
+    for folder in ([Path(named)] if named else [*containing, Path.home() / "comfy" / "ComfyUI"]):
+        if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
+            return folder
+    return None
+
+
+def start_host(folder: Path) -> None:
+    """Put the host on sys.path and set it to the CPU, before it looks for a device."""
+    sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != REPOSITORY]
+    sys.path.insert(0, str(folder))
+    import comfy.cli_args
+
+    comfy.cli_args.args.cpu = True
+
+
+def load_pack() -> None:
+    """Load the repository as a package of an arbitrary name, as ComfyUI does with a folder in custom_nodes."""
+    if PACK in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(
+        PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACK] = module
+    spec.loader.exec_module(module)
+
+
+HOST = comfyui_folder()
+if HOST is None:
+    collect_ignore_glob = ["test_*.py"]
+else:
+    start_host(HOST)
+    load_pack()
+
+
+def pytest_report_header() -> str:
+    return f"host: {HOST or 'no ComfyUI found (set COMFYUI_PATH); tests of the host side are left out'}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """The models of these tests are so small that threads only wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
