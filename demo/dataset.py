@@ -1,0 +1,67 @@
+"""Draws the pictures and captions on which the demo model is trained, into a cache folder outside the repository.
+
+    python demo/dataset.py --cache DIR --count 48000
+
+Picture i depends on its number alone, so a part of the set can be drawn again, and held-out sets use other numbers.
+"""
+from __future__ import annotations
+
+import argparse
+import json
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from world.captions import caption
+from world.scenes import SIZE, Scene, random_scene, render
+
+HELD_OUT = 10_000_000       # numbers from here on are never trained on
+CAPTIONS_PER_PICTURE = 6
+CHUNK = 2000
+
+
+def scene_number(number: int) -> Scene:
+    """The scene that picture `number` shows."""
+    return random_scene(np.random.default_rng(number))
+
+
+def captions_of(number: int) -> list[str]:
+    """The training captions of picture `number`; each states another random part of the scene."""
+    rng = np.random.default_rng([number, 1])
+    scene = scene_number(number)
+    return [caption(scene, rng) for _ in range(CAPTIONS_PER_PICTURE)]
+
+
+def draw(first: int, count: int) -> np.ndarray:
+    """Pictures first .. first + count - 1 as uint8 [count, SIZE, SIZE, 3]."""
+    return np.stack([np.asarray(render(scene_number(number))[0]) for number in range(first, first + count)])
+
+
+def load(cache: Path, count: int | None = None) -> np.ndarray:
+    """The pictures drawn so far (or the first `count`), uint8 [n, SIZE, SIZE, 3]."""
+    chunks = sorted(cache.glob("pictures-*.npy"))
+    if not chunks:
+        raise SystemExit(f"{cache} holds no pictures; run demo/dataset.py first.")
+    return np.concatenate([np.load(chunk) for chunk in chunks])[:count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=48_000)
+    parser.add_argument("--workers", type=int, default=2)
+    arguments = parser.parse_args()
+    arguments.cache.mkdir(parents=True, exist_ok=True)
+    starts = [n for n in range(0, arguments.count, CHUNK) if not (arguments.cache / f"pictures-{n:07d}.npy").exists()]
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for start, pictures in zip(starts, pool.map(draw, starts, [CHUNK] * len(starts)), strict=True):
+            path = arguments.cache / f"pictures-{start:07d}.npy"
+            np.save(path.with_suffix(".part.npy"), pictures)
+            path.with_suffix(".part.npy").replace(path)
+            print(f"drawn {start + CHUNK} of {arguments.count} pictures of {SIZE} x {SIZE}", flush=True)
+    texts = [captions_of(number) for number in range(arguments.count)]
+    (arguments.cache / "captions.json").write_text(json.dumps(texts))
+
+
+if __name__ == "__main__":
+    main()

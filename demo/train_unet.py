@@ -1,0 +1,166 @@
+"""Trains the demo model's UNet and text encoder together on the latents of the drawn pictures.
+
+    python demo/train_unet.py --cache DIR --samples 400000        (resumes from DIR/unet.pt)
+
+v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, an
+exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures (dataset.py).
+"""
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import dataset
+import numpy as np
+import torch
+from host import use_comfyui
+from torch import nn
+
+CAPTION_DROPOUT = 0.1
+
+
+def train_text_model() -> nn.Module:
+    """The host's CLIP text model, initialised for training.
+
+    The embedding is spread (standard deviation 0.5): with CLIP's usual 0.02 the encodings of different words collapse.
+    """
+    import comfy.clip_model
+    import comfy.ops
+    import model
+    text_model = comfy.clip_model.CLIPTextModel(dict(model.CLIP_CONFIG), torch.float32, "cpu", comfy.ops.disable_weight_init)
+    model.initialise(text_model)
+    embeddings = text_model.text_model.embeddings
+    nn.init.normal_(embeddings.position_embedding.weight, std=0.15)
+    for layer in text_model.text_model.encoder.layers:      # the host adds residuals in place, which backward cannot bear
+        for norm in (layer.layer_norm1, layer.layer_norm2):
+            norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0].clone(),))
+    return text_model
+
+
+def use_table(text_model: nn.Module, rows: int, width: int) -> None:
+    """Give the text model a compact embedding table of `rows` rows."""
+    table = nn.Embedding(rows, width)
+    nn.init.normal_(table.weight, std=0.5)
+    text_model.text_model.embeddings.token_embedding = table
+
+
+def encode(text_model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """Encodings [B, tokens, width] of rows of the compact table [B, tokens]: last layer, after the final norm, as SD1 uses it."""
+    inner = text_model.text_model
+    return inner(None, embeds=inner.embeddings.token_embedding(rows), num_tokens=[1] * len(rows))[0]
+
+
+def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
+    """Latent means of all drawn pictures, bfloat16 [n, 4, 16, 16]; kept in the cache folder."""
+    import model
+    from train_vae import as_input, split_moments
+    pictures = dataset.load(cache)
+    kept = cache / "latents.pt"
+    latents = torch.load(kept, weights_only=True) if kept.exists() else torch.empty(0, 4, 16, 16)
+    if len(latents) < len(pictures):
+        autoencoder = model.fresh_autoencoder().to(device, memory_format=torch.channels_last)
+        autoencoder.load_state_dict(torch.load(cache / "vae_ema.pt", weights_only=True))
+        parts = [latents]
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            for start in range(len(latents), len(pictures), 16):
+                parts.append(split_moments(autoencoder, as_input(pictures[start:start + 16]).to(device))[0].cpu())
+        latents = torch.cat(parts)
+        torch.save(latents, kept)
+    return latents
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--samples", type=int, default=400_000)
+    parser.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule so that it ends by then")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--average", type=float, default=0.9993)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    use_comfyui()
+    import comfy.model_sampling
+    import model
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from comfy.ops import disable_weight_init
+    from text import CaptionTokens
+
+    torch.manual_seed(arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    latents = latents_of(arguments.cache, device).to(device)
+    tokens = CaptionTokens(model.TOKENS)
+    tokens.save()
+    texts = json.loads((arguments.cache / "captions.json").read_text())[:len(latents)]
+    rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
+    empty = tokens.rows([""]).to(device)
+    print(f"{len(latents)} pictures, latents of mean {latents.mean():.3f} and deviation {latents.std():.3f}, "
+          f"{len(tokens.vocabulary)} tokens", flush=True)
+
+    unet = UNetModel(**model.UNET_CONFIG, operations=disable_weight_init)
+    model.initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
+    text_model = train_text_model()
+    use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
+    both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device, memory_format=torch.channels_last)
+    both.requires_grad_(True)
+    schedule = comfy.model_sampling.ModelSamplingDiscrete(model.unet_config())
+    signal = (1 / (1 + schedule.sigmas.square())).sqrt().to(device)     # sqrt of the cumulative alpha of each timestep
+    noise_share = (1 - signal.square()).sqrt()
+
+    optimiser = torch.optim.AdamW(both.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98))
+    average = torch.optim.swa_utils.AveragedModel(
+        both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average))
+    state_file, step = arguments.cache / "unet.pt", 0
+    if state_file.exists():
+        state = torch.load(state_file, weights_only=True)
+        both.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
+
+    def save() -> None:
+        torch.save({"model": both.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
+                   state_file.with_suffix(".part"))
+        state_file.with_suffix(".part").replace(state_file)
+
+    while True:
+        progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
+        if progress >= 1:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = arguments.learning_rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+        chosen = rng.integers(len(latents), size=arguments.batch)
+        caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
+        batch_rows = rows[chosen, caption]
+        dropped = torch.from_numpy(rng.random(arguments.batch) < CAPTION_DROPOUT).to(device)
+        batch_rows = torch.where(dropped[:, None], empty, batch_rows)
+        clean = latents[chosen].float()
+        noise = torch.randn_like(clean)
+        timesteps = torch.from_numpy(rng.integers(1000, size=arguments.batch)).to(device)
+        a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
+        noisy = (a * clean + b * noise).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            predicted = unet(noisy, timesteps, context=encode(text_model, batch_rows), transformer_options={}).float()
+        loss = (predicted - (a * noise - b * clean)).square().mean()
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        optimiser.step()
+        average.update_parameters(both)
+        step += 1
+        losses.append(loss.item())
+        if step % 200 == 0:
+            seconds = time.monotonic() - start
+            print(f"step {step} ({progress:.3f}) loss {np.mean(losses[-200:]):.4f} "
+                  f"{(step - first) * arguments.batch / seconds:.0f} samples/s {seconds / 60:.1f} min", flush=True)
+        if step % 1000 == 0:
+            save()
+    save()
+
+
+if __name__ == "__main__":
+    main()

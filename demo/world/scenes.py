@@ -1,0 +1,110 @@
+"""A scene: every attribute of a picture as data, drawn from a seed and rendered with its true mask."""
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from . import colours, objects
+from .backgrounds import BACKGROUNDS, draw_background
+from .looks import PATTERNS, Look, free_look, plain_look
+from .shapes import CATEGORIES
+
+SIZE = 128
+SUPERSAMPLING = 2
+SIZES = {"small": 23.0, "": 29.0, "big": 36.0}      # half the object's height in picture pixels
+PLACES = {"left": 40.0, "": 64.0, "right": 88.0}
+SECOND_SIZE = 21.0
+FREE_LOOKS = 0.33
+
+
+@dataclass(frozen=True)
+class Placed:
+    """An object in a scene.  `colour` and `pattern` are empty for free looks, which no caption names."""
+
+    category: str
+    look: Look
+    colour: str = ""
+    pattern: str = ""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that is in a picture; `seed` fixes what has no name (pose, horizon, small shifts)."""
+
+    main: Placed
+    background: str
+    accessory: str = "none"
+    second: Placed | None = None
+    second_side: str = "right"
+    size: str = ""
+    place: str = ""
+    seed: int = 0
+
+
+def random_object(rng: np.random.Generator, category: str | None = None, free_looks: float = FREE_LOOKS, plain: bool = False) -> Placed:
+    """An object of the category (any, if None); with probability `free_looks` its look is one that words cannot say."""
+    category = category or str(rng.choice(CATEGORIES))
+    if rng.random() < free_looks:
+        return Placed(category, free_look(rng))
+    colour = str(rng.choice(colours.NAMES))
+    pattern = "plain" if plain or rng.random() < 0.4 else str(rng.choice(PATTERNS[1:]))
+    return Placed(category, plain_look(colour, pattern, rng), colour, pattern)
+
+
+def random_scene(rng: np.random.Generator, main: Placed | None = None) -> Scene:
+    """A scene with every attribute drawn at random; `main` fixes the main object."""
+    main = main or random_object(rng)
+    scene = Scene(main, str(rng.choice(BACKGROUNDS)), seed=int(rng.integers(2**31)))
+    chance = rng.random()
+    if chance < 0.4:
+        scene = replace(scene, accessory=str(rng.choice(objects.ACCESSORIES[1:])))
+    if rng.random() < 0.42:
+        other = str(rng.choice([c for c in CATEGORIES if c != main.category]))
+        return replace(scene, second=random_object(rng, other, plain=True), second_side=str(rng.choice(("left", "right"))))
+    if rng.random() < 0.4:
+        scene = replace(scene, size=str(rng.choice(("small", "big"))))
+    if rng.random() < 0.3:
+        scene = replace(scene, place=str(rng.choice(("left", "right"))))
+    return scene
+
+
+def render(scene: Scene) -> tuple[Image.Image, Image.Image]:
+    """The picture (RGB, 128 x 128) and the true mask of the main object (L, 128 x 128)."""
+    rng = np.random.default_rng(scene.seed)
+    side = SIZE * SUPERSAMPLING
+    picture = draw_background(scene.background, side, rng)
+    half, x = SIZES[scene.size], PLACES[scene.place]
+    if scene.second is not None:
+        sign = 1 if scene.second_side == "right" else -1
+        x, half = 64.0 - sign * 21, SIZES[""]
+        _paste(picture, scene.second.category, scene.second.look, "none", 64.0 + sign * 40, 97 - SECOND_SIZE, SECOND_SIZE, rng)
+    y = 103 - half + rng.uniform(-3, 3)
+    mask = _paste(picture, scene.main.category, scene.main.look, scene.accessory,
+                  x + rng.uniform(-4, 4), y, half * rng.uniform(0.95, 1.05), rng)
+    return picture.reduce(SUPERSAMPLING), mask.reduce(SUPERSAMPLING)
+
+
+def _paste(picture: Image.Image, category: str, look: Look, accessory: str, x: float, y: float, half: float,
+           rng: np.random.Generator) -> Image.Image:
+    """Draw the object with its centre at (x, y) and half its height `half`, in picture pixels; returns its mask."""
+    canvas, silhouette = objects.draw_object(category, look, accessory)
+    mirrored = rng.random() < 0.5
+    angle = np.deg2rad(rng.uniform(-7, 7))
+    # From picture to canvas coordinates, as Image.transform wants it.
+    scale = objects.PIXELS_PER_UNIT / (half * SUPERSAMPLING)
+    cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
+    flip = -1 if mirrored and category in ("cup", "car", "fish") else 1
+    cx, cy, middle = x * SUPERSAMPLING, y * SUPERSAMPLING, objects.SIZE / 2
+    matrix = (flip * cosine, flip * sine, middle - flip * (cosine * cx + sine * cy), -sine, cosine, middle + sine * cx - cosine * cy)
+    _shadow(picture, cx, cy + half * SUPERSAMPLING * 0.98, half * SUPERSAMPLING)
+    placed = canvas.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    picture.paste(placed, mask=placed.getchannel("A"))
+    return silhouette.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
+
+
+def _shadow(picture: Image.Image, x: float, y: float, half: float) -> None:
+    shade = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(shade).ellipse((x - half * 0.8, y - half * 0.14, x + half * 0.8, y + half * 0.14), fill=70)
+    picture.paste((16, 18, 34), mask=shade.filter(ImageFilter.BoxBlur(4)))
