@@ -6,6 +6,7 @@ The header is checked against the size of the file before a single number is rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -88,7 +89,8 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
             " what was there before is unchanged."
         ) from problem
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the failure that brought us here is the one to tell
+            temporary.unlink(missing_ok=True)
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:

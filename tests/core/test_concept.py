@@ -1,0 +1,125 @@
+"""perfusion_core.concept: what a concept accepts, and stacks of concepts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+import torch
+from core_examples import make_concept, random, second_moment
+from perfusion_core.concept import GatedConcept, check_stack, normalise_word, unit_energy
+from perfusion_core.edit import edit_encoding
+from perfusion_core.errors import PerfusionError
+
+
+@pytest.mark.parametrize("text", ["hugsy", "<hugsy>", " Hugsy ", "< hugsy >", "<HUGSY>"])
+def test_word_gets_brackets(text):
+    assert normalise_word(text) == "<hugsy>"
+
+
+@pytest.mark.parametrize("text", ["", "<>", "two words", "a:b", "(a)", "<<a>>", "a,b", "a\\b"])
+def test_words_that_prompt_syntax_would_cut(text):
+    with pytest.raises(PerfusionError, match="choose another word"):
+        normalise_word(text)
+
+
+def test_unit_energy():
+    inverse = torch.linalg.inv(second_moment(16))
+    target_input = random((16,), 1, torch.float32)
+    scaled = unit_energy(target_input, 37 * inverse.float() @ target_input)
+    assert (target_input @ scaled).item() == pytest.approx(1, abs=1e-5)
+    with pytest.raises(PerfusionError, match="positive number"):
+        unit_energy(target_input, -scaled)
+
+
+def test_tensors_are_own_float32_copies():
+    source = random((16,), 1, torch.float64).requires_grad_()
+    concept = make_concept(superclass_encoding=source)
+    before = concept.superclass_encoding.clone()
+    with torch.no_grad():
+        source.add_(1)
+    assert torch.equal(concept.superclass_encoding, before)
+    assert concept.superclass_encoding.dtype == torch.float32
+    assert not concept.superclass_encoding.requires_grad
+
+
+def test_a_concept_made_in_inference_mode_can_be_trained_with():
+    """The host runs nodes in inference mode; what they make must still work under autograd."""
+    with torch.inference_mode():
+        concept = make_concept()
+    encoding = random((3, 16), 1, torch.float32).requires_grad_()
+    edit_encoding(encoding, [GatedConcept(concept, 0.6, 0.15).edit()]).value_context.sum().backward()
+    assert encoding.grad is not None
+
+
+def test_a_concept_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        make_concept().bias = 0.5
+    mapping = {"clip_l": torch.ones(1, 16)}
+    concept = make_concept(word_vectors=mapping)
+    mapping.clear()
+    assert list(concept.word_vectors) == ["clip_l"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"word": "hugsy"}, "angle brackets"),
+        ({"superclass": " "}, "superclass"),
+        ({"base_model": ""}, "base_model"),
+        ({"form": "linear"}, "gated, paper"),
+        ({"bias": math.nan}, "finite bias"),
+        ({"temperature": 0.0}, "temperature above 0"),
+        ({"training": {"lr": math.nan}}, "JSON"),
+        ({"training": {"lr": torch.ones(1)}}, "JSON"),
+        ({"target_input": torch.ones(15)}, "shape 16 for target_input"),
+        ({"superclass_encoding": torch.full((16,), math.inf)}, "finite numbers in superclass_encoding"),
+        ({"inverse_target_input": torch.ones(16)}, "unit_energy"),
+        ({"word_vectors": {}}, "at least one entry in word_vectors"),
+        ({"word_vectors": {"clip_g": torch.ones(1, 16)}}, "same text encoders"),
+        ({"word_vectors": {"clip_l": torch.ones(1, 15)}}, "one width for clip_l"),
+        ({"word_vectors": {"clip_l": torch.ones(0, 16)}}, "shape any x any"),
+        ({"value_targets": {}}, "at least one entry in value_targets"),
+        ({"value_targets": {"a": torch.ones(2, 2)}}, "shape any for value_targets"),
+        ({"value_targets": {"a": torch.tensor([math.nan])}}, "finite numbers in value_targets"),
+        ({"picture": b"\x89PNG"}, "JPEG"),
+        ({"picture": b"\xff\xd8" + bytes(70_000)}, "70002 bytes"),
+    ],
+)
+def test_what_a_concept_refuses(changes, message):
+    with pytest.raises(PerfusionError, match=message) as caught:
+        make_concept(**changes)
+    assert str(caught.value).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bias": math.inf},
+        {"temperature": 0.0},
+        {"temperature": math.nan},
+        {"strength": math.nan},
+        {"start_percent": 0.6, "end_percent": 0.4},
+        {"start_percent": -0.1},
+        {"end_percent": 1.1},
+    ],
+)
+def test_what_a_gate_refuses(settings):
+    with pytest.raises(PerfusionError, match="<hugsy>"):
+        GatedConcept(make_concept(), **{"bias": 0.6, "temperature": 0.15, **settings})
+
+
+def test_edit_has_the_settings_of_the_gate():
+    concept = make_concept(form="paper")
+    edit = GatedConcept(concept, bias=0.5, temperature=0.2, strength=0.7).edit()
+    assert (edit.bias, edit.temperature, edit.strength, edit.form) == (0.5, 0.2, 0.7, "paper")
+    assert edit.target_input is concept.target_input
+
+
+def test_stack_with_one_word_twice():
+    hugsy, mossy = GatedConcept(make_concept(), 0.6, 0.15), GatedConcept(make_concept("<mossy>"), 0.6, 0.15)
+    check_stack((hugsy, mossy))
+    check_stack(())
+    with pytest.raises(PerfusionError, match="<hugsy>"):
+        check_stack((hugsy, mossy, replace(hugsy, bias=0.1)))
