@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
+
 from perfusion_core.concept import Concept, unit_energy
 from perfusion_core.edit import ConceptEdit
-from torch import Tensor
 
 # Names and widths of the 16 cross-attention layers of SD1.5's UNet.
 SD15_LAYERS = {
@@ -17,6 +18,8 @@ SD15_LAYERS = {
     **{f"output_blocks.{n}.1": 640 for n in (6, 7, 8)},
     **{f"output_blocks.{n}.1": 320 for n in (9, 10, 11)},
 }
+PICTURE = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 4  # begins as a JPEG file does
+
 SD15_VALUE_WIDTHS = {f"{block}.transformer_blocks.0.attn2": width for block, width in SD15_LAYERS.items()}
 
 
@@ -53,7 +56,10 @@ def make_concept(
     target_input = random((width,), seed, torch.float32)
     inverse = torch.linalg.inv(second_moment(width, seed)).float() @ target_input
     if value_widths is None:
-        value_widths = {"input_blocks.1.1.transformer_blocks.0.attn2": 8, "middle_block.1.transformer_blocks.0.attn2": 12}
+        value_widths = {
+            "input_blocks.1.1.transformer_blocks.0.attn2": 8,
+            "middle_block.1.transformer_blocks.0.attn2": 12,
+        }
     fields = {
         "word": word,
         "superclass": "bear",

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 import torch
 from core_examples import make_concept, random, second_moment
+
 from perfusion_core.concept import GatedConcept, check_stack, normalise_word, unit_energy
 from perfusion_core.edit import edit_encoding
 from perfusion_core.errors import PerfusionError

@@ -10,6 +10,7 @@ import torch
 from core_examples import make_edits, random, relative_error, second_moment
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from perfusion_core.edit import ConceptEdit, add_value_targets, edit_encoding, gate, similarity
 from perfusion_core.errors import DependentConceptsError, PerfusionError
 
@@ -43,7 +44,7 @@ def paper_joint_coefficients(e, edits, inverse):
 
 
 def paper_layer(e, edits, inverse, weight, targets, form):
-    """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); the gated form has the gate on the coefficient."""
+    """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); the gated form gates the coefficient."""
     gates = paper_gates(e, edits, inverse)
     coefficients = paper_joint_coefficients(e, edits, inverse)
     h = weight @ e

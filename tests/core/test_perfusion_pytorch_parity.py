@@ -14,6 +14,7 @@ import types
 import pytest
 import torch
 from core_examples import make_edits, random, relative_error, second_moment
+
 from perfusion_core.edit import add_value_targets, edit_encoding
 
 WIDTH, OUT, TOKENS = 64, 40, 77
@@ -23,10 +24,12 @@ WIDTH, OUT, TOKENS = 64, 40, 77
 def peer(monkeypatch):
     for name in ("perfusion_pytorch", "beartype", "einops", "opt_einsum"):
         if importlib.util.find_spec(name) is None:
-            pytest.skip(f"the numerical peer needs {name} (pip install --no-deps perfusion-pytorch beartype opt-einsum)")
+            pytest.skip(
+                f"the numerical peer needs {name} (pip install --no-deps perfusion-pytorch beartype opt-einsum)"
+            )
     if importlib.util.find_spec("open_clip") is None:
         stand_in = types.ModuleType("open_clip")
-        stand_in.tokenizer = types.ModuleType("open_clip.tokenizer")
+        stand_in.tokenizer = types.SimpleNamespace(tokenize=None)
         monkeypatch.setitem(sys.modules, "open_clip", stand_in)
     return importlib.import_module("perfusion_pytorch").Rank1EditModule
 
