@@ -1,0 +1,87 @@
+"""A private ComfyUI server with this pack, and its real front end in Chromium."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+CHROMIUM_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+
+# The stock KSampler is registered together with every other node that the server knows. The workflow that the front end
+# opens at the start comes last, and would replace one that is loaded earlier.
+READY = """() => window.LiteGraph?.registered_node_types?.KSampler
+    && window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"""
+
+
+def _load_dev_tools() -> None:
+    # By location: the repository's root stays off sys.path in every test process.
+    if "dev_tools" not in sys.modules:
+        folder = REPOSITORY / "dev_tools"
+        spec = importlib.util.spec_from_file_location(
+            "dev_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["dev_tools"] = module
+        spec.loader.exec_module(module)
+
+
+_load_dev_tools()
+from dev_tools import host as hosts  # noqa: E402
+from dev_tools import interpreters, server  # noqa: E402
+
+
+def chromium_executable() -> str | None:
+    """PERFUSION_CHROMIUM, or the system's Chromium or a relative of it."""
+    return os.environ.get("PERFUSION_CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory) -> Iterator[server.Server]:
+    """A running server with this pack; the session is skipped where there is no ComfyUI."""
+    host = hosts.find()
+    if host is None:
+        pytest.skip("no ComfyUI was found: set COMFYUI_PATH")
+    interpreter = interpreters.for_host(host)
+    with server.running(host, interpreter, tmp_path_factory.mktemp("comfyui")) as running:
+        # The tutorial's template browser would otherwise cover the page of a new user.
+        running.post("/settings", {"Comfy.TutorialCompleted": True})
+        yield running
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Chromium with a new, empty profile; the session is skipped where there is none."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    executable = chromium_executable()
+    with playwright.sync_playwright() as runner:
+        if executable is None and not Path(runner.chromium.executable_path).exists():
+            pytest.skip("no Chromium was found: install one, or name it with PERFUSION_CHROMIUM")
+        chromium = runner.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def front_end(comfyui, browser) -> Iterator[object]:
+    """A page with the front end, loaded and ready. Its errors fail the test."""
+    # A context of its own: the front end would otherwise bring back the workflow of the test before.
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.goto(comfyui.url)
+    page.wait_for_function(READY, timeout=120_000)
+    yield page
+    context.close()
+    assert not errors, f"the page reported {errors}"
