@@ -26,6 +26,9 @@ NO_TESTS_COLLECTED = 5
 # import name -> pip requirement
 TOOLS = {"pytest": "pytest", "hypothesis": "hypothesis", "ruff": "ruff"}
 BROWSER_TOOLS = {"playwright": "playwright"}
+# The numerical peer. Without its own requirements, which would bring another image-text model along; where it cannot be
+# had, the one test that compares with it is skipped.
+PEER = {name: name.replace("_", "-") for name in ("perfusion_pytorch", "beartype", "opt_einsum", "einops")}
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Outcome:
     text: str
 
 
-def tool_environment(interpreter: Interpreter, tools: dict[str, str]) -> dict[str, str]:
+def tool_environment(interpreter: Interpreter, tools: dict[str, str], *pip_options: str) -> dict[str, str]:
     """Environment variables with which `interpreter` finds `tools`; what it lacks is installed first.
 
     Our own `.venv` takes the tools directly. An environment of the user's is never changed: there they go into
@@ -61,9 +64,9 @@ def tool_environment(interpreter: Interpreter, tools: dict[str, str]) -> dict[st
         packages.require_space(REPOSITORY, packages.TOOLS_GIB)
         print(f"Installing the test tools {', '.join(missing)}", flush=True)
         if interpreter.is_ours:
-            packages.install(interpreter.python, missing)
+            packages.install(interpreter.python, missing, *pip_options)
         else:
-            packages.install(interpreter.python, missing, "--target", str(overlay), "--upgrade")
+            packages.install(interpreter.python, missing, "--target", str(overlay), "--upgrade", *pip_options)
             environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(overlay), os.environ.get("PYTHONPATH"))))
     return environment
 
@@ -137,6 +140,10 @@ def run(wanted_host: str | None, core_only: bool, fast: bool, pytest_arguments: 
     host = None if core_only else found
     interpreter = interpreters.for_core(found) if host is None else interpreters.for_host(host)
     environment = tool_environment(interpreter, TOOLS if host is None else {**TOOLS, **BROWSER_TOOLS})
+    try:
+        environment = tool_environment(interpreter, PEER, "--no-deps")
+    except DevError as error:
+        print(f"The comparison with perfusion-pytorch will be skipped: {error}")
     print(f"Python: {interpreter.python} (device {interpreter.device})")
     if host is not None:
         print(f"ComfyUI {hosts.version(host)}: {host}")
