@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,7 @@ def test_files_stay_short(path):
 
 def test_the_core_works_alone(tmp_path):
     """A script with torch and no host can use the package from wherever it lies."""
-    (tmp_path / "perfusion_core").symlink_to(REPOSITORY / "perfusion_core", target_is_directory=True)
+    shutil.copytree(REPOSITORY / "perfusion_core", tmp_path / "perfusion_core")
     modules = ", ".join(f"perfusion_core.{Path(path).stem}" for path in CORE if not path.endswith("__init__.py"))
     script = f"import sys, {modules}\nassert not {HOST_MODULES!r} & set(sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

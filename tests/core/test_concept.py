@@ -34,8 +34,9 @@ def test_unit_energy():
         unit_energy(target_input, -scaled)
 
 
-def test_tensors_are_own_float32_copies():
-    source = random((16,), 1, torch.float64).requires_grad_()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_tensors_are_own_float32_copies(dtype):
+    source = random((16,), 1, dtype).requires_grad_()
     concept = make_concept(superclass_encoding=source)
     before = concept.superclass_encoding.clone()
     with torch.no_grad():
@@ -49,6 +50,8 @@ def test_a_concept_made_in_inference_mode_can_be_trained_with():
     """The host runs nodes in inference mode; what they make must still work under autograd."""
     with torch.inference_mode():
         concept = make_concept()
+    assert not concept.target_input.is_inference()
+    assert not concept.word_vectors["clip_l"].is_inference()
     encoding = random((3, 16), 1, torch.float32).requires_grad_()
     edit_encoding(encoding, [GatedConcept(concept, 0.6, 0.15).edit()]).value_context.sum().backward()
     assert encoding.grad is not None
