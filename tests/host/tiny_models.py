@@ -69,8 +69,8 @@ def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> 
     return comfy.model_patcher.ModelPatcher(base, CPU, CPU)
 
 
-def clip_options(*names: str, width: int = WIDTH) -> dict:
-    size = {"hidden_size": width, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+def clip_options(*names: str, width: int = WIDTH, layers: int = 2) -> dict:
+    size = {"hidden_size": width, "num_hidden_layers": layers, "num_attention_heads": 2, "intermediate_size": 64}
     return {"dtype": torch.float32, **{f"{name}_model_config": dict(size) for name in names}}
 
 
@@ -92,7 +92,7 @@ def tiny_clip(seed: int = 1, width: int = WIDTH, embeddings: str | None = None) 
 def tiny_sdxl_clip(seed: int = 2) -> comfy.sd.CLIP:
     """Return a CLIP of SDXL's kind, with two encoders of width 32 (l) and 48 (g); its encodings have width 80."""
     target = comfy.supported_models_base.ClipTarget(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel)
-    options = clip_options("clip_l") | clip_options("clip_g", width=48)
+    options = clip_options("clip_l", layers=3) | clip_options("clip_g", width=48, layers=3)
     clip = comfy.sd.CLIP(target, model_options=options)
     fill(clip.cond_stage_model, seed)
     return clip

@@ -1,0 +1,66 @@
+"""The edit written down a second time, in float64 and with nothing remembered, to compare the patch with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import comfy.model_patcher
+import torch
+from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+from perfusion_pack.perfusion_core.concept import GatedConcept
+from tiny_models import tiny_model
+from torch import Tensor
+
+
+def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the key context, the value context [..., N, d] and gate times strength [..., N, J], float64."""
+    e = encoding.double()
+    i = torch.stack([g.concept.target_input for g in stack]).double()
+    c = torch.stack([g.concept.inverse_target_input for g in stack]).double()
+    e_super = torch.stack([g.concept.superclass_encoding for g in stack]).double()
+    bias = torch.tensor([g.bias for g in stack]).double()
+    temperature = torch.tensor([g.temperature for g in stack]).double()
+    strength = torch.tensor([g.strength for g in stack]).double()
+    gated = torch.tensor([g.concept.form == "gated" for g in stack])
+
+    similarity = (e @ c.T) / (i * c).sum(-1)
+    gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
+    gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
+    joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(similarity.shape)
+    coefficients = strength * torch.where(gated, gate * joint, joint)
+    value_context = e - coefficients @ i
+    return value_context + (strength * gate) @ e_super, value_context, strength * gate
+
+
+class ReferenceProjection(torch.nn.Module):
+    """A to_k or to_v that applies the edit to whatever arrives, whenever it is called."""
+
+    def __init__(self, linear, stack, layer: str, keys: bool, locked: Sequence[tuple[Tensor, Tensor]]) -> None:
+        super().__init__()
+        self.linear, self.stack, self.layer, self.keys, self.locked = linear, stack, layer, keys, locked
+
+    def forward(self, encoding: Tensor) -> Tensor:
+        key_context, value_context, gates = edited_contexts(encoding, self.stack)
+        if self.keys:
+            for row, one in enumerate(encoding):
+                for own, superclass in self.locked:
+                    if one.shape == own.shape and torch.equal(one, own):
+                        other = (superclass != own).any(dim=-1, keepdim=True)
+                        key_context[row] = torch.where(other, superclass.double(), key_context[row])
+            return self.linear(key_context.to(encoding))
+        targets = torch.stack([g.concept.value_targets[self.layer] for g in self.stack]).double()
+        return (self.linear(value_context.to(encoding)).double() + gates @ targets).to(encoding)
+
+
+def reference_model(
+    stack: Sequence[GatedConcept], locked: Sequence[tuple[Tensor, Tensor]] = ()
+) -> comfy.model_patcher.ModelPatcher:
+    """Return the tiny model of the other tests, made anew, whose projections are replaced for good.
+
+    locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.
+    """
+    model = tiny_model()
+    for name, layer in cross_attention_layers(model.model.diffusion_model).items():
+        layer.to_k = ReferenceProjection(layer.to_k, stack, name, True, locked)
+        layer.to_v = ReferenceProjection(layer.to_v, stack, name, False, locked)
+    return model

@@ -1,0 +1,235 @@
+"""Concept words in the stock text-encode node: every syntax of the host's prompts, two encoders, clones."""
+
+import dataclasses
+import logging
+
+import comfy.sd
+import pytest
+import torch
+from perfusion_pack.nodes.host.concept_words import ConceptWord, add_words, known_words, with_words
+from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, word_positions
+from perfusion_pack.perfusion_core.errors import PerfusionError
+from safetensors.torch import save_file
+from tiny_models import WIDTH, encode, gated, make_concept, tiny_clip, tiny_model, tiny_sdxl_clip
+
+import nodes
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def embeddings(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embeddings")
+    save_file({"clip_l": torch.full((2, WIDTH), 0.2)}, folder / "moody.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clip(embeddings):
+    return tiny_clip(embeddings=str(embeddings))
+
+
+@pytest.fixture(scope="module")
+def hugsy(model, clip):
+    return make_concept(model, clip)
+
+
+@pytest.fixture(scope="module")
+def cuppy(model, clip):
+    return make_concept(model, clip, "<cuppy>", "cup", seed=4)
+
+
+@pytest.fixture(scope="module")
+def spoken(clip, hugsy, cuppy):
+    return add_words(clip, (gated(hugsy), gated(cuppy)))
+
+
+def flat(tokens):
+    """Return (token, weight) of the first encoder's lists, vectors as their word, without start, end and padding."""
+    entries = [entry for batch in next(iter(tokens.values())) for entry in batch]
+    named = [(getattr(token, "perfusion_word", token), weight) for token, weight in entries]
+    return [entry for entry in named if entry[0] not in (49406, 49407)]
+
+
+def as_textual_inversion(clip, concepts, prompt):
+    """Tokenize a prompt in which words stand for concepts, and put the vectors in by hand."""
+    ids = {clip.tokenizer.clip_l.tokenizer(word)["input_ids"][1]: concept for word, concept in concepts.items()}
+    batches = clip.tokenize(prompt)["l"]
+    return {"l": [[(ids[t].word_vectors["clip_l"][0] if t in ids else t, w) for t, w in batch] for batch in batches]}
+
+
+PROMPTS = [
+    "a photo of {}",
+    "{}",
+    "{},{}.{}",
+    "a photo of ({}:1.3) in the (snow)",
+    "a {}s hat, {} and another {}",
+    "(({}:0.7), at night:1.2)",
+    "a\n{}\non a hill",
+    ", ".join(["a very long prompt about many things"] * 11) + ", {} at the end, {}",
+    "word " * 74 + "{} on the border of two chunks",
+    r"escaped \({}\) brackets",
+]
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_a_prompt_is_encoded_as_if_the_vector_were_one_more_word_of_the_vocabulary(clip, spoken, hugsy, prompt):
+    tokens = as_textual_inversion(clip, {"zebra": hugsy}, prompt.replace("{}", " zebra "))
+    expected = clip.encode_from_tokens(tokens)
+    found = encode(spoken, prompt.replace("{}", "<hugsy>"))[0][0]
+    assert found.shape[1] % 77 == 0
+    assert torch.equal(found, expected)
+    assert torch.equal(encode(spoken, prompt.replace("{}", "<HugSy>"))[0][0], expected)
+
+
+def test_two_words_in_one_prompt(clip, spoken, hugsy, cuppy):
+    tokens = as_textual_inversion(clip, {"zebra": hugsy, "lemon": cuppy}, "a zebra beside a ( lemon :1.2), zebra")
+    expected = clip.encode_from_tokens(tokens)
+    assert torch.equal(encode(spoken, "a <hugsy> beside a (<cuppy>:1.2), <hugsy>")[0][0], expected)
+
+
+def test_words_and_embedding_files_side_by_side(spoken):
+    tokens = spoken.tokenize("a <hugsy> in embedding:moody <cuppy> light")["l"][0]
+    kinds = [getattr(t, "perfusion_word", "vector") if torch.is_tensor(t) else "text" for t, _ in tokens[1:8]]
+    assert kinds == ["text", "<hugsy>", "text", "vector", "vector", "<cuppy>", "text"]
+    assert flat(spoken.tokenize("a embedding:<hugsy>, b")) == flat(spoken.tokenize("a <hugsy>, b"))
+
+
+def test_prompts_without_the_word_and_the_original_clip_stay_as_they_were(clip, spoken, hugsy):
+    before = encode(clip, "a <hugsy> in the snow")
+    assert torch.equal(encode(spoken, "a teddy in the snow")[0][0], encode(clip, "a teddy in the snow")[0][0])
+    encode(add_words(clip, (gated(hugsy),), "global"), "a <hugsy> in the snow")
+    after = encode(clip, "a <hugsy> in the snow")
+    assert torch.equal(before[0][0], after[0][0]) and before[0][1].keys() == after[0][1].keys()
+    assert known_words(clip) == set()
+    assert known_words(spoken) == {"<hugsy>", "<cuppy>"}
+
+
+def test_the_placeholder_never_is_a_word_of_the_prompt(clip, spoken):
+    tokenizer = spoken.tokenizer.clip_l
+    rare = " ".join(word for word, _ in tokenizer._placeholders[:40])
+    assert [t for t, _ in flat(spoken.tokenize(f"{rare} <hugsy>"))][-1] == "<hugsy>"
+    assert len(flat(spoken.tokenize(f"{rare} <hugsy>"))) == 41
+    with pytest.raises(PerfusionError, match="too many rare words"):
+        spoken.tokenize(" ".join(word for word, _ in tokenizer._placeholders) + " <hugsy>")
+
+
+def test_several_vectors_for_one_word(model, clip):
+    superclass = encode_superclass_vectors(clip, "teddy bear")
+    assert superclass["clip_l"].shape == (2, WIDTH)
+    vectors = {"clip_l": torch.randn(3, WIDTH)}
+    taught = with_words(clip, [ConceptWord("<three>", vectors, superclass)])
+    tokens = taught.tokenize("two <three> and (<three>:1.2)")
+    assert word_positions(tokens, "<three>") == [2, 3, 4, 6, 7, 8]
+    entries = tokens["l"][0]
+    for place, index in zip((2, 3, 4, 6, 7, 8), (0, 1, 2, 0, 1, 2), strict=True):
+        assert torch.equal(entries[place][0], vectors["clip_l"][index])
+        torch.testing.assert_close(entries[place][0].perfusion_superclass, superclass["clip_l"].mean(0))
+    two = with_words(clip, [ConceptWord("<two>", {"clip_l": torch.randn(2, WIDTH)}, superclass)])
+    stand_ins = [entry[0].perfusion_superclass for entry in two.tokenize("<two>")["l"][0][1:3]]
+    assert torch.equal(torch.stack(stand_ins), superclass["clip_l"])
+
+
+def test_positions_count_whole_chunks(spoken):
+    text = "<hugsy> " + ", ".join(["a very long prompt about many things"] * 11) + ", <hugsy>"
+    tokens = spoken.tokenize(text)
+    encoding = spoken.encode_from_tokens(tokens)
+    first, second = word_positions(tokens, "<hugsy>")
+    assert first == 1 and 77 < second < encoding.shape[1] == 154
+    assert word_positions(tokens, "<cuppy>") == []
+
+
+def test_clip_skip_and_lora_after_the_node(clip, spoken, hugsy):
+    skipped = nodes.CLIPSetLastLayer().set_last_layer(spoken, -2)[0]
+    by_hand = clip.clone()
+    by_hand.clip_layer(-2)
+    expected = by_hand.encode_from_tokens(as_textual_inversion(clip, {"zebra": hugsy}, "a zebra"))
+    assert torch.equal(encode(skipped, "a <hugsy>")[0][0], expected)
+    lora = {
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_up.weight": torch.full((64, 1), 0.5),
+        "lora_te_text_model_encoder_layers_0_mlp_fc1.lora_down.weight": torch.full((1, WIDTH), 0.5),
+    }
+    _, patched = comfy.sd.load_lora_for_models(None, spoken, lora, 0, 1.0)
+    assert known_words(patched) == {"<hugsy>", "<cuppy>"}
+    changed = encode(patched, "a <hugsy>")[0][0]
+    assert not torch.equal(changed, encode(spoken, "a <hugsy>")[0][0])
+
+
+def test_words_are_added_one_after_the_other(clip, spoken, hugsy, cuppy):
+    stepwise = add_words(add_words(clip, (gated(hugsy),)), (gated(cuppy),))
+    text = "a <hugsy> and a <cuppy>"
+    assert torch.equal(encode(stepwise, text)[0][0], encode(spoken, text)[0][0])
+    with pytest.raises(PerfusionError, match="already knows the word <hugsy>"):
+        add_words(stepwise, (gated(hugsy),))
+    with pytest.raises(PerfusionError, match="Two concepts .*<hugsy>"):
+        add_words(clip, (gated(hugsy), gated(hugsy)))
+
+
+def test_sdxl_gives_each_encoder_its_own_vector(model):
+    clip = tiny_sdxl_clip()
+    superclass = encode_superclass_vectors(clip, "teddy")
+    assert {key: tuple(t.shape) for key, t in superclass.items()} == {"clip_l": (1, 32), "clip_g": (1, 48)}
+    vectors = {"clip_l": torch.randn(1, 32), "clip_g": torch.randn(1, 48)}
+    taught = with_words(clip, [ConceptWord("<hugsy>", vectors, superclass)], "global")
+    tokens = taught.tokenize("a photo of <hugsy>")
+    for key in "lg":
+        assert torch.equal(tokens[key][0][4][0], vectors[f"clip_{key}"][0])
+    (encoding, extra), *_ = encode(taught, "a photo of <hugsy>")
+    assert encoding.shape == extra[CONDITIONING_KEY].shape == (1, 77, 80)
+    plain = encode(clip, "a photo of teddy")[0][0]
+    torch.testing.assert_close(extra[CONDITIONING_KEY], plain)
+    with pytest.raises(PerfusionError, match="clip_g needs word vectors of width 48 for <one>.*only clip_l"):
+        with_words(clip, [ConceptWord("<one>", {"clip_l": vectors["clip_l"]}, superclass)])
+
+
+def test_vectors_that_do_not_fit_are_refused(clip, model, hugsy):
+    wide = tiny_clip(width=64)
+    with pytest.raises(PerfusionError, match="clip_l needs word vectors of width 64 for <hugsy>.*width 32"):
+        add_words(wide, (gated(hugsy),))
+
+
+def test_another_layer_of_the_text_encoder_is_worth_a_warning(clip, hugsy, caplog):
+    with caplog.at_level(logging.WARNING):
+        add_words(clip, (gated(hugsy),))
+        assert not caplog.records
+        add_words(clip, (gated(dataclasses.replace(hugsy, clip_layer=-2)),))
+    assert "trained on text encoder layer -2" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["", "   "])
+def test_a_superclass_without_tokens_is_refused(clip, text):
+    with pytest.raises(PerfusionError, match="plain word"):
+        encode_superclass_vectors(clip, text)
+
+
+def test_superclass_vectors_are_rows_of_the_table_and_can_be_trained(clip):
+    with torch.inference_mode():
+        vectors = encode_superclass_vectors(clip, "teddy")["clip_l"]
+    token = clip.tokenize("teddy")["l"][0][1][0]
+    assert torch.equal(vectors[0], clip.cond_stage_model.clip_l.transformer.get_input_embeddings().weight[token])
+    assert not vectors.is_inference()
+
+
+def test_the_superclass_encoding_has_the_same_tokens_but_one(clip, hugsy):
+    taught = add_words(clip, (gated(hugsy),), "global")
+    (encoding, extra), *_ = encode(taught, "a photo of (<hugsy>:1.3) in the snow, <hugsy>")
+    expected = encode(clip, "a photo of (teddy:1.3) in the snow, teddy")[0][0]
+    torch.testing.assert_close(extra[CONDITIONING_KEY], expected, atol=1e-5, rtol=1e-5)
+    assert not torch.equal(encoding, expected)
+    assert CONDITIONING_KEY not in encode(taught, "a teddy")[0][1]
+    later = nodes.CLIPSetLastLayer().set_last_layer(taught.clone(), -2)[0]
+    skipped = nodes.CLIPSetLastLayer().set_last_layer(clip, -2)[0]
+    torch.testing.assert_close(encode(later, "a <hugsy>")[0][1][CONDITIONING_KEY], encode(skipped, "a teddy")[0][0])
+    assert CONDITIONING_KEY not in encode(clip, "a <hugsy>")[0][1]
+
+
+def test_the_encoding_is_differentiable_in_the_vectors_until_the_host_works_in_place(clip, hugsy):
+    vectors = {"clip_l": torch.randn(1, WIDTH, requires_grad=True)}
+    taught = with_words(clip, [ConceptWord("<new>", vectors, hugsy.superclass_vectors)])
+    token = taught.tokenize("a <new>")["l"][0][2][0]
+    token.sum().backward()
+    assert torch.equal(vectors["clip_l"].grad, torch.ones(1, WIDTH))

@@ -1,0 +1,235 @@
+"""Contracts 1 to 3 of the patch: the base model where nothing acts, little where no word is, and every graph between.
+
+The oracle of contract 3 is a model whose projections are replaced for good by a float64 transcription of the edit.
+"""
+
+import pytest
+import torch
+from perfusion_pack.nodes.host.concept_words import add_words
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from reference import reference_model
+from tiny_models import (
+    CountForwards,
+    difference,
+    encode,
+    gated,
+    instance_forwards,
+    make_concept,
+    sample,
+    tiny_clip,
+    tiny_model,
+)
+
+import nodes
+
+LONG = ", ".join(["a very long prompt about many things"] * 11)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    return tiny_clip()
+
+
+@pytest.fixture(scope="module")
+def stack(model, clip):
+    return (
+        gated(make_concept(model, clip), bias=0.6, temperature=0.1),
+        gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8, temperature=0.1),
+    )
+
+
+@pytest.fixture(scope="module")
+def spoken(clip, stack):
+    return add_words(clip, stack, "global")
+
+
+@pytest.fixture(scope="module")
+def positive(spoken):
+    return encode(spoken, "a photo of <hugsy> beside a <cuppy>")
+
+
+@pytest.fixture(scope="module")
+def negative(spoken):
+    return encode(spoken, "blurry, dark")
+
+
+# Contract 1: the base model, bit for bit, wherever no concept acts.
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+@pytest.mark.parametrize("settings", [{"strength": 0.0}, {"start_percent": 1.0}, {"end_percent": 0.0}, None])
+def test_nothing_to_do_is_the_base_model(model, stack, positive, negative, lock, settings):
+    idle = () if settings is None else tuple(gated(one.concept, **settings) for one in stack)
+    patched = apply_concepts(model, idle, lock)
+    assert difference(sample(patched, positive, negative), sample(model, positive, negative)) == 0.0
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_queueing_again_gives_the_same(model, stack, positive, negative, lock):
+    patched = apply_concepts(model, stack, lock)
+    first = sample(patched, positive, negative)
+    assert torch.equal(sample(patched, positive, negative), first)
+    assert torch.equal(sample(apply_concepts(model, stack, lock), positive, negative), first)
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_two_orders_of_stacking_agree(model, stack, positive, negative, lock):
+    one = sample(apply_concepts(model, stack, lock), positive, negative)
+    other = sample(apply_concepts(model, stack[::-1], lock), positive, negative)
+    assert difference(one, other) <= 1e-4 * one.abs().max()
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_the_base_stays_untouched_also_while_its_clone_is_sampling(model, stack, positive, negative, lock):
+    before = sample(model, positive, negative)
+    context, x, sigma = positive[0][0], torch.ones(1, 4, 8, 8), torch.tensor([3.0])
+    expected = model.model.apply_model(x, sigma, c_crossattn=context)
+    seen = []
+
+    def look(*_):
+        assert not instance_forwards(model)
+        seen.append(difference(model.model.apply_model(x, sigma, c_crossattn=context), expected))
+
+    patched = apply_concepts(model, stack, lock)
+    result = sample(patched, positive, negative, callback=look)
+    assert seen == [0.0] * 3
+    assert difference(result, before) > 0
+    assert torch.equal(sample(model, positive, negative), before)
+
+
+# Contract 2: a prompt without a concept's word changes by no more than the gate's leak, given as a number.
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_a_prompt_without_a_word_hardly_changes(model, clip, stack, lock, record_property):
+    narrow = tuple(gated(one.concept) for one in stack)
+    spoken = add_words(clip, narrow, lock)
+    changes = {}
+    for prompt in ("a red ball in the snow", "portrait of a woman with a straw hat", "a photo of a teddy"):
+        positive, negative = encode(spoken, prompt), encode(spoken, "blurry")
+        base = sample(model, positive, negative)
+        patched = sample(apply_concepts(model, narrow, lock), positive, negative)
+        changes[prompt] = difference(patched, base) / base.abs().max().item()
+    record_property("relative_latent_difference", changes)
+    print(f"latent difference without a word, {lock} lock, relative to the largest latent:", changes)
+    assert max(changes.values()) < 1e-3
+
+
+# Contract 3: whatever graph brings the conditioning here.
+
+
+def combined(one, other):
+    return nodes.ConditioningCombine().combine(one, other)[0]
+
+
+def masked(conditioning, area):
+    mask = torch.zeros(1, 64, 64)
+    mask[:, :, :40] = 1
+    return nodes.ConditioningSetMask().append(conditioning, mask, area, 0.9)[0]
+
+
+def in_time(conditioning, start, end):
+    return nodes.ConditioningSetTimestepRange().set_range(conditioning, start, end)[0]
+
+
+# Each graph: a function from `say`, which encodes a prompt, to the positive conditioning; and sampling settings.
+BOTH = "<hugsy>, (<hugsy>:0.6) and <cuppy>"
+PHOTO, SNOW, BALL = "a photo of <hugsy>", "(<cuppy>:1.3) in the snow", "a red ball"
+concat = nodes.ConditioningConcat().concat
+average = nodes.ConditioningAverage().addWeighted
+area = nodes.ConditioningSetArea().append
+GRAPHS = {
+    "one word": (lambda say: say(PHOTO), {}),
+    "two words": (lambda say: say(BOTH), {}),
+    "batch": (lambda say: say(BOTH), {"batch": 3}),
+    "CFG 1": (lambda say: say(BOTH), {"cfg": 1.0}),
+    "long prompt": (lambda say: say(f"<cuppy>, {LONG}, <hugsy>"), {}),
+    "combine": (lambda say: combined(say(PHOTO), combined(say(SNOW), say(BALL))), {"batch": 2}),
+    "concat": (lambda say: concat(say(PHOTO), say(SNOW))[0], {}),
+    "concat with a long one": (lambda say: concat(say(BALL), say(f"{LONG}, <hugsy>"))[0], {}),
+    "average": (lambda say: average(say(PHOTO), say(BALL), 0.7)[0], {}),
+    "average, word in the second": (lambda say: average(say(BALL), say(SNOW), 0.4)[0], {}),
+    "area": (lambda say: combined(say(PHOTO), area(say(SNOW), 32, 64, 0, 0, 1.0)[0]), {}),
+    "area alone": (lambda say: area(say(SNOW), 32, 64, 0, 0, 1.0)[0], {}),
+    "masks": (lambda say: combined(masked(say(PHOTO), "default"), masked(say(SNOW), "mask bounds")), {}),
+    "timestep ranges": (lambda say: combined(in_time(say(PHOTO), 0, 0.4), in_time(say(SNOW), 0.4, 1)), {"steps": 4}),
+    "zeroed": (lambda say: nodes.ConditioningZeroOut().zero_out(say(PHOTO))[0], {}),
+    "second order": (lambda say: say(BOTH), {"sampler": "dpmpp_2m", "steps": 4}),
+}
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_every_graph_gives_what_the_edited_layers_give(model, spoken, stack, negative, name, lock):
+    graph, settings = GRAPHS[name]
+    positive = graph(lambda text: encode(spoken, text))
+    patched = apply_concepts(model, stack, lock)
+    with CountForwards(model) as base_forwards:
+        base = sample(model, positive, negative, **settings)
+    with CountForwards(model) as forwards:
+        result = sample(patched, positive, negative, **settings)
+    assert forwards.batches == base_forwards.batches, "cond and uncond share their batches as they do in the base"
+
+    expected = sample(reference_model(stack, pairs(positive, lock)), positive, negative, **settings)
+    rounding = 2e-5 * base.abs().max().item()
+    assert difference(result, expected) <= rounding
+    if name != "zeroed":  # a closed gate on encodings of zeros: nothing should happen
+        assert difference(result, base) > 20 * rounding
+
+
+def pairs(conditioning, lock):
+    """Return what the global lock puts in each encoding's place, also where the host repeats a shorter encoding."""
+    if lock == "local":
+        return []
+    found = []
+    for encoding, extra in conditioning:
+        fitted = fit_superclass_encoding(extra.get(CONDITIONING_KEY), encoding)
+        found += [(encoding[0].repeat(n, 1), fitted[0].repeat(n, 1)) for n in (1, 2, 3, 4)]
+    return found
+
+
+def test_the_global_lock_feeds_the_keys_the_superclass_prompt(model, clip, spoken, stack):
+    """With the gate on the values open or not, the keys are those of the prompt with the plain superclass."""
+    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+    from test_gate_patch import LAYER, keys_and_values
+
+    (encoding, extra), *_ = encode(spoken, "<hugsy> in the snow")
+    patched = apply_concepts(model, stack[:1], "global")
+    key, _ = keys_and_values(patched, encoding, **{CONDITIONING_KEY: extra[CONDITIONING_KEY]})
+    layer = cross_attention_layers(model.model.diffusion_model)[LAYER]
+    expected = layer.to_k(encode(clip, "teddy in the snow")[0][0])
+    torch.testing.assert_close(key[:, 1:], expected[:, 1:], atol=1e-5, rtol=1e-4)
+
+
+def test_an_unpatched_model_ignores_the_superclass_encoding(model, clip, stack):
+    heard = {lock: encode(add_words(clip, stack, lock), "a photo of <hugsy>") for lock in ("local", "global")}
+    negative = encode(clip, "blurry")
+    assert torch.equal(sample(model, heard["local"], negative), sample(model, heard["global"], negative))
+
+
+def test_a_global_model_with_a_local_clip_is_locked_locally(model, clip, stack):
+    positive, negative = encode(add_words(clip, stack), "a photo of <hugsy>"), encode(clip, "blurry")
+    local, other = (sample(apply_concepts(model, stack, lock), positive, negative) for lock in ("local", "global"))
+    assert torch.equal(local, other)
+
+
+def test_the_stock_sampler_node_in_inference_mode(model, stack, positive, negative):
+    patched = apply_concepts(model, stack)
+    latent = {"samples": torch.zeros(1, 4, 8, 8)}
+    with torch.inference_mode():
+        found = nodes.KSampler().sample(patched, 7, 3, 5.0, "euler", "normal", positive, negative, latent)[0]["samples"]
+    assert torch.equal(found, sample(patched, positive, negative))
+
+
+def test_the_sampling_changes_nothing_in_the_conditioning(model, stack, positive, negative):
+    before = [(encoding.clone(), dict(extra)) for encoding, extra in positive]
+    sample(apply_concepts(model, stack, "global"), positive, negative)
+    for (encoding, extra), (old, keys) in zip(positive, before, strict=True):
+        assert torch.equal(encoding, old) and extra.keys() == keys.keys()
+        assert all(extra[key] is keys[key] for key in keys)
