@@ -35,6 +35,9 @@ def run(arguments: Sequence[str]) -> int:
     options, rest = parser.parse_known_args(list(arguments))
     if rest and options.command != "test":
         parser.error(f"unknown arguments: {' '.join(rest)}")
+    if hasattr(sys.stdout, "reconfigure"):
+        # Our lines and those of the programs we start come out in the order in which they were said, in files too.
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         with termination_as_interrupt():
             if options.command == "test":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import errno
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +28,7 @@ def _load_dev_tools():
 
 
 _load_dev_tools()
-from dev_tools import host, interpreters  # noqa: E402
+from dev_tools import command_line, host, interpreters, packages, run_demo, run_tests  # noqa: E402
 from dev_tools.errors import DevError  # noqa: E402
 
 
@@ -103,3 +106,78 @@ def test_dev_py_can_be_parsed_by_an_old_python():
     assert not [node for node in ast.walk(tree) if isinstance(node, newer)]
     imports = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     assert imports == {"os", "sys"}
+
+
+def test_old_python_gets_a_sentence(monkeypatch, capsys):
+    spec = importlib.util.spec_from_file_location("dev_script", REPOSITORY / "dev.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(sys, "version_info", (3, 6, 15, "final", 0))
+    assert script.main() == 1
+    error = capsys.readouterr().err
+    assert "Python 3.10 or newer" in error and "Python 3.6" in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (DevError("Something is wrong: do this."), "Error: Something is wrong: do this."),
+        (OSError(errno.ENOSPC, "No space left on device", "/some/file"), "disk is full while writing /some/file"),
+    ],
+)
+def test_failures_end_in_one_sentence(failure, sentence, monkeypatch, capsys):
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr(run_demo, "run", fail)
+    assert command_line.run(["demo"]) == 1
+    error = capsys.readouterr().err
+    assert sentence in error and "Traceback" not in error
+
+
+def test_interruption_and_wrong_usage(monkeypatch, capsys):
+    def interrupt(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_demo, "run", interrupt)
+    assert command_line.run(["demo"]) == 130
+    with pytest.raises(SystemExit) as ending:
+        command_line.run(["demo", "--prot", "8188"])
+    assert ending.value.code == 2
+
+
+def test_the_disk_is_looked_at_before_an_installation(monkeypatch, tmp_path):
+    monkeypatch.setattr(packages.shutil, "disk_usage", lambda folder: SimpleNamespace(free=2**30))
+    with pytest.raises(DevError, match=r"has 1.0 GiB free and this installation needs about 12 GiB"):
+        packages.require_space(tmp_path, packages.HOST_GIB)
+
+
+def test_the_trio_follows_torchaudio(monkeypatch):
+    report = '{"install": [{"metadata": {"version": "2.11.0+cpu"}}]}'
+    answer = subprocess.CompletedProcess((), 0, stdout=report, stderr="")
+    monkeypatch.setattr(packages.subprocess, "run", lambda *arguments, **options: answer)
+    assert packages.matching_trio(Path("python")) == ["torch==2.11.*", "torchvision", "torchaudio==2.11.*"]
+    answer.stdout = ""
+    with pytest.raises(DevError, match="No torchaudio"):
+        packages.matching_trio(Path("python"))
+
+
+def test_pytest_arguments_choose_the_groups():
+    assert run_tests._belongs_to("tests/core/test_dev.py::test_x", "core")
+    assert run_tests._belongs_to("tests/host", "host")
+    assert not run_tests._belongs_to("tests/core", "host")
+
+
+@pytest.mark.parametrize(
+    ("xml", "text"),
+    [
+        ('<testsuite tests="5" failures="0" errors="0" skipped="1"/>', "4 passed, 1 skipped"),
+        ('<testsuite tests="5" failures="1" errors="1" skipped="0"/>', "3 passed, 2 FAILED"),
+        ('<testsuite tests="0" failures="0" errors="0" skipped="0"/>', "no tests"),
+        ("nonsense", "no report"),
+    ],
+)
+def test_counts_of_the_summary(xml, text, tmp_path):
+    report = tmp_path / "report.xml"
+    report.write_text(f"<testsuites>{xml}</testsuites>" if xml.startswith("<") else xml)
+    assert run_tests._counts(report) == text
