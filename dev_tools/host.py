@@ -81,8 +81,8 @@ def install() -> Path:
     if shutil.which("git") is None:
         raise DevError(f"No ComfyUI was found, and its installer needs git: install git, or {advice}.")
     print("No ComfyUI was found: installing one into .host/ with comfy-cli, its official installer.", flush=True)
-    python = packages.make_own_venv()
     packages.require_space(REPOSITORY, packages.HOST_GIB)
+    python = packages.make_own_venv()
     try:
         packages.install(python, ["comfy-cli"])
     except DevError as error:

@@ -36,6 +36,12 @@ def require_space(folder: Path, gib: float) -> None:
         )
 
 
+def _require_space_for_torch(gib: float) -> None:
+    # An installation that was interrupted, or lacks a package or two, needs no second torch.
+    has_torch = any((*OWN_VENV.glob("lib/*/site-packages/torch"), *OWN_VENV.glob("Lib/site-packages/torch")))
+    require_space(REPOSITORY, TOOLS_GIB if has_torch else gib)
+
+
 def make_own_venv() -> Path:
     """The Python of the repository's own `.venv`, made with the running Python when it is not there yet."""
     python = venv_python(OWN_VENV)
@@ -45,7 +51,8 @@ def make_own_venv() -> Path:
         if result.returncode != 0:
             shutil.rmtree(OWN_VENV, ignore_errors=True)
             words = (result.stdout + result.stderr).lower()
-            if any(text in words for text in _DISK_FULL_WORDS):
+            # ensurepip keeps the reason of its failure for itself.
+            if any(text in words for text in _DISK_FULL_WORDS) or shutil.disk_usage(REPOSITORY).free < 2**26:
                 raise DevError(disk_full(f"making {OWN_VENV}"))
             hint = " (on Debian and Ubuntu: apt install python3-venv)" if "ensurepip" in words else ""
             raise DevError(
@@ -76,8 +83,8 @@ def install(python: Path, requirements: Sequence[str], *options: str) -> None:
     try:
         for line in process.stdout:
             tail.append(line.rstrip())
-            if line.startswith(("Collecting", "Downloading", "Installing", "Successfully", "ERROR")):
-                print("  " + line.rstrip()[:160], flush=True)
+            if line.lstrip().startswith(("Downloading", "Installing collected", "Successfully installed", "ERROR")):
+                print("  " + line.strip()[:120], flush=True)
     except BaseException:
         process.kill()
         raise
@@ -121,8 +128,8 @@ def torch_index_options() -> list[str]:
 
 def install_for_host(host: Path) -> Path:
     """Install all that the ComfyUI in `host` requires into `.venv`, in one pip command, and return its Python."""
+    _require_space_for_torch(HOST_GIB)
     python = make_own_venv()
-    require_space(REPOSITORY, HOST_GIB)
     print("Installing what this ComfyUI requires into .venv; this is done once and takes some minutes.", flush=True)
     options = torch_index_options()
     trio = matching_trio(python, *options)
@@ -132,8 +139,8 @@ def install_for_host(host: Path) -> Path:
 
 def install_for_core() -> Path:
     """Install what tests/core needs into `.venv` and return its Python."""
+    _require_space_for_torch(CORE_GIB)
     python = make_own_venv()
-    require_space(REPOSITORY, CORE_GIB)
     print("No Python with torch was found: installing torch into .venv; this is done once.", flush=True)
     install(python, CORE_PACKAGES, *torch_index_options())
     return python
