@@ -3,10 +3,6 @@
 
 async def comfy_entrypoint():
     """Return the extension; called by ComfyUI when it loads the pack."""
-    from comfy_api.latest import ComfyExtension
-
-    class PerfusionExtension(ComfyExtension):
-        async def get_node_list(self):
-            return []
+    from .nodes.extension import PerfusionExtension
 
     return PerfusionExtension()

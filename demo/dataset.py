@@ -4,6 +4,7 @@
 
 Picture i depends on its number alone, so a part of the set can be drawn again, and held-out sets use other numbers.
 """
+
 from __future__ import annotations
 
 import argparse
@@ -15,7 +16,7 @@ import numpy as np
 from world.captions import caption
 from world.scenes import SIZE, Scene, random_scene, render
 
-HELD_OUT = 10_000_000       # numbers from here on are never trained on
+HELD_OUT = 10_000_000  # numbers from here on are never trained on
 CAPTIONS_PER_PICTURE = 6
 CHUNK = 2000
 

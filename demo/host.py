@@ -1,4 +1,5 @@
 """Finds ComfyUI and makes its classes importable from the demo's scripts (never used inside a running ComfyUI)."""
+
 from __future__ import annotations
 
 import os
@@ -14,6 +15,7 @@ def use_comfyui() -> Path:
     sys.path.insert(1, str(folder))
     import torch
     from comfy.cli_args import args
+
     args.cpu = not torch.cuda.is_available()
-    args.use_pytorch_cross_attention = True     # the sub-quadratic default on CPUs is slow to train through
+    args.use_pytorch_cross_attention = True  # the sub-quadratic default on CPUs is slow to train through
     return folder

@@ -5,10 +5,12 @@
 v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, an
 exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures (dataset.py).
 """
+
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 
@@ -29,11 +31,14 @@ def train_text_model() -> nn.Module:
     import comfy.clip_model
     import comfy.ops
     import model
-    text_model = comfy.clip_model.CLIPTextModel(dict(model.CLIP_CONFIG), torch.float32, "cpu", comfy.ops.disable_weight_init)
+
+    text_model = comfy.clip_model.CLIPTextModel(
+        dict(model.CLIP_CONFIG), torch.float32, "cpu", comfy.ops.disable_weight_init
+    )
     model.initialise(text_model)
     embeddings = text_model.text_model.embeddings
     nn.init.normal_(embeddings.position_embedding.weight, std=0.15)
-    for layer in text_model.text_model.encoder.layers:      # the host adds residuals in place, which backward cannot bear
+    for layer in text_model.text_model.encoder.layers:  # the host adds residuals in place, which backward cannot bear
         for norm in (layer.layer_norm1, layer.layer_norm2):
             norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0].clone(),))
     return text_model
@@ -47,7 +52,9 @@ def use_table(text_model: nn.Module, rows: int, width: int) -> None:
 
 
 def encode(text_model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    """Encodings [B, tokens, width] of rows of the compact table [B, tokens]: last layer, after the final norm, as SD1 uses it."""
+    """Encodings [B, tokens, width] of rows of the compact table [B, tokens]: last layer after the final norm, as
+    in SD1.
+    """
     inner = text_model.text_model
     return inner(None, embeds=inner.embeddings.token_embedding(rows), num_tokens=[1] * len(rows))[0]
 
@@ -56,6 +63,7 @@ def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
     """Latent means of all drawn pictures, bfloat16 [n, 4, 16, 16]; kept in the cache folder."""
     import model
     from train_vae import as_input, split_moments
+
     pictures = dataset.load(cache)
     kept = cache / "latents.pt"
     latents = torch.load(kept, weights_only=True) if kept.exists() else torch.empty(0, 4, 16, 16)
@@ -65,7 +73,7 @@ def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
         parts = [latents]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
             for start in range(len(latents), len(pictures), 16):
-                parts.append(split_moments(autoencoder, as_input(pictures[start:start + 16]).to(device))[0].cpu())
+                parts.append(split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu())
         latents = torch.cat(parts)
         torch.save(latents, kept)
     return latents
@@ -94,11 +102,14 @@ def main() -> None:
     latents = latents_of(arguments.cache, device).to(device)
     tokens = CaptionTokens(model.TOKENS)
     tokens.save()
-    texts = json.loads((arguments.cache / "captions.json").read_text())[:len(latents)]
+    texts = json.loads((arguments.cache / "captions.json").read_text())[: len(latents)]
     rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
     empty = tokens.rows([""]).to(device)
-    print(f"{len(latents)} pictures, latents of mean {latents.mean():.3f} and deviation {latents.std():.3f}, "
-          f"{len(tokens.vocabulary)} tokens", flush=True)
+    print(
+        f"{len(latents)} pictures, latents of mean {latents.mean():.3f} and deviation {latents.std():.3f}, "
+        f"{len(tokens.vocabulary)} tokens",
+        flush=True,
+    )
 
     unet = UNetModel(**model.UNET_CONFIG, operations=disable_weight_init)
     model.initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
@@ -107,12 +118,13 @@ def main() -> None:
     both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device, memory_format=torch.channels_last)
     both.requires_grad_(True)
     schedule = comfy.model_sampling.ModelSamplingDiscrete(model.unet_config())
-    signal = (1 / (1 + schedule.sigmas.square())).sqrt().to(device)     # sqrt of the cumulative alpha of each timestep
+    signal = (1 / (1 + schedule.sigmas.square())).sqrt().to(device)  # sqrt of the cumulative alpha of each timestep
     noise_share = (1 - signal.square()).sqrt()
 
     optimiser = torch.optim.AdamW(both.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98))
     average = torch.optim.swa_utils.AveragedModel(
-        both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average))
+        both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
+    )
     state_file, step = arguments.cache / "unet.pt", 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
@@ -123,8 +135,15 @@ def main() -> None:
     steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
 
     def save() -> None:
-        torch.save({"model": both.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step},
-                   state_file.with_suffix(".part"))
+        torch.save(
+            {
+                "model": both.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+            },
+            state_file.with_suffix(".part"),
+        )
         state_file.with_suffix(".part").replace(state_file)
 
     while True:
@@ -132,7 +151,11 @@ def main() -> None:
         if progress >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = arguments.learning_rate * min(1, (step + 1) / 300) * (0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+            group["lr"] = (
+                arguments.learning_rate
+                * min(1, (step + 1) / 300)
+                * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            )
         chosen = rng.integers(len(latents), size=arguments.batch)
         caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
         batch_rows = rows[chosen, caption]
@@ -155,8 +178,11 @@ def main() -> None:
         losses.append(loss.item())
         if step % 200 == 0:
             seconds = time.monotonic() - start
-            print(f"step {step} ({progress:.3f}) loss {np.mean(losses[-200:]):.4f} "
-                  f"{(step - first) * arguments.batch / seconds:.0f} samples/s {seconds / 60:.1f} min", flush=True)
+            print(
+                f"step {step} ({progress:.3f}) loss {np.mean(losses[-200:]):.4f} "
+                f"{(step - first) * arguments.batch / seconds:.0f} samples/s {seconds / 60:.1f} min",
+                flush=True,
+            )
         if step % 1000 == 0:
             save()
     save()

@@ -3,12 +3,15 @@
     python demo/train_vae.py --cache DIR --steps 4000            (resumes from DIR/vae.pt)
     python demo/train_vae.py --cache DIR --steps 2000 --decoder-only   (later: sharper pictures, same latents)
 
-Loss: L1 + 2 MSE + L1 of horizontal and vertical differences + a small KL term, on crops first and on whole pictures in the
+Loss: L1 + 2 MSE + L1 of horizontal and vertical differences + a small KL term, on crops first and on whole pictures in
+the
 last fifth, because the group normalisations see the whole picture when the model is used.
 """
+
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -17,7 +20,6 @@ import numpy as np
 import torch
 from host import use_comfyui
 from torch import nn
-from torch.nn import functional
 
 KL_WEIGHT = 3e-4
 CROP = 64
@@ -32,7 +34,14 @@ def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Ten
 
 def as_input(pictures: np.ndarray) -> torch.Tensor:
     """uint8 [B, H, W, 3] to float [B, 3, H, W] in -1..1, channels last in memory."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div(127.5).sub(1).contiguous(memory_format=torch.channels_last)
+    return (
+        torch.from_numpy(pictures)
+        .permute(0, 3, 1, 2)
+        .float()
+        .div(127.5)
+        .sub(1)
+        .contiguous(memory_format=torch.channels_last)
+    )
 
 
 def split_moments(autoencoder: nn.Module, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,7 +61,7 @@ def peak_signal_to_noise(autoencoder: nn.Module, count: int = 64) -> float:
     held_out = dataset.draw(dataset.HELD_OUT, count)
     squares = []
     for start in range(0, count, 8):
-        target = as_input(held_out[start:start + 8])
+        target = as_input(held_out[start : start + 8])
         output = decode(autoencoder, split_moments(autoencoder, target)[0]).clamp(-1, 1)
         squares.append(((output - target) / 2).square().mean(dim=(1, 2, 3)))
     return float(-10 * torch.cat(squares).log10().mean())
@@ -80,7 +89,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule so that it ends by then")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument("--decoder-only", action="store_true", help="keep the latents: train the decoder alone, on whole pictures")
+    parser.add_argument(
+        "--decoder-only", action="store_true", help="keep the latents: train the decoder alone, on whole pictures"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
@@ -99,7 +110,9 @@ def main() -> None:
     if not arguments.decoder_only:
         trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters()]
     optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    average = torch.optim.swa_utils.AveragedModel(autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998))
+    average = torch.optim.swa_utils.AveragedModel(
+        autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
+    )
     first = 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)
@@ -110,18 +123,22 @@ def main() -> None:
     pictures, loaded_at = dataset.load(arguments.cache), time.monotonic()
     start = time.monotonic()
     for step in range(first, arguments.steps):
-        if time.monotonic() - loaded_at > 60:       # the set may still be being drawn
+        if time.monotonic() - loaded_at > 60:  # the set may still be being drawn
             pictures, loaded_at = dataset.load(arguments.cache), time.monotonic()
         progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
             break
         for group in optimiser.param_groups:
-            group["lr"] = arguments.learning_rate * min(1, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+            group["lr"] = (
+                arguments.learning_rate
+                * min(1, (step + 1) / 100)
+                * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
+            )
         whole = progress > 0.8 or arguments.decoder_only
         chosen = pictures[rng.integers(len(pictures), size=max(2, arguments.batch // 4) if whole else arguments.batch)]
         if not whole:
             tops = rng.integers(0, dataset.SIZE - CROP + 1, size=(len(chosen), 2))
-            chosen = np.stack([p[y:y + CROP, x:x + CROP] for p, (y, x) in zip(chosen, tops, strict=True)])
+            chosen = np.stack([p[y : y + CROP, x : x + CROP] for p, (y, x) in zip(chosen, tops, strict=True)])
         target = as_input(chosen).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             mean, log_variance = split_moments(autoencoder, target)
@@ -135,17 +152,31 @@ def main() -> None:
         optimiser.step()
         average.update_parameters(autoencoder)
         if step % 100 == 99:
-            print(f"step {step + 1}/{arguments.steps} ({progress:.2f}) loss {loss.item():.4f} kl {divergence.item():.2f} "
-                  f"{(time.monotonic() - start) / (step + 1 - first):.2f} s/step", flush=True)
+            print(
+                f"step {step + 1}/{arguments.steps} ({progress:.2f}) loss {loss.item():.4f} kl {divergence.item():.2f} "
+                f"{(time.monotonic() - start) / (step + 1 - first):.2f} s/step",
+                flush=True,
+            )
         if step % 500 == 499:
-            torch.save({"model": autoencoder.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(),
-                        "step": step + 1}, state_file.with_suffix(".part"))
+            torch.save(
+                {
+                    "model": autoencoder.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step + 1,
+                },
+                state_file.with_suffix(".part"),
+            )
             state_file.with_suffix(".part").replace(state_file)
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
     result = average.module
     if not arguments.decoder_only:
         fold_latent_scale(result, as_input(pictures[:256]).to(device))
-    print(f"final held-out PSNR {peak_signal_to_noise(result, 128):.2f} dB after {(time.monotonic() - start) / 60:.1f} min", flush=True)
+    print(
+        f"final held-out PSNR {peak_signal_to_noise(result, 128):.2f} dB after {(time.monotonic() - start) / 60:.1f} "
+        f"min",
+        flush=True,
+    )
     torch.save(result.state_dict(), finished)
 
 

@@ -1,4 +1,5 @@
 """The six backgrounds, drawn from large smooth areas so that a small VAE keeps them."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -13,15 +14,22 @@ _PALETTES = {
     "room": ((246, 166, 194), (250, 190, 210), (176, 128, 96), (150, 104, 76)),
     "studio": ((132, 134, 138), (176, 178, 182), (150, 152, 156), (120, 122, 126)),
 }
-PHRASES = {"beach": "on the beach", "snow": "in the snow", "grass": "on the grass", "night": "at night",
-           "room": "in a pink room", "studio": "in a grey studio"}
+PHRASES = {
+    "beach": "on the beach",
+    "snow": "in the snow",
+    "grass": "on the grass",
+    "night": "at night",
+    "room": "in a pink room",
+    "studio": "in a grey studio",
+}
 BACKGROUNDS = tuple(_PALETTES)
 
 
 def draw_background(name: str, size: int, rng: np.random.Generator) -> Image.Image:
     """A size x size RGB picture of the background, with its horizon and landmarks placed at random."""
     sky_top, sky_bottom, ground_top, ground_bottom = (
-        np.clip(np.array(colour) + rng.integers(-7, 8), 0, 255) for colour in _PALETTES[name])
+        np.clip(np.array(colour) + rng.integers(-7, 8), 0, 255) for colour in _PALETTES[name]
+    )
     horizon = int(size * rng.uniform(0.52, 0.68))
     rows = np.empty((size, 3))
     rows[:horizon] = np.linspace(sky_top, sky_bottom, horizon)
@@ -34,7 +42,10 @@ def draw_background(name: str, size: int, rng: np.random.Generator) -> Image.Ima
         _disc(draw, x, size * 0.13, size * 0.075, (255, 238, 130))
     elif name == "snow":
         for peak in (x, (x + size * 0.55) % size):
-            draw.polygon((peak - size * 0.3, horizon, peak, horizon - size * 0.26, peak + size * 0.3, horizon), fill=(240, 246, 252))
+            draw.polygon(
+                (peak - size * 0.3, horizon, peak, horizon - size * 0.26, peak + size * 0.3, horizon),
+                fill=(240, 246, 252),
+            )
     elif name == "grass":
         _disc(draw, x, horizon + size * 0.16, size * 0.28, tuple(int(c) for c in ground_top))
     elif name == "night":

@@ -1,4 +1,5 @@
 """Captions: sentences that state a random part of a scene, or all of it."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -7,12 +8,25 @@ from .backgrounds import PHRASES
 from .scenes import Placed, Scene
 
 # The first nine are the templates of the paper's training (method.md section 2), so that the model knows their words.
-FRAMES = ("a photo of {}", "a good photo of {}", "the photo of {}", "image of {}", "A photograph of {}", "{} shown in a photo",
-          "A photo of {}", "a picture of {}", "{}", "{}", "{}", "{}")
+FRAMES = (
+    "a photo of {}",
+    "a good photo of {}",
+    "the photo of {}",
+    "image of {}",
+    "A photograph of {}",
+    "{} shown in a photo",
+    "A photo of {}",
+    "a picture of {}",
+    "{}",
+    "{}",
+    "{}",
+    "{}",
+)
 
 
 def caption(scene: Scene, rng: np.random.Generator, detail: float = 0.8) -> str:
     """A caption that states each attribute with probability `detail` (1 states them all)."""
+
     def said() -> bool:
         return bool(rng.random() < detail)
 

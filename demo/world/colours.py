@@ -1,4 +1,5 @@
 """Named colours, which captions may state, and free colours, which they never do."""
+
 from __future__ import annotations
 
 import colorsys

@@ -1,4 +1,5 @@
 """A look: how the parts of an object are coloured.  Plain looks can be said in words, free looks cannot."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ EARS = ("round", "long", "pointed")
 class Look:
     """Everything about an object's appearance that stays the same from picture to picture.
 
-    primary, secondary, accent: colours of the body, of the secondary parts (ears, handle, roof, ...) and of the details.
+    primary, secondary, accent: colours of the body, of the secondary parts (ears, handle, roof, ...) and of the
+    details.
     scheme: "solid" or one of SCHEMES; says where the secondary colour goes on the body.
     pattern: one of PATTERNS.  patch: centre of the patch in the object's coordinates (-1..1).
     ears: shape of the teddy's ears.  odd: whether one of two twin parts has the accent colour.
@@ -47,7 +49,9 @@ def free_look(rng: np.random.Generator) -> Look:
     accent = _clearly_other(rng, primary, secondary)
     patterned = rng.random() < 0.15
     return Look(
-        primary, secondary, accent,
+        primary,
+        secondary,
+        accent,
         scheme=str(rng.choice(SCHEMES)),
         pattern=str(rng.choice(PATTERNS[1:])) if patterned else "plain",
         patch=(float(rng.choice((-0.28, 0.28))), float(rng.uniform(-0.1, 0.35))),

@@ -1,4 +1,5 @@
 """Drawing one object with its accessory on a transparent square canvas."""
+
 from __future__ import annotations
 
 from PIL import Image, ImageChops, ImageDraw
@@ -7,11 +8,11 @@ from . import colours
 from .looks import Look
 from .shapes import Part, shape
 
-REACH = 1.55            # the canvas covers -REACH..REACH in the object's coordinates
+REACH = 1.55  # the canvas covers -REACH..REACH in the object's coordinates
 PIXELS_PER_UNIT = 90
 SIZE = round(2 * REACH * PIXELS_PER_UNIT)
-OUTLINE = 5             # canvas pixels
-MARK = 0.30             # width of stripes and checks in the object's units: about 10 picture pixels
+OUTLINE = 5  # canvas pixels
+MARK = 0.30  # width of stripes and checks in the object's units: about 10 picture pixels
 HAT, HAT_BAND = (34, 36, 66), (250, 196, 40)
 SCARF, SCARF_EDGE = (0, 164, 160), (0, 104, 112)
 
@@ -25,8 +26,15 @@ def draw_object(category: str, look: Look, accessory: str = "none") -> tuple[Ima
     silhouette = Image.new("L", (SIZE, SIZE), 0)
     shape_of_category = shape(category, look.ears, look.odd)
     texture = _texture(look)
-    flat = {"secondary": look.secondary, "twin": look.secondary, "accent": look.accent, "dark": (26, 24, 32), "white": (250, 250, 250),
-            "glass": (176, 216, 240), "bark": (112, 72, 44)}
+    flat = {
+        "secondary": look.secondary,
+        "twin": look.secondary,
+        "accent": look.accent,
+        "dark": (26, 24, 32),
+        "white": (250, 250, 250),
+        "glass": (176, 216, 240),
+        "bark": (112, 72, 44),
+    }
     for part in shape_of_category.parts:
         area = _area(part)
         if part.outlined:
@@ -88,11 +96,18 @@ def _area(part: Part, grow: float = 0) -> Image.Image:
         return mask
     if part.kind == "box":
         x0, y0, x1, y1, radius = part.numbers
-        draw.rounded_rectangle((_pixel(x0) - grow, _pixel(y0) - grow, _pixel(x1) + grow, _pixel(y1) + grow),
-                               radius=radius * PIXELS_PER_UNIT + grow, fill=255)
+        draw.rounded_rectangle(
+            (_pixel(x0) - grow, _pixel(y0) - grow, _pixel(x1) + grow, _pixel(y1) + grow),
+            radius=radius * PIXELS_PER_UNIT + grow,
+            fill=255,
+        )
         return mask
-    x, y, rx, ry = (_pixel(part.numbers[0]), _pixel(part.numbers[1]),
-                    part.numbers[2] * PIXELS_PER_UNIT + grow, part.numbers[3] * PIXELS_PER_UNIT + grow)
+    x, y, rx, ry = (
+        _pixel(part.numbers[0]),
+        _pixel(part.numbers[1]),
+        part.numbers[2] * PIXELS_PER_UNIT + grow,
+        part.numbers[3] * PIXELS_PER_UNIT + grow,
+    )
     draw.ellipse((x - rx, y - ry, x + rx, y + ry), fill=255)
     if part.kind == "ring":
         inner = part.numbers[4] * PIXELS_PER_UNIT + 2 * grow
@@ -100,17 +115,22 @@ def _area(part: Part, grow: float = 0) -> Image.Image:
     return mask
 
 
-def _draw_accessory(canvas: Image.Image, accessory: str, hat: tuple[float, float, float],
-                    scarf: tuple[float, float]) -> Image.Image:
+def _draw_accessory(
+    canvas: Image.Image, accessory: str, hat: tuple[float, float, float], scarf: tuple[float, float]
+) -> Image.Image:
     if accessory == "hat":
         x, y, half = hat
-        pieces = [(Part("box", (x - half, y - 0.10, x + half, y + 0.10, 0.10), ""), HAT),
-                  (Part("box", (x - half * 0.64, y - 0.72, x + half * 0.64, y, 0.06), ""), HAT),
-                  (Part("box", (x - half * 0.64, y - 0.26, x + half * 0.64, y - 0.06, 0), ""), HAT_BAND)]
+        pieces = [
+            (Part("box", (x - half, y - 0.10, x + half, y + 0.10, 0.10), ""), HAT),
+            (Part("box", (x - half * 0.64, y - 0.72, x + half * 0.64, y, 0.06), ""), HAT),
+            (Part("box", (x - half * 0.64, y - 0.26, x + half * 0.64, y - 0.06, 0), ""), HAT_BAND),
+        ]
     else:
         y, half = scarf
-        pieces = [(Part("box", (half * 0.22, y, half * 0.22 + 0.34, y + 0.74, 0.06), ""), SCARF_EDGE),
-                  (Part("box", (-half - 0.06, y - 0.15, half + 0.06, y + 0.17, 0.12), ""), SCARF)]
+        pieces = [
+            (Part("box", (half * 0.22, y, half * 0.22 + 0.34, y + 0.74, 0.06), ""), SCARF_EDGE),
+            (Part("box", (-half - 0.06, y - 0.15, half + 0.06, y + 0.17, 0.12), ""), SCARF),
+        ]
     cover = Image.new("L", (SIZE, SIZE), 0)
     for piece, colour in pieces:
         area = _area(piece)

@@ -1,4 +1,5 @@
 """A scene: every attribute of a picture as data, drawn from a seed and rendered with its true mask."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from .shapes import CATEGORIES
 
 SIZE = 128
 SUPERSAMPLING = 2
-SIZES = {"small": 23.0, "": 29.0, "big": 36.0}      # half the object's height in picture pixels
+SIZES = {"small": 23.0, "": 29.0, "big": 36.0}  # half the object's height in picture pixels
 PLACES = {"left": 40.0, "": 64.0, "right": 88.0}
 SECOND_SIZE = 21.0
 FREE_LOOKS = 0.33
@@ -43,7 +44,9 @@ class Scene:
     seed: int = 0
 
 
-def random_object(rng: np.random.Generator, category: str | None = None, free_looks: float = FREE_LOOKS, plain: bool = False) -> Placed:
+def random_object(
+    rng: np.random.Generator, category: str | None = None, free_looks: float = FREE_LOOKS, plain: bool = False
+) -> Placed:
     """An object of the category (any, if None); with probability `free_looks` its look is one that words cannot say."""
     category = category or str(rng.choice(CATEGORIES))
     if rng.random() < free_looks:
@@ -62,7 +65,9 @@ def random_scene(rng: np.random.Generator, main: Placed | None = None) -> Scene:
         scene = replace(scene, accessory=str(rng.choice(objects.ACCESSORIES[1:])))
     if rng.random() < 0.42:
         other = str(rng.choice([c for c in CATEGORIES if c != main.category]))
-        return replace(scene, second=random_object(rng, other, plain=True), second_side=str(rng.choice(("left", "right"))))
+        return replace(
+            scene, second=random_object(rng, other, plain=True), second_side=str(rng.choice(("left", "right")))
+        )
     if rng.random() < 0.4:
         scene = replace(scene, size=str(rng.choice(("small", "big"))))
     if rng.random() < 0.3:
@@ -79,15 +84,40 @@ def render(scene: Scene) -> tuple[Image.Image, Image.Image]:
     if scene.second is not None:
         sign = 1 if scene.second_side == "right" else -1
         x, half = 64.0 - sign * 21, SIZES[""]
-        _paste(picture, scene.second.category, scene.second.look, "none", 64.0 + sign * 40, 97 - SECOND_SIZE, SECOND_SIZE, rng)
+        _paste(
+            picture,
+            scene.second.category,
+            scene.second.look,
+            "none",
+            64.0 + sign * 40,
+            97 - SECOND_SIZE,
+            SECOND_SIZE,
+            rng,
+        )
     y = 103 - half + rng.uniform(-3, 3)
-    mask = _paste(picture, scene.main.category, scene.main.look, scene.accessory,
-                  x + rng.uniform(-4, 4), y, half * rng.uniform(0.95, 1.05), rng)
+    mask = _paste(
+        picture,
+        scene.main.category,
+        scene.main.look,
+        scene.accessory,
+        x + rng.uniform(-4, 4),
+        y,
+        half * rng.uniform(0.95, 1.05),
+        rng,
+    )
     return picture.reduce(SUPERSAMPLING), mask.reduce(SUPERSAMPLING)
 
 
-def _paste(picture: Image.Image, category: str, look: Look, accessory: str, x: float, y: float, half: float,
-           rng: np.random.Generator) -> Image.Image:
+def _paste(
+    picture: Image.Image,
+    category: str,
+    look: Look,
+    accessory: str,
+    x: float,
+    y: float,
+    half: float,
+    rng: np.random.Generator,
+) -> Image.Image:
     """Draw the object with its centre at (x, y) and half its height `half`, in picture pixels; returns its mask."""
     canvas, silhouette = objects.draw_object(category, look, accessory)
     mirrored = rng.random() < 0.5
@@ -97,7 +127,14 @@ def _paste(picture: Image.Image, category: str, look: Look, accessory: str, x: f
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
     flip = -1 if mirrored and category in ("cup", "car", "fish") else 1
     cx, cy, middle = x * SUPERSAMPLING, y * SUPERSAMPLING, objects.SIZE / 2
-    matrix = (flip * cosine, flip * sine, middle - flip * (cosine * cx + sine * cy), -sine, cosine, middle + sine * cx - cosine * cy)
+    matrix = (
+        flip * cosine,
+        flip * sine,
+        middle - flip * (cosine * cx + sine * cy),
+        -sine,
+        cosine,
+        middle + sine * cx - cosine * cy,
+    )
     _shadow(picture, cx, cy + half * SUPERSAMPLING * 0.98, half * SUPERSAMPLING)
     placed = canvas.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     picture.paste(placed, mask=placed.getchannel("A"))

@@ -1,0 +1,1 @@
+"""The embedded demo model, the world it was trained on, and the scripts that made it."""

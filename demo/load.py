@@ -1,0 +1,82 @@
+"""Loads the embedded demo model through the host's classes: MODEL, CLIP and VAE as any checkpoint loader gives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.sd
+import comfy.sd1_clip
+import comfy.utils
+import torch
+
+from . import model
+
+WEIGHTS = Path(__file__).parent / "weights"
+
+
+def load_demo_model() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """The demo model as MODEL, CLIP and VAE.  Raises FileNotFoundError where a weight file is missing from the pack."""
+    return load_unet(), load_clip(), load_vae()
+
+
+def load_unet() -> comfy.model_patcher.ModelPatcher:
+    """The UNet as the host's MODEL."""
+    config = model.unet_config()
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    config.set_inference_dtype(torch.float32, None)  # the model is tiny: half precision would save nothing
+    base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=offload)
+    base.diffusion_model.load_state_dict(_weights("unet"))
+    return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=offload)
+
+
+def load_clip() -> comfy.sd.CLIP:
+    """The text encoder as the host's CLIP, with its compact table of embeddings spread over the stock vocabulary."""
+    weights = _weights("text")
+    compact = weights.pop("text_model.embeddings.token_embedding.weight")
+    numbers = torch.tensor(json.loads((WEIGHTS / "vocabulary.json").read_text()))
+    # A word that the demo world does not know means nothing in particular: the mean of those that it does.
+    table = compact.mean(dim=0).repeat(model.CLIP_CONFIG["vocab_size"], 1)
+    table[numbers] = compact
+    weights["text_model.embeddings.token_embedding.weight"] = table
+    clip = comfy.sd.CLIP(
+        _ClipTarget(), model_options={"dtype": torch.float32, "clip_l_model_config": dict(model.CLIP_CONFIG)}
+    )
+    clip.cond_stage_model.clip_l.transformer.load_state_dict(weights, strict=False)
+    return clip
+
+
+def load_vae() -> comfy.sd.VAE:
+    """The autoencoder as the host's VAE."""
+    vae = comfy.sd.VAE(sd=_weights("vae"), config=model.VAE_CONFIG, dtype=torch.float32)
+    model.set_vae_groups(vae.first_stage_model)
+    return vae
+
+
+class _Tokenizer(comfy.sd1_clip.SD1Tokenizer):
+    """The stock tokenizer with the demo model's shorter prompts and narrower vectors."""
+
+    def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
+        def tokenizer(**settings: Any) -> comfy.sd1_clip.SDTokenizer:
+            return comfy.sd1_clip.SDTokenizer(max_length=model.TOKENS, embedding_size=model.ENCODING_WIDTH, **settings)
+
+        super().__init__(
+            embedding_directory=embedding_directory, tokenizer_data=tokenizer_data or {}, tokenizer=tokenizer
+        )
+
+
+class _ClipTarget:
+    """What comfy.sd.CLIP asks of a text encoder family."""
+
+    params: dict[str, Any] = {}
+    clip = comfy.sd1_clip.SD1ClipModel
+    tokenizer = _Tokenizer
+
+
+def _weights(name: str) -> dict[str, torch.Tensor]:
+    weights = comfy.utils.load_torch_file(str(WEIGHTS / f"{name}.safetensors"), safe_load=True)
+    return {key: tensor.float() for key, tensor in weights.items()}

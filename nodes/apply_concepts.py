@@ -1,0 +1,62 @@
+"""Apply Perfusion Concepts (Gate): concepts become part of a MODEL and a CLIP."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from .host.concept_words import add_words
+from .host.gate_patch import KEY_LOCKS, apply_concepts
+from .types import ALIASES, CATEGORY, PerfusionConcept
+
+
+class ConceptGate(io.ComfyNode):
+    """See the schema's description."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="PerfusionConceptGate",
+            display_name="Apply Perfusion Concepts (Gate)",
+            category=CATEGORY,
+            description="Lets any number of concepts act in one picture: the model learns their looks, the CLIP "
+            "their words, and a gate"
+            " decides for each word of the prompt. Nothing of the model is changed for other nodes.",
+            search_aliases=[*ALIASES, "apply concept", "multi concept", "gate"],
+            inputs=[
+                io.Model.Input("model", tooltip="The model to use the concepts in, also with LoRAs applied."),
+                io.Clip.Input(
+                    "clip", tooltip="Its CLIP. Encode your prompts with the CLIP that comes out of this node."
+                ),
+                io.Autogrow.Input(
+                    "concepts",
+                    tooltip="Concepts from loaders or trainers; a free input appears with each one you connect.",
+                    template=io.Autogrow.TemplatePrefix(
+                        PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
+                        prefix="concept",
+                        min=1,
+                        max=32,
+                    ),
+                ),
+                io.Combo.Input(
+                    "key_lock",
+                    options=list(KEY_LOCKS),
+                    default=KEY_LOCKS[0],
+                    tooltip="local: each word's attention is locked to its kind. global: the whole prompt's "
+                    "attention is, for"
+                    " richer scenes and poses with less likeness; use a lower bias (0.5) with it.",
+                ),
+            ],
+            outputs=[
+                io.Model.Output(display_name="model", tooltip="The model with the concepts; sample with it."),
+                io.Clip.Output(
+                    display_name="clip", tooltip="The CLIP that knows the concepts' words; encode prompts with it."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: io.Model.Type, clip: io.Clip.Type, concepts: io.Autogrow.Type, key_lock: str
+    ) -> io.NodeOutput:
+        stack = tuple(gated for connected in concepts.values() for gated in connected)
+        return io.NodeOutput(apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock))

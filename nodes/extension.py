@@ -1,0 +1,22 @@
+"""The extension that ComfyUI asks for: all nodes, in the order of the README."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .apply_concepts import ConceptGate
+from .demo import DemoModel, DemoPictures
+from .host.concept_folders import register_concept_folders
+from .load_concept import LoadConcept
+from .save_concept import SaveConcept
+from .text_statistics import TextStatisticsNode
+from .train_concept import TrainConcept
+
+
+class PerfusionExtension(ComfyExtension):
+    """See the module."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """All nodes; called once when the host loads the pack."""
+        register_concept_folders()
+        return [LoadConcept, ConceptGate, TrainConcept, SaveConcept, TextStatisticsNode, DemoModel, DemoPictures]

@@ -1,0 +1,69 @@
+"""Where concept files live, and how they get there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+
+from ...perfusion_core.concept import Concept
+from ...perfusion_core.concept_file import save_concept
+from ...perfusion_core.errors import PerfusionError
+
+FOLDER = "perfusion"
+_SHIPPED = Path(__file__).parents[2] / "demo" / "concepts"
+
+
+def register_concept_folders() -> None:
+    """Tell the host of models/perfusion, output/perfusion (what was trained is in the loader's list at once) and of the
+    concepts that ship with the demo model, and that only .safetensors files count there."""
+    for folder in (Path(folder_paths.models_dir) / FOLDER, output_folder(), _SHIPPED):
+        folder_paths.add_model_folder_path(FOLDER, str(folder))
+    paths, _ = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def output_folder() -> Path:
+    """The folder into which concepts are saved."""
+    return Path(folder_paths.get_output_directory()) / FOLDER
+
+
+def concept_names() -> list[str]:
+    """All concept files, as the loader lists them."""
+    return folder_paths.get_filename_list(FOLDER)
+
+
+def concept_path(name: str) -> Path:
+    """The full path of a listed concept file.  Raises PerfusionError for one that is not there."""
+    path = folder_paths.get_full_path(FOLDER, name)
+    if path is None:
+        searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
+        raise PerfusionError(
+            f"The concept file {name!r} was not found in {searched}; copy it to models/perfusion or choose another."
+        )
+    return Path(path)
+
+
+def free_concept_path(name: str) -> Path:
+    """A path in the output folder for a new concept called `name`; a number is added where the name is taken, so
+    that no
+    file is ever overwritten.  Raises PerfusionError for a name that leaves the folder or says nothing."""
+    stem = name.strip().removesuffix(".safetensors").strip("<>")
+    if not stem or any(sign in stem for sign in '\\/:*?"<>|') or stem.startswith("."):
+        raise PerfusionError(
+            f"The name of a concept file must be a plain file name, but it is {name!r}; use letters, digits, - and _."
+        )
+    folder = output_folder()
+    path, number = folder / f"{stem}.safetensors", 1
+    while path.exists():
+        number += 1
+        path = folder / f"{stem}_{number}.safetensors"
+    return path
+
+
+def save_new_concept(name: str, concept: Concept) -> Path:
+    """Save the concept under a free name in the output folder and return its path."""
+    path = free_concept_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_concept(path, concept)
+    return path

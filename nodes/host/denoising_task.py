@@ -1,0 +1,216 @@
+"""The host's model as the training loop wants it: prompts in, denoising error out, differentiable in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import comfy.model_management
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+from torch import Tensor
+from torch.nn import functional
+
+from ...perfusion_core.edit import EditedEncoding, add_value_targets
+from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.training import Batch, masked_mean
+from .concept_words import ConceptWord, with_words
+from .cross_attention import cross_attention_layers
+from .inference_tensors import make_differentiable, ordinary
+from .projection_swap import swapped_forwards
+from .text_encoders import text_encoders, word_positions
+from .text_gradients import differentiable_text_encoder
+
+
+class HostDenoisingTask:
+    """A MODEL and a CLIP of the host under training; a `DenoisingTask` for `ConceptTrainer`, and a context manager.
+
+    latents: of the pictures, [P, C, H, W], as the VAE gives them.  masks: [P, 1, H, W] in 0..1 at the latents' size, or
+    None.  word: such as "<hugsy>".  superclass_vectors: by embedding key, [m, width].
+    Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
+    """
+
+    def __init__(
+        self,
+        model: ModelPatcher,
+        clip: CLIP,
+        latents: Tensor,
+        masks: Tensor | None,
+        word: str,
+        superclass_vectors: Mapping[str, Tensor],
+    ) -> None:
+        self.model, self.clip, self.word = model, clip, word
+        self.superclass_vectors = superclass_vectors
+        self.device = model.load_device
+        self.picture_count = len(latents)
+        self._latents = ordinary(model.model.process_latent_in(latents)).float().to(self.device)
+        self._masks = None if masks is None else ordinary(masks).float().to(self.device)
+        self._open = ExitStack()
+        self._token_lists: dict[str, dict[str, list]] = {}
+        self._pooled: Tensor | None = None
+
+    def __enter__(self) -> HostDenoisingTask:
+        height, width = self._latents.shape[-2:]
+        memory = self.model.memory_required([2 * self.picture_count, *self._latents.shape[1:]])
+        comfy.model_management.load_models_gpu(
+            [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
+        )
+        base = self.model.model
+        for module in (base, self.clip.cond_stage_model):
+            make_differentiable(module)
+            module.requires_grad_(False)
+        self._base = base
+        self._sampling = self.model.get_model_object("model_sampling")
+        encoders = text_encoders(self.clip)
+        encoding_width = sum(encoder.width for encoder in encoders.values())
+        self._layers = cross_attention_layers(base.diffusion_model, encoding_width)
+        self._size = {"width": width * 8, "height": height * 8}
+        for encoder in encoders.values():
+            self._open.enter_context(differentiable_text_encoder(encoder.model))
+        self.clip.cond_stage_model.reset_clip_options()
+        if self.clip.layer_idx is not None:
+            self.clip.cond_stage_model.set_clip_options({"layer": self.clip.layer_idx})
+        self.clip.cond_stage_model.set_clip_options({"execution_device": self.clip.patcher.load_device})
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._open.close()
+        self.clip.cond_stage_model.reset_clip_options()
+
+    def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """See `DenoisingTask.encode`.  The templates go through the encoder as if they were chunks of one long
+        prompt, which
+        the host encodes in one batch, each by itself."""
+        lists = [self._tokens(template, word_vectors) for template in templates]
+        joined = {name: [chunk for tokens in lists for chunk in tokens[name]] for name in lists[0]}
+        encoded, pooled = self.clip.cond_stage_model.encode_token_weights(joined)[:2]
+        self._pooled = None if pooled is None else pooled.detach()
+        encodings = encoded.reshape(len(templates), -1, encoded.shape[-1]).to(self.device)
+        positions = torch.zeros(encodings.shape[:2], dtype=torch.bool)
+        for row, tokens in zip(positions, lists, strict=True):
+            row[word_positions(tokens, self.word)] = True
+        return encodings, positions.to(self.device)
+
+    def _tokens(self, template: str, word_vectors: Mapping[str, Tensor]) -> dict[str, list]:
+        """The template's token lists with the word's vectors of this step.  The host tokenizes each template
+        once; later
+        steps put their vectors in the places of the first ones."""
+        if template not in self._token_lists:
+            clip = with_words(self.clip, [ConceptWord(self.word, self.superclass_vectors, self.superclass_vectors)])
+            self._token_lists[template] = clip.tokenize(template.format(self.word))
+        result = {}
+        for (name, chunks), vectors in zip(self._token_lists[template].items(), word_vectors.values(), strict=True):
+            if len(chunks) > 1:
+                raise PerfusionError(
+                    f"The superclass has {len(vectors)} tokens, too many for one prompt; use a shorter word."
+                )
+            marked = iter(
+                [
+                    _marked_like(entry[0], vector)
+                    for entry, vector in zip(
+                        (entry for entry in chunks[0] if torch.is_tensor(entry[0])), vectors, strict=True
+                    )
+                ]
+            )
+            result[name] = [[(next(marked), *entry[1:]) if torch.is_tensor(entry[0]) else entry for entry in chunks[0]]]
+        return result
+
+    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
+        """See `DenoisingTask.value_outputs`."""
+        dtype = self._base.get_dtype_inference()
+        return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self._layers.items()}
+
+    def loss(
+        self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """The model's own training objective, whatever it predicts.
+
+        Every `calculate_denoised` of the host is affine in the model's output, D(out) = D(0) + B out; so dividing the
+        error of the denoised latent by B gives the error of the output itself: the noise for an eps model, v for a v
+        model, and so on.
+        """
+        size = len(batch.pictures)
+        clean = self._mirrored(self._latents, batch)
+        masks = None if self._masks is None else self._mirrored(self._masks, batch)
+        sigmas = self._sampling.sigmas
+        chosen = torch.randint(len(sigmas), (size,), generator=generator)
+        sigma = ordinary(sigmas[chosen.to(sigmas.device)]).to(self.device).float()
+        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        noisy = self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, clean, False)
+        denoised = self._denoise(noisy, sigma, edited, value_targets)
+        at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
+        at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
+        return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
+
+    def _mirrored(self, tensor: Tensor, batch: Batch) -> Tensor:
+        chosen = tensor[batch.pictures.to(tensor.device)]
+        return torch.where(batch.mirrored.to(tensor.device)[:, None, None, None], chosen.flip(-1), chosen)
+
+    def _denoise(
+        self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
+    ) -> Tensor:
+        dtype = self._base.get_dtype_inference()
+        key_context, value_context = edited.key_context.to(dtype), edited.value_context.to(dtype)
+        replacements = []
+        for name, layer in self._layers.items():
+            replacements += [
+                (layer.to_k, lambda _context, keys=layer.to_k.forward: keys(key_context)),
+                (
+                    layer.to_v,
+                    lambda _context, values=layer.to_v.forward, target=value_targets[name]: add_value_targets(
+                        values(value_context), edited.value_gates, target[None]
+                    ),
+                ),
+            ]
+        # The contexts replace whatever arrives, so the encoding that travels through the model only has to fit in
+        # shape.
+        conds = self._base.extra_conds(
+            cross_attn=edited.value_context, pooled_output=self._pooled, noise=noisy, device=self.device, **self._size
+        )
+        arguments = {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
+        options: dict[str, Any] = {
+            "cond_or_uncond": [0],
+            "sigmas": sigma,
+            "optimized_attention_override": _differentiable_attention,
+        }
+        with swapped_forwards(replacements):
+            return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
+
+
+def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's own attention in place of whichever the host chose: sage, flash and sub-quadratic attention have
+    no, or an
+    unreliable, backward."""
+    return attention_pytorch(*args, **kwargs)
+
+
+def _marked_like(old: Tensor, new: Tensor) -> Tensor:
+    """`new` with the marks that `concept_words` puts on a token list's vectors."""
+    new.__dict__.update(old.__dict__)
+    return new
+
+
+def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, int]) -> Tensor:
+    """Masks [P, H, W] (or one for all) as weights of the loss, [P, 1, h, w]: scaled to the latents and divided
+    each by its
+    own maximum.  Raises PerfusionError for another number of masks and for an empty mask."""
+    if masks.dim() == 2:
+        masks = masks[None]
+    if len(masks) not in (1, pictures):
+        raise PerfusionError(
+            f"The mask input needs one mask for each of the {pictures} pictures or one for all, but got {len(masks)};"
+            " connect as many masks as pictures."
+        )
+    masks = masks.expand(pictures, -1, -1)
+    scaled = functional.interpolate(masks[:, None].float(), size=latent_size, mode="area")
+    highest = scaled.amax(dim=(1, 2, 3), keepdim=True)
+    if not (highest > 0).all():
+        empty = ", ".join(str(i + 1) for i, value in enumerate(highest.flatten().tolist()) if value <= 0)
+        raise PerfusionError(
+            f"The mask of picture {empty} is empty where it should mark the thing; paint it or leave the mask input "
+            f"open."
+        )
+    return scaled / highest

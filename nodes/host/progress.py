@@ -1,0 +1,37 @@
+"""The host's progress bar, which also raises when the user presses Cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import comfy.utils
+from PIL import Image
+from server import PromptServer
+
+
+class NodeProgress:
+    """The bar, the preview and the line of text under one node."""
+
+    def __init__(self, total: int, node_id: str | None) -> None:
+        self._bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self._node_id = node_id
+
+    def show(self, done: int, text: str = "", preview: Image.Image | None = None) -> None:
+        """Move the bar to `done`; raises the host's interrupt exception if Cancel was pressed."""
+        server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
+        if text and server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
+        self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
+
+
+def progress_over(node_id: str | None) -> Callable[[int, int], None]:
+    """A function (done, total) that moves the node's bar, for work whose length shows only when it starts."""
+    started: dict[str, Any] = {}
+
+    def show(done: int, total: int) -> None:
+        if "bar" not in started:
+            started["bar"] = NodeProgress(total, node_id)
+        started["bar"].show(done, f"Measuring text statistics: {done} of {total} captions")
+
+    return show

@@ -1,0 +1,250 @@
+"""Learning a concept: the training loop, which knows tensors and a `DenoisingTask`, and nothing of a user interface.
+
+What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
+layer.  The target input i is not learned but follows: an exponential moving average of the word's encoding, moved once
+per optimiser step.  The keys are locked to the superclass and never learned.
+
+The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
+i,
+which is a statistic of earlier steps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .concept import unit_energy
+from .edit import ConceptEdit, EditedEncoding, edit_encoding
+from .errors import PerfusionError
+
+# The templates of the paper's training, as its re-implementations list them (method.md, section 2).
+TEMPLATES = (
+    "a photo of a {}",
+    "a good photo of a {}",
+    "the photo of a {}",
+    "a good photo of the {}",
+    "image of a {}",
+    "image of the {}",
+    "A photograph of {}",
+    "A {} shown in a photo",
+    "A photo of {}",
+)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one training.
+
+    steps: optimiser steps.  batch_size: pictures per forward pass.  accumulation: forward passes per optimiser step.
+    value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors.
+    target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
+    form: of the edit, "gated" or "paper".  flip: whether half of the pictures are mirrored.  seed: of everything
+    random.
+    """
+
+    steps: int = 300
+    batch_size: int = 8
+    accumulation: int = 1
+    value_learning_rate: float = 0.03
+    word_learning_rate: float = 0.006
+    target_input_decay: float = 0.99
+    bias: float = 0.75
+    temperature: float = 0.1
+    form: str = "gated"
+    flip: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "accumulation"):
+            if getattr(self, name) < 1:
+                raise PerfusionError(
+                    f"The training setting {name} must be at least 1, but it is {getattr(self, name)}."
+                )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one forward pass is made of: a picture, its mirroring, and a template for each of B samples."""
+
+    pictures: Tensor  # indices, int64 [B]
+    mirrored: Tensor  # bool [B]
+    templates: Tensor  # indices into TEMPLATES, int64 [B]
+
+
+class DenoisingTask(Protocol):
+    """The model under training, as the loop sees it."""
+
+    picture_count: int
+
+    def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
+        mask [T, N] of the positions at which the word's vectors stand."""
+
+    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
+        """W_V e for every cross-attention layer: encoding [d] -> {layer name: [d_out]}, float32."""
+
+    def loss(
+        self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
+    ) -> Tensor:
+        """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate."""
+
+    step: int
+    steps: int
+    loss: float
+    similarity: float
+    gate: float
+
+
+@dataclass(frozen=True)
+class LearnedTensors:
+    """A snapshot of what the training has learned; see `Concept` for the names."""
+
+    target_input: Tensor
+    inverse_target_input: Tensor
+    superclass_encoding: Tensor
+    word_vectors: dict[str, Tensor]
+    value_targets: dict[str, Tensor]
+
+
+class ConceptTrainer:
+    """A training in progress.
+
+    task: the model.  settings: see there.  superclass_vectors: by embedding key, [m, width], where the word starts.
+    inverse: C^-1 of the text statistics, [d, d].  Everything runs on the device of the task's encodings.
+    """
+
+    def __init__(
+        self, task: DenoisingTask, settings: TrainingSettings, superclass_vectors: Mapping[str, Tensor], inverse: Tensor
+    ) -> None:
+        self.task = task
+        self.settings = settings
+        self.step_number = 0
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self.word_vectors = {
+            key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
+        }
+        with torch.no_grad():
+            encodings, positions = task.encode(self.word_vectors, TEMPLATES)
+            # The word starts as its superclass, so at step 0 both have this encoding: the mean over the templates.
+            self.superclass_encoding = mean_encoding(encodings, positions)
+            self.target_input = self.superclass_encoding.clone()
+            self._inverse = inverse.to(self.target_input)
+            self.value_targets = {
+                name: value.detach().clone().requires_grad_()
+                for name, value in task.value_outputs(self.superclass_encoding).items()
+            }
+        self._optimiser = torch.optim.Adam(
+            [
+                {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
+                {"params": list(self.word_vectors.values()), "lr": settings.word_learning_rate},
+            ]
+        )
+
+    def step(self) -> StepReport:
+        """One optimiser step. Raises PerfusionError where the loss is not a finite number; the tensors learned so far
+        then still are those of the last good step."""
+        settings, loss_sum, encodings_seen = self.settings, 0.0, []
+        self._optimiser.zero_grad(set_to_none=True)
+        for _ in range(settings.accumulation):
+            batch = self._draw()
+            used, rows = batch.templates.unique(return_inverse=True)
+            encodings, positions = self.task.encode(self.word_vectors, [TEMPLATES[i] for i in used.tolist()])
+            encodings, positions = encodings[rows], positions[rows]
+            edited = edit_encoding(encodings, [self._edit()])
+            loss = self.task.loss(batch, edited, self.value_targets, self._generator)
+            if not math.isfinite(loss.item()):
+                raise PerfusionError(
+                    f"The training's loss became {loss.item()} at step {self.step_number + 1} where a finite number was"
+                    " expected; lower the learning rates, or load the model and the VAE in float32."
+                )
+            (loss / settings.accumulation).backward()
+            loss_sum += loss.item() / settings.accumulation
+            encodings_seen.append(mean_encoding(encodings.detach(), positions))
+        at_word = positions[..., None].expand_as(edited.gates)
+        report = StepReport(
+            self.step_number + 1,
+            settings.steps,
+            loss_sum,
+            edited.similarities[at_word].mean().item(),
+            edited.gates[at_word].mean().item(),
+        )
+        self._optimiser.step()
+        decay = settings.target_input_decay
+        self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).mean(dim=0)
+        self.step_number += 1
+        return report
+
+    def run(self) -> Iterator[StepReport]:
+        """Make the remaining steps, one at a time; whoever iterates may stop between any two."""
+        while self.step_number < self.settings.steps:
+            yield self.step()
+
+    def learned(self) -> LearnedTensors:
+        """A copy of what was learned so far, float32 on the CPU."""
+
+        def copied(tensor: Tensor) -> Tensor:
+            return tensor.detach().to("cpu", torch.float32, copy=True)
+
+        target_input = copied(self.target_input)
+        return LearnedTensors(
+            target_input,
+            unit_energy(target_input, copied(self._inverse @ self.target_input)),
+            copied(self.superclass_encoding),
+            {key: copied(vectors) for key, vectors in self.word_vectors.items()},
+            {name: copied(value) for name, value in self.value_targets.items()},
+        )
+
+    def _edit(self) -> ConceptEdit:
+        settings = self.settings
+        return ConceptEdit(
+            self.target_input,
+            self._inverse @ self.target_input,
+            self.superclass_encoding,
+            settings.bias,
+            settings.temperature,
+            form=settings.form,
+        )
+
+    def _draw(self) -> Batch:
+        size, generator = (self.settings.batch_size,), self._generator
+        return Batch(
+            pictures=torch.randint(self.task.picture_count, size, generator=generator),
+            mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
+            templates=torch.randint(len(TEMPLATES), size, generator=generator),
+        )
+
+
+def mean_encoding(encodings: Tensor, positions: Tensor) -> Tensor:
+    """Mean encoding over all marked positions: [T, N, d], bool [T, N] -> [d], float32."""
+    return encodings[positions].float().mean(dim=0)
+
+
+def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
+    """Mean of errors [B, C, H, W], weighted by masks [B, 1, H, W] if there are any.
+
+    Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean.
+    """
+    if masks is None:
+        return errors.mean()
+    weighted = (errors * masks).sum(dim=(1, 2, 3)) / (masks.sum(dim=(1, 2, 3)) * errors.shape[1])
+    return weighted.mean()
+
+
+def train(trainer: ConceptTrainer, on_step: Callable[[StepReport], None]) -> list[float]:
+    """Run the training to its end and return the losses; `on_step` may raise to stop it."""
+    losses = []
+    for report in trainer.run():
+        losses.append(report.loss)
+        on_step(report)
+    return losses
