@@ -1,4 +1,4 @@
-"""Draws the pictures and captions on which the demo model is trained, into a cache folder outside the repository.
+"""Draws the pictures on which the demo model is trained, into a cache folder outside the repository.
 
     python demo/dataset.py --cache DIR --count 48000
 
@@ -8,7 +8,6 @@ Picture i depends on its number alone, so a part of the set can be drawn again, 
 from __future__ import annotations
 
 import argparse
-import json
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -57,11 +56,10 @@ def main() -> None:
     with ProcessPoolExecutor(arguments.workers) as pool:
         for start, pictures in zip(starts, pool.map(draw, starts, [CHUNK] * len(starts)), strict=True):
             path = arguments.cache / f"pictures-{start:07d}.npy"
-            np.save(path.with_suffix(".part.npy"), pictures)
-            path.with_suffix(".part.npy").replace(path)
+            part = path.with_name("part.npy")
+            np.save(part, pictures)
+            part.replace(path)
             print(f"drawn {start + CHUNK} of {arguments.count} pictures of {SIZE} x {SIZE}", flush=True)
-    texts = [captions_of(number) for number in range(arguments.count)]
-    (arguments.cache / "captions.json").write_text(json.dumps(texts))
 
 
 if __name__ == "__main__":

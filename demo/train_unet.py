@@ -9,7 +9,6 @@ exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import time
 from pathlib import Path
@@ -102,7 +101,7 @@ def main() -> None:
     latents = latents_of(arguments.cache, device).to(device)
     tokens = CaptionTokens(model.TOKENS)
     tokens.save()
-    texts = json.loads((arguments.cache / "captions.json").read_text())[: len(latents)]
+    texts = [dataset.captions_of(number) for number in range(len(latents))]
     rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
     empty = tokens.rows([""]).to(device)
     print(

@@ -1,0 +1,103 @@
+"""What `python dev.py demo` shows: two concepts are trained through a running ComfyUI, then used in new scenes.
+
+    python demo/tour.py --server http://127.0.0.1:8188 --output DIR
+
+Everything goes through the server as API prompts.  Ends with one labelled picture in DIR and the time of each part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from pathlib import Path
+
+import prompts
+from PIL import Image, ImageDraw, ImageFont
+from queue_client import PromptError, QueueClient
+
+CELL, MARGIN, HEADING = 148, 8, 30
+SCENES = (
+    "a photo of a {} on the beach",
+    "a photo of a {} in the snow",
+    "a photo of a {} with a hat on the grass",
+    "a photo of a {} beside a red cup in a pink room",
+)
+BIASES = (0.35, 0.5, 0.65, 0.8, 0.95)
+THINGS = ("hugsy", "sippy")
+
+
+async def tour(server: str, output: Path) -> Path:
+    """Make all pictures and return the path of the one that shows them."""
+    run = time.strftime("%Y%m%d-%H%M%S")
+    files = {thing: f"tour-{run}-{thing}" for thing in THINGS}
+    first, second = (f"{files[thing]}.safetensors" for thing in THINGS)
+    rows: list[tuple[str, list[Image.Image]]] = []
+    seconds: dict[str, float] = {}
+
+    async with QueueClient(server) as client:
+
+        async def pictures(prompt: dict, label: str) -> list[Image.Image]:
+            started = time.monotonic()
+            outputs = await client.run(prompt, label)
+            seconds[label] = time.monotonic() - started
+            return [picture for several in outputs.values() for picture in several]
+
+        for thing in THINGS:
+            shown = await pictures(prompts.demo_pictures_prompt(thing), f"draw pictures of {thing}")
+            rows.append((f"five training pictures of <{thing}>, a thing for which the model has no words", shown))
+            await pictures(prompts.train_prompt(thing, file_name=files[thing]), f"train <{thing}>")
+        for scene in SCENES:
+            text = scene.format("<hugsy>")
+            prompt = prompts.sample_prompt(text, [(first, prompts.BIAS)], seed=1, batch=5)
+            rows.append((f"“{text}”", await pictures(prompt, text)))
+        text = "a photo of a <hugsy> beside a <sippy> on the grass"
+        prompt = prompts.sample_prompt(text, [(first, prompts.BIAS), (second, prompts.BIAS)], seed=1, batch=5)
+        rows.append((f"two concepts, trained apart: “{text}”", await pictures(prompt, text)))
+        text = "a photo of a <hugsy> with a scarf at night"
+        swept = []
+        for bias in BIASES:
+            label = f"{text}, bias {bias}"
+            swept += await pictures(prompts.sample_prompt(text, [(first, bias)], seed=3, batch=1), label)
+        rows.append((f"gate bias {', '.join(map(str, BIASES))}: “{text}”", swept))
+
+    path = output / f"tour-{run}.png"
+    _sheet(rows).save(path)
+    for label, spent in seconds.items():
+        print(f"{spent:7.1f} s  {label}")
+    return path
+
+
+def _sheet(rows: list[tuple[str, list[Image.Image]]]) -> Image.Image:
+    columns = max(len(pictures) for _, pictures in rows)
+    sheet = Image.new(
+        "RGB", (columns * (CELL + MARGIN) + MARGIN, len(rows) * (CELL + MARGIN + HEADING) + MARGIN), (250, 250, 248)
+    )
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
+    for index, (heading, pictures) in enumerate(rows):
+        top = MARGIN + index * (CELL + MARGIN + HEADING)
+        draw.text((MARGIN, top + 6), heading, fill=(30, 30, 36), font=font)
+        for column, picture in enumerate(pictures):
+            sheet.paste(
+                picture.resize((CELL, CELL), Image.Resampling.LANCZOS),
+                (MARGIN + column * (CELL + MARGIN), top + HEADING),
+            )
+    return sheet
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        print(f"\n{asyncio.run(tour(arguments.server, arguments.output))}")
+    except PromptError as error:
+        print(f"\n{error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
