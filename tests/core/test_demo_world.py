@@ -1,0 +1,142 @@
+"""The demo world: the same pictures for ever, captions that the model's vocabulary covers, true masks, things."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+DEMO = Path(__file__).resolve().parents[2] / "demo"
+
+
+@pytest.fixture(scope="module")
+def world() -> ModuleType:
+    """demo/world under a name of its own, so that nothing else of demo/ comes onto the import path."""
+    name = "perfusion_demo_world"
+    folder = DEMO / "world"
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    package = importlib.util.module_from_spec(spec)
+    sys.modules[name] = package
+    spec.loader.exec_module(package)
+    for part in ("backgrounds", "captions", "colours", "looks", "objects", "scenes", "shapes", "things"):
+        importlib.import_module(f"{name}.{part}")
+    return package
+
+
+@pytest.fixture()
+def known_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """The words from which the demo model's vocabulary is made, as text.py lists them."""
+    monkeypatch.syspath_prepend(str(DEMO))
+    before = set(sys.modules)
+    import text
+
+    yield set(text.world_words())
+    for name in set(sys.modules) - before:
+        if name == "text" or name.partition(".")[0] == "world":
+            del sys.modules[name]
+
+
+def scene(world: ModuleType, number: int):
+    return world.scenes.random_scene(np.random.default_rng(number))
+
+
+@pytest.mark.parametrize("number", [0, 7, 10_000_000])
+def test_a_picture_depends_on_its_number_alone(world: ModuleType, number: int) -> None:
+    first, second = (world.scenes.render(scene(world, number)) for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    assert first[0].size == first[1].size == (128, 128)
+    assert (first[0].mode, first[1].mode) == ("RGB", "L")
+
+
+def test_every_value_of_every_attribute_occurs_and_a_third_of_the_looks_has_no_name(world: ModuleType) -> None:
+    scenes = [scene(world, number) for number in range(2000)]
+    assert {s.main.category for s in scenes} == set(world.shapes.CATEGORIES)
+    assert {s.main.colour for s in scenes} == {"", *world.colours.NAMES}
+    assert {s.main.pattern for s in scenes} == {"", *world.looks.PATTERNS}
+    assert {s.background for s in scenes} == set(world.backgrounds.BACKGROUNDS)
+    assert {s.accessory for s in scenes} == set(world.objects.ACCESSORIES)
+    assert {s.second_side for s in scenes if s.second} == {"left", "right"}
+    assert all(s.second.category != s.main.category for s in scenes if s.second)
+    assert 0.25 < np.mean([s.main.colour == "" for s in scenes]) < 0.45
+
+
+def test_captions_use_only_words_of_the_vocabulary(world: ModuleType, known_words: set[str]) -> None:
+    for number in range(500):
+        shown, rng = scene(world, number), np.random.default_rng(number)
+        for text in (world.captions.full_caption(shown), *(world.captions.caption(shown, rng) for _ in range(4))):
+            assert set(re.findall(r"[A-Za-z]+|[^\sA-Za-z]", text)) <= known_words, text
+
+
+def test_a_full_caption_states_everything_and_a_free_look_is_never_named(world: ModuleType) -> None:
+    for number in range(300):
+        shown = scene(world, number)
+        text = world.captions.full_caption(shown)
+        main = text.partition(" beside ")[0]
+        assert shown.main.category in main and world.backgrounds.PHRASES[shown.background] in text
+        if shown.main.colour:
+            assert shown.main.colour in main
+        else:
+            assert not set(main.split()) & {*world.colours.NAMES, *world.looks.PATTERNS}
+        if shown.accessory != "none":
+            assert shown.accessory in main
+        if shown.second:
+            assert f"{shown.second.category} " in text.partition(" beside ")[2]
+
+
+def test_a_caption_states_no_more_than_its_share(world: ModuleType) -> None:
+    shown = next(
+        s for s in map(lambda n: scene(world, n), range(100)) if s.main.colour and s.second and s.accessory != "none"
+    )
+    rng = np.random.default_rng(0)
+    said = [shown.accessory in world.captions.caption(shown, rng, detail=0.5) for _ in range(400)]
+    assert 0.4 < np.mean(said) < 0.6
+    assert shown.background not in world.captions.caption(shown, rng, detail=0.0)
+
+
+def test_the_mask_covers_the_main_object_and_not_its_accessory(world: ModuleType) -> None:
+    from dataclasses import replace
+
+    red = world.looks.Look((255, 0, 0), (255, 0, 0), (255, 0, 0))
+    plain = world.scenes.Scene(world.scenes.Placed("ball", red), "studio", seed=3)
+    picture, mask = (np.asarray(image).astype(int) for image in world.scenes.render(plain))
+    inside = mask > 250
+    assert 800 < inside.sum() < 6000
+    assert (picture[inside][:, 0] > 240).mean() > 0.98 and (picture[inside][:, 1] < 20).mean() > 0.98
+    outside = mask == 0
+    assert not ((picture[outside][:, 0] > 200) & (picture[outside][:, 1] < 60)).any()
+
+    dressed = replace(plain, accessory="scarf")
+    _, covered = world.scenes.render(dressed)
+    assert (np.asarray(covered) > 250).sum() < 0.9 * inside.sum()
+
+
+def test_things_lie_outside_what_captions_say_and_keep_their_look(world: ModuleType) -> None:
+    things = world.things.THINGS
+    assert len(things) >= 12 and len({thing.category for thing in things.values()}) >= 4
+    assert sum(thing.held_out for thing in things.values()) == 4
+    for name, thing in things.items():
+        assert name == thing.name and thing.look.scheme != "solid" and thing.placed().colour == ""
+    looks = [(thing.category, thing.look) for thing in things.values()]
+    assert len(set(looks)) == len(looks)
+
+
+def test_five_pictures_of_a_thing_lie_before_five_backgrounds(world: ModuleType) -> None:
+    pictures = world.things.thing_pictures("hugsy", 5)
+    again = world.things.thing_pictures("hugsy", 5)
+    for (picture, mask), (picture_again, mask_again) in zip(pictures, again, strict=True):
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(picture_again))
+        np.testing.assert_array_equal(np.asarray(mask), np.asarray(mask_again))
+        assert 300 < (np.asarray(mask) > 127).sum() < 8000
+    corners = {tuple(np.asarray(picture)[0, 0] // 24) for picture, _ in pictures}
+    assert len(corners) == 5
+    other = world.things.thing_pictures("hugsy", 5, seed=1)
+    assert not np.array_equal(np.asarray(other[0][0]), np.asarray(pictures[0][0]))
