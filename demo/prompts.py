@@ -1,0 +1,157 @@
+"""The demo's workflows as API prompts, in plain Python: the tour queues them, the tests run them, and the templates in
+workflows/ are made from them (make_templates.py).
+
+A prompt maps a node's name to its class and its inputs; an input is a value, or [name of a node, number of its output].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+Prompt = dict[str, dict[str, Any]]
+
+BIAS, TEMPERATURE = 0.65, 0.15  # the gate's defaults in Load Perfusion Concept
+SAMPLER = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+# What the advanced inputs of Train Perfusion Concept are set to; a test compares them with the node's own defaults.
+TRAINER = {
+    "seed": 0,
+    "samples": 4,
+    "flip": True,
+    "sample_cfg": 4.0,
+    "steps": 300,
+    "batch_size": 8,
+    "accumulation": 1,
+    "value_learning_rate": 0.03,
+    "word_learning_rate": 0.006,
+    "form": "gated",
+    "training_bias": 0.75,
+    "training_temperature": 0.1,
+}
+FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
+
+
+def first_picture_prompt(
+    text: str = "a photo of a <hugsy> on the beach",
+    seed: int = 1,
+    bias: float = BIAS,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "First picture": a ready concept in a new scene."""
+    return sample_prompt(text, [(concept_file, bias)], seed, batch)
+
+
+def two_concepts_prompt(
+    text: str = "a <hugsy> beside a <sippy> on the grass",
+    seed: int = 1,
+    bias: float = BIAS,
+    concept_files: Sequence[str] = (FIRST_CONCEPT, SECOND_CONCEPT),
+    batch: int = 4,
+) -> Prompt:
+    """Template "Two concepts in one picture": concepts that were trained apart, in one gate."""
+    return sample_prompt(text, [(file, bias) for file in concept_files], seed, batch)
+
+
+def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 1, batch: int = 4) -> Prompt:
+    """Pictures of `text` with any number of concepts, each a file and the bias of its gate; none is the model alone."""
+    prompt: Prompt = {"demo": _node("PerfusionDemoModel")}
+    for number, (file, bias) in enumerate(concepts):
+        prompt[f"concept{number}"] = _node(
+            "PerfusionLoadConcept",
+            concept_file=file,
+            bias=bias,
+            temperature=TEMPERATURE,
+            strength=1.0,
+            start_percent=0.0,
+            end_percent=1.0,
+        )
+    if concepts:
+        prompt["gate"] = _gate([[f"concept{number}", 0] for number in range(len(concepts))])
+    gated = "gate" if concepts else "demo"
+    return {**prompt, **_pictures([gated, 0], [gated, 1], text, seed, batch)}
+
+
+def train_prompt(
+    thing: str = "hugsy",
+    text: str = "",
+    file_name: str = "",
+    preset: str = "Standard",
+    pictures: int = 5,
+    samples_seed: int = 1,
+    batch: int = 4,
+    save_again_as: str = "",
+    **settings: object,
+) -> Prompt:
+    """Template "Train a concept": the word <thing> learned from pictures of a demo thing, with the trainer's report.
+
+    text: what to paint with the new concept at once ("" paints nothing).  save_again_as: also save a copy under this
+    name, with the first of those pictures in the file.  settings: inputs of the trainer other than its defaults.
+    """
+    prompt: Prompt = {
+        "demo": _node("PerfusionDemoModel"),
+        "pictures": _node("PerfusionDemoPictures", thing=thing, count=pictures, seed=0),
+        "statistics": _node("PerfusionTextStatistics", clip=["demo", 1], captions_file=""),
+        "train": _node(
+            "PerfusionTrainConcept",
+            model=["demo", 0],
+            clip=["demo", 1],
+            vae=["demo", 2],
+            images=["pictures", 0],
+            masks=["pictures", 1],
+            statistics=["statistics", 0],
+            word=f"<{thing}>",
+            superclass=["pictures", 2],
+            preset=preset,
+            file_name=file_name,
+            **{**TRAINER, **settings},
+        ),
+        "report": _node("PreviewImage", images=["train", 2]),
+        "loss": _node("LossGraphNode", loss=["train", 1], filename_prefix="loss_graph"),
+    }
+    if text:
+        prompt["gate"] = _gate([["train", 0]])
+        prompt |= _pictures(["gate", 0], ["gate", 1], text, samples_seed, batch)
+    if text and save_again_as:
+        prompt["save again"] = _node(
+            "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]
+        )
+    return prompt
+
+
+def demo_pictures_prompt(thing: str = "hugsy", count: int = 5, seed: int = 0) -> Prompt:
+    """Only the pictures that a demo thing is trained on."""
+    return {
+        "pictures": _node("PerfusionDemoPictures", thing=thing, count=count, seed=seed),
+        "shown": _node("PreviewImage", images=["pictures", 0]),
+    }
+
+
+def _node(class_type: str, **inputs: object) -> dict[str, Any]:
+    return {"class_type": class_type, "inputs": inputs}
+
+
+def _gate(concepts: Sequence[list[Any]]) -> dict[str, Any]:
+    # Inputs that grow are keyed by the name of their group and their own.
+    grown = {f"concepts.concept{number}": link for number, link in enumerate(concepts)}
+    return _node("PerfusionConceptGate", model=["demo", 0], clip=["demo", 1], **grown, key_lock="local")
+
+
+def _pictures(model: list[Any], clip: list[Any], text: str, seed: int, batch: int) -> Prompt:
+    """The stock nodes from a MODEL and a CLIP to saved pictures."""
+    return {
+        "positive": _node("CLIPTextEncode", clip=clip, text=text),
+        "negative": _node("CLIPTextEncode", clip=clip, text=""),
+        "latent": _node("EmptyLatentImage", width=128, height=128, batch_size=batch),
+        "sampler": _node(
+            "KSampler",
+            model=model,
+            positive=["positive", 0],
+            negative=["negative", 0],
+            latent_image=["latent", 0],
+            seed=seed,
+            **SAMPLER,
+        ),
+        "decode": _node("VAEDecode", samples=["sampler", 0], vae=["demo", 2]),
+        "picture": _node("SaveImage", images=["decode", 0], filename_prefix="perfusion"),
+    }
