@@ -1,0 +1,184 @@
+"""perfusion_core.training: the loop on a toy model in which everything can be computed by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from perfusion_core.edit import EditedEncoding, add_value_targets
+from perfusion_core.errors import PerfusionError
+from perfusion_core.training import (
+    TEMPLATES,
+    Batch,
+    ConceptTrainer,
+    TrainingSettings,
+    masked_mean,
+    mean_encoding,
+    train,
+)
+
+WIDTH, TOKENS, OUT = 6, 4, 5
+
+
+@dataclass
+class ToyTask:
+    """One linear value layer over encodings that mix the word into the token behind it; the target is a fixed vector."""
+
+    picture_count: int = 3
+    batches: list[Batch] = field(default_factory=list)
+    spoil: float = 1.0
+
+    def __post_init__(self) -> None:
+        draw = torch.Generator().manual_seed(5)
+        shared = torch.randn(TOKENS, WIDTH, generator=draw)
+        self.base = shared + 0.1 * torch.randn(len(TEMPLATES), TOKENS, WIDTH, generator=draw)
+        self.values = torch.randn(OUT, WIDTH, generator=draw)
+        self.target = torch.randn(OUT, generator=draw)
+
+    def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
+        rows = self.base[[TEMPLATES.index(template) for template in templates]]
+        placed = torch.zeros(len(rows), TOKENS, 1)
+        placed[:, 1], placed[:, 2] = 1.0, 0.1
+        positions = torch.zeros(len(rows), TOKENS, dtype=torch.bool)
+        positions[:, 1] = True
+        return rows + placed * word_vectors["clip_l"], positions
+
+    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
+        return {"layer.attn2": self.values @ encoding}
+
+    def loss(self, batch: Batch, edited: EditedEncoding, value_targets, generator) -> Tensor:
+        self.batches.append(batch)
+        values = add_value_targets(
+            edited.value_context @ self.values.T, edited.value_gates, value_targets["layer.attn2"][None]
+        )
+        noise = 0.01 * torch.randn(values.shape, generator=generator)
+        return (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
+
+
+def start(task: ToyTask | None = None, **changes) -> ConceptTrainer:
+    vectors = {"clip_l": torch.linspace(-1, 1, WIDTH)[None]}
+    return ConceptTrainer(task or ToyTask(), TrainingSettings(**{"steps": 20, **changes}), vectors, torch.eye(WIDTH))
+
+
+def test_starts_at_the_superclass():
+    trainer = start()
+    encodings, positions = trainer.task.encode(trainer.word_vectors, TEMPLATES)
+    expected = encodings[positions].mean(dim=0)
+    assert torch.equal(trainer.target_input, trainer.superclass_encoding)
+    assert torch.allclose(trainer.superclass_encoding, expected)
+    assert torch.allclose(trainer.value_targets["layer.attn2"], trainer.task.values @ expected)
+
+
+def test_learns():
+    losses = train(start(steps=200), lambda report: None)
+    assert sum(losses[-20:]) < 0.2 * sum(losses[:20])
+
+
+def test_same_seed_gives_the_same_bits_and_another_seed_does_not():
+    first, second, other = start(), start(), start(seed=1)
+    losses = [train(trainer, lambda report: None) for trainer in (first, second, other)]
+    assert losses[0] == losses[1] != losses[2]
+    for one, two in zip(first.learned().value_targets.values(), second.learned().value_targets.values(), strict=True):
+        assert torch.equal(one, two)
+    assert torch.equal(first.learned().target_input, second.learned().target_input)
+
+
+def test_learns_the_word_and_the_values_and_nothing_else():
+    trainer = start()
+    before = trainer.learned()
+    superclass, inverse = trainer.superclass_encoding.clone(), trainer._inverse.clone()
+    train(trainer, lambda report: None)
+    after = trainer.learned()
+    assert not torch.equal(before.word_vectors["clip_l"], after.word_vectors["clip_l"])
+    assert not torch.equal(before.value_targets["layer.attn2"], after.value_targets["layer.attn2"])
+    assert torch.equal(superclass, trainer.superclass_encoding)  # the key lock
+    assert torch.equal(inverse, trainer._inverse)
+    assert not trainer.target_input.requires_grad
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+def test_target_input_is_a_moving_average_moved_once_per_step(accumulation):
+    task = ToyTask()
+    trainer = start(task, accumulation=accumulation, word_learning_rate=0.0)
+    expected = trainer.target_input.clone()
+    for _ in range(5):
+        task.batches.clear()
+        trainer.step()
+        assert len(task.batches) == accumulation
+        seen = []
+        for batch in task.batches:
+            encodings, positions = task.encode(trainer.word_vectors, [TEMPLATES[i] for i in batch.templates])
+            seen.append(mean_encoding(encodings.detach(), positions))
+        expected = 0.99 * expected + 0.01 * torch.stack(seen).mean(dim=0)
+    assert torch.allclose(trainer.target_input, expected, atol=1e-6)
+
+
+def test_learned_is_scaled_to_unit_energy():
+    trainer = start()
+    train(trainer, lambda report: None)
+    learned = trainer.learned()
+    assert math.isclose((learned.target_input * learned.inverse_target_input).sum().item(), 1.0, abs_tol=1e-5)
+
+
+def test_draws_every_picture_and_mirrors_only_when_asked():
+    mirrored, straight = ToyTask(), ToyTask()
+    train(start(mirrored, flip=True), lambda report: None)
+    train(start(straight, flip=False), lambda report: None)
+    assert {i for batch in mirrored.batches for i in batch.pictures.tolist()} == {0, 1, 2}
+    share = torch.cat([batch.mirrored for batch in mirrored.batches]).float().mean()
+    assert 0.3 < share < 0.7
+    assert not any(batch.mirrored.any() for batch in straight.batches)
+
+
+def test_whoever_follows_the_steps_may_stop_them():
+    trainer = start()
+
+    def stop_at_five(report):
+        if report.step == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(trainer, stop_at_five)
+    assert trainer.step_number == 5
+    assert all(torch.isfinite(value).all() for value in trainer.learned().value_targets.values())
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_step():
+    task = ToyTask()
+    trainer = start(task)
+    trainer.step()
+    good = trainer.learned()
+    task.spoil = float("nan")
+    with pytest.raises(PerfusionError, match="nan at step 2"):
+        trainer.step()
+    assert torch.equal(trainer.learned().value_targets["layer.attn2"], good.value_targets["layer.attn2"])
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "accumulation"])
+def test_settings_below_one_are_refused(name):
+    with pytest.raises(PerfusionError, match=name):
+        TrainingSettings(**{name: 0})
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 1000), st.floats(0.1, 10))
+def test_masked_mean_does_not_depend_on_the_scale_of_the_mask(seed, scale):
+    draw = torch.Generator().manual_seed(seed)
+    errors, masks = torch.rand(2, 4, 3, 3, generator=draw), torch.rand(2, 1, 3, 3, generator=draw) + 0.01
+    assert torch.allclose(masked_mean(errors, masks), masked_mean(errors, scale * masks), rtol=1e-5)
+    assert torch.allclose(masked_mean(errors, torch.ones_like(masks)), masked_mean(errors, None))
+
+
+def test_masked_mean_does_not_depend_on_the_area_of_the_mask():
+    errors = torch.full((2, 4, 8, 8), 3.0)
+    masks = torch.zeros(2, 1, 8, 8)
+    masks[0, :, 0, 0], masks[1] = 1.0, 1.0
+    assert masked_mean(errors, masks).item() == pytest.approx(3.0)
+    errors[0, :, 4:] = 99.0  # outside the first picture's mask
+    assert masked_mean(errors, masks).item() == pytest.approx(3.0)
