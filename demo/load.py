@@ -12,9 +12,13 @@ import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
 import comfy.utils
+import numpy as np
 import torch
 
+from ..nodes.host.text_statistics import CAPTIONS_ATTACHMENT
 from . import model
+from .world.captions import caption
+from .world.scenes import random_scene
 
 WEIGHTS = Path(__file__).parent / "weights"
 
@@ -47,7 +51,14 @@ def load_clip() -> comfy.sd.CLIP:
         _ClipTarget(), model_options={"dtype": torch.float32, "clip_l_model_config": dict(model.CLIP_CONFIG)}
     )
     clip.cond_stage_model.clip_l.transformer.load_state_dict(weights, strict=False)
+    clip.patcher.set_attachments(CAPTIONS_ATTACHMENT, world_captions)
     return clip
+
+
+def world_captions(count: int = 1500) -> list[str]:
+    """Captions of the demo world, on which its text statistics are measured: it has few words in common with others."""
+    rng = np.random.default_rng(0)
+    return [caption(random_scene(rng), rng) for _ in range(count)]
 
 
 def load_vae() -> comfy.sd.VAE:

@@ -8,8 +8,6 @@ them and the recogniser reads them.  The shipped weights are loaded as the pack 
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
 import textwrap
 import time
 from pathlib import Path
@@ -17,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from dataset import HELD_OUT, draw, scene_number
-from host import use_comfyui
+from host import load_pack, use_comfyui
 from PIL import Image, ImageDraw
 from recogniser import Reading, load_recogniser
 from torch import Tensor
@@ -82,15 +80,8 @@ class DemoModel:
 
     def __init__(self) -> None:
         use_comfyui()
-        folder = Path(__file__).parent
-        # As a package, because load.py is part of the pack; its __init__.py is empty.
-        spec = importlib.util.spec_from_file_location(
-            "perfusion_demo", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        package = importlib.util.module_from_spec(spec)
-        sys.modules["perfusion_demo"] = package
-        spec.loader.exec_module(package)
-        from perfusion_demo.load import load_demo_model
+        load_pack()
+        from perfusion_pack.demo.load import load_demo_model
 
         self.model, self.clip, self.vae = load_demo_model()
 

@@ -22,7 +22,7 @@ from .text_encoders import text_encoders
 
 CAPTIONS_PER_BATCH = 32
 
-# Under this key a CLIP's patcher may carry captions of its own world, as that of the demo model does.
+# Under this key a CLIP's patcher may carry a function that gives captions of its own world, as the demo model's does.
 CAPTIONS_ATTACHMENT = "perfusion_for_comfyui.captions"
 
 
@@ -73,7 +73,8 @@ def cached_statistics(
     """The statistics of the CLIP, measured once for each encoder and set of captions and kept in the host's user
     folder.
     """
-    captions = captions or clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or built_in_captions()
+    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or built_in_captions
+    captions = captions or own_captions()
     text_hash = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:8]
     path = (
         Path(folder_paths.get_user_directory())

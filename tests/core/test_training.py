@@ -28,7 +28,7 @@ WIDTH, TOKENS, OUT = 6, 4, 5
 
 @dataclass
 class ToyTask:
-    """One linear value layer over encodings that mix the word into the token behind it; the target is a fixed vector."""
+    """One linear value layer over encodings that mix the word into the token behind it; the target is fixed."""
 
     picture_count: int = 3
     batches: list[Batch] = field(default_factory=list)

@@ -1,0 +1,145 @@
+"""Measures concepts on the demo model: is it the thing, and is it in the scene that was asked for?
+
+    python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.5 0.65 0.8
+
+Trains each thing with the trainer's own function, paints it in new scenes at every bias with the host's sampler, and
+reads the pictures with the recogniser.  "Thing right": the picture's look is nearer to the thing than to each of the
+other things and to every look that words describe.  "Scene right": everything that the scene asks for is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from candidates import candidate_pictures, thing_tensors
+from host import load_pack, use_comfyui
+from PIL import Image, ImageDraw
+from recogniser import Reading, load_recogniser
+
+# Scenes that the training pictures do not show, and what must be read in them.
+SCENES: dict[str, Callable[[Reading], bool]] = {
+    "a photo of a {} on the beach": lambda r: r.background == "beach" and r.second == "none",
+    "a photo of a {} in the snow": lambda r: r.background == "snow" and r.second == "none",
+    "a photo of a {} with a hat on the grass": lambda r: (r.background, r.accessory) == ("grass", "hat"),
+    "a photo of a {} with a scarf in a grey studio": lambda r: (r.background, r.accessory) == ("studio", "scarf"),
+    "a photo of a {} beside a red {other} in a pink room": lambda r: (r.background, r.second_colour) == ("room", "red"),
+    "a photo of a {} at night": lambda r: r.background == "night",
+}
+
+
+def other_category(category: str) -> str:
+    """A second object for the scene that has one: a cup, or a ball beside a cup."""
+    return "ball" if category == "cup" else "cup"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--things", nargs="+", default=["hugsy", "sippy", "zippy", "finny"])
+    parser.add_argument("--biases", type=float, nargs="+", default=[0.5, 0.65, 0.8])
+    parser.add_argument("--temperature", type=float, default=0.15)
+    parser.add_argument("--seeds", type=int, default=3, help="pictures of each thing in each scene at each bias")
+    parser.add_argument("--cfg", type=float, default=3.0)
+    parser.add_argument("--pictures", type=int, default=5, help="training pictures of each thing")
+    parser.add_argument("--sheet", type=Path, help="draw all pictures into this file")
+    parser.add_argument("--setting", nargs="*", default=[], help="training settings, as name=value")
+    arguments = parser.parse_args()
+    use_comfyui()
+    load_pack()
+    from perfusion_pack.demo.load import load_demo_model, world_captions
+    from perfusion_pack.demo.world.things import THINGS
+    from perfusion_pack.nodes.host.concept_words import add_words
+    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+    from perfusion_pack.nodes.host.sampling import sample_pictures
+    from perfusion_pack.nodes.host.text_statistics import measure_statistics
+    from perfusion_pack.nodes.host.train_concept import train_concept
+    from perfusion_pack.perfusion_core.concept import GatedConcept
+    from perfusion_pack.perfusion_core.training import TrainingSettings
+
+    settings = TrainingSettings(**dict(_setting(text, TrainingSettings()) for text in arguments.setting))
+    recogniser = load_recogniser()
+    candidates = recogniser.candidates(candidate_pictures())
+    with torch.inference_mode():
+        model, clip, vae = load_demo_model()
+        statistics = measure_statistics(clip, world_captions(), lambda done, total: None)
+    rows: list[dict[str, Any]] = []
+    strips: list[tuple[str, list[Image.Image]]] = []
+    for thing in arguments.things:
+        pictures, masks = thing_tensors(thing, arguments.pictures)
+        started = time.monotonic()
+        with torch.inference_mode():
+            result = train_concept(
+                model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
+                statistics, lambda report: None,
+            )  # fmt: skip
+        seconds = time.monotonic() - started
+        print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "
+              f"{np.mean(result.losses[-30:]):.4f}", flush=True)  # fmt: skip
+        for bias in arguments.biases:
+            stack = (GatedConcept(result.concept, bias, arguments.temperature),)
+            patched, knowing = apply_concepts(model, stack), add_words(clip, stack)
+            strip: list[Image.Image] = []
+            for scene, asked in SCENES.items():
+                prompt = scene.format(f"<{thing}>", other=other_category(THINGS[thing].category))
+                painted = sample_pictures(
+                    patched, knowing, vae, [prompt] * arguments.seeds, (4, 16, 16), seed=100, cfg=arguments.cfg
+                ).float().cpu()  # fmt: skip
+                readings = recogniser.read(painted)
+                like = recogniser.likeness(painted, pictures, masks)
+                nearest = recogniser.nearest(painted, candidates)
+                for i, reading in enumerate(readings):
+                    rows.append({
+                        "thing": thing, "bias": bias, "scene": scene, "right": nearest[i] == thing,
+                        "category": reading.category == THINGS[thing].category, "asked": asked(reading),
+                        "look": float(like.look[i]), "colours": float(like.colours[i]),
+                    })  # fmt: skip
+                strip += [Image.fromarray((p.numpy() * 255).round().astype(np.uint8)) for p in painted]
+            strips.append((f"{thing}, bias {bias:g}", strip))
+    print(table(rows, arguments.biases))
+    if arguments.sheet:
+        sheet(strips).save(arguments.sheet)
+        print(arguments.sheet)
+
+
+def table(rows: list[dict[str, Any]], biases: list[float]) -> str:
+    """Shares for every thing and bias, as Markdown."""
+    columns = ("right", "asked", "category", "look", "colours")
+    names = ("thing right", "scene right", "category right", "look (cosine)", "colours (match)")
+    lines = ["| thing | bias | pictures | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
+    things = list(dict.fromkeys(row["thing"] for row in rows))
+    for bias in biases:
+        for thing in [*things, "all"]:
+            chosen = [row for row in rows if row["bias"] == bias and thing in (row["thing"], "all")]
+            shares = " | ".join(f"{np.mean([row[column] for row in chosen]):.2f}" for column in columns)
+            lines.append(f"| {thing} | {bias:g} | {len(chosen)} | {shares} |")
+    for scene in SCENES:
+        chosen = [row for row in rows if row["scene"] == scene]
+        shares = " | ".join(f"{np.mean([row[column] for row in chosen]):.2f}" for column in columns)
+        lines.append(f"| {scene} | all | {len(chosen)} | {shares} |")
+    return "\n".join(lines)
+
+
+def sheet(strips: list[tuple[str, list[Image.Image]]]) -> Image.Image:
+    """One row of pictures for every thing and bias."""
+    width = max(len(strip) for _, strip in strips)
+    drawn = Image.new("RGB", (width * 130, len(strips) * 146), "white")
+    for row, (heading, strip) in enumerate(strips):
+        ImageDraw.Draw(drawn).text((4, row * 146 + 2), heading, fill="black")
+        for column, picture in enumerate(strip):
+            drawn.paste(picture, (column * 130, row * 146 + 16))
+    return drawn
+
+
+def _setting(text: str, defaults: Any) -> tuple[str, Any]:
+    name, _, value = text.partition("=")
+    kind = type(getattr(defaults, name))
+    return name, value == "True" if kind is bool else kind(value)
+
+
+if __name__ == "__main__":
+    main()
