@@ -90,12 +90,19 @@ def install() -> Path:
     comfy = venv_python(OWN_VENV).with_name("comfy.exe" if os.name == "nt" else "comfy")
     command = [str(comfy), "--skip-prompt", "--workspace", str(OWN_HOST), "install", "--version", "latest"]
     command += ["--cpu", "--skip-manager", "--skip-torch-or-directml", "--skip-requirement"]
-    OWN_HOST.parent.mkdir(parents=True, exist_ok=True)
+    log = OWN_HOST.parent / "install.log"
+    log.parent.mkdir(exist_ok=True)
+    # What an interrupted installation left; comfy-cli would take it for a complete one.
+    shutil.rmtree(OWN_HOST, ignore_errors=True)
     environment = {**os.environ, "DO_NOT_TRACK": "1", "VIRTUAL_ENV": str(OWN_VENV)}
-    result = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL)
+    print(f"comfy-cli is downloading ComfyUI; what it says goes to {log}", flush=True)
+    with open(log, "wb") as output:
+        result = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
     if result.returncode != 0 or not is_comfyui(OWN_HOST):
         raise DevError(
-            f"No ComfyUI was found and comfy-cli could not install one (exit code {result.returncode}; its own words "
-            f"are above): check the network, or {advice}."
+            f"No ComfyUI was found and comfy-cli could not install one (exit code {result.returncode}, its own words "
+            f"are in {log}): check the network, or {advice}."
         )
     return OWN_HOST
