@@ -64,7 +64,8 @@ class QueueClient:
                 continue
             if kind == "progress":
                 _show(f"{label}: {data['value']}/{data['max']}")
-            elif kind == "execution_success":
+            elif kind == "executing" and data["node"] is None:
+                # Comes once the outputs are in the history; "execution_success" comes a moment too early for that.
                 _show(f"{label}: done", end="\n")
                 return
             elif kind == "execution_interrupted":
