@@ -1,0 +1,59 @@
+"""Makes workflows/*.jpg: runs what the templates show through a running ComfyUI that has this pack.
+
+    python demo/make_thumbnails.py --server http://127.0.0.1:8188
+
+The two concept files of the demo must be in the loader's list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import prompts
+from PIL import Image
+from queue_client import QueueClient
+
+WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+SIDE, GAP = 400, 4
+
+
+async def make(server: str) -> None:
+    """Write the three thumbnails."""
+    async with QueueClient(server) as client:
+        shown = (await client.run(prompts.demo_pictures_prompt(count=2), "training pictures"))["shown"]
+        first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
+        two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
+        text = "a photo of a <hugsy> with a hat in the snow"
+        new = (await client.run(prompts.first_picture_prompt(text, batch=2), "another scene"))["picture"]
+    # What goes into a training above what comes out of it.
+    for name, pictures in (
+        ("First picture", first),
+        ("Train a concept", [*shown, *new]),
+        ("Two concepts in one picture", two),
+    ):
+        path = WORKFLOWS / f"{name}.jpg"
+        mosaic(pictures).save(path, quality=90)
+        print(path)
+
+
+def mosaic(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Four pictures, two by two, as one square."""
+    cell = (SIDE - GAP) // 2
+    square = Image.new("RGB", (SIDE, SIDE), (250, 250, 248))
+    for number, picture in enumerate(pictures[:4]):
+        fitted = picture.resize((cell, cell), Image.Resampling.LANCZOS)
+        square.paste(fitted, ((number % 2) * (cell + GAP), (number // 2) * (cell + GAP)))
+    return square
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", required=True)
+    asyncio.run(make(parser.parse_args().server))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""How the templates look: where each node of a prompt lies, what it is called, and the note that explains the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import prompts
+from prompts import Prompt
+
+Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
+
+NOTE = "note"
+
+FIRST_PICTURE_NOTE = """\
+## First picture
+
+`<hugsy>` is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
+
+1. Press **Run**: four pictures of `<hugsy>` on the beach.
+2. Change the **prompt** and keep the word: *a photo of a* `<hugsy>` *with a hat in the snow*.
+3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.45) looks more like the toy, higher (0.8) obeys \
+the rest of the prompt more. The seed is fixed, so that you see what the gate alone does.
+
+The demo model only paints toys, 128 x 128: teddies, balls, cups, cars, trees, houses, fish and stars; on the beach, \
+in the snow, on the grass, at night, in a pink room, in a grey studio.
+
+With your own concept files, *Load Checkpoint* takes the place of *Load Perfusion Demo Model*; everything else stays.
+"""
+
+TRAIN_NOTE = """\
+## Train a concept
+
+Press **Run**. Five pictures of a toy become the word `<hugsy>`, which is then used in a new scene. The concept is \
+saved in `output/perfusion`; press **R** to see it in *Load Perfusion Concept*. *Report* shows the pictures, the loss \
+and samples.
+
+**Your own checkpoint and pictures**
+1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size (512 x 512 for SD1.5) in *Empty Latent Image*.
+2. *Load Image* nodes and *Batch Images* in place of *Draw Demo Pictures*: about five pictures of one size, the thing \
+before different backgrounds. Masks are optional.
+3. Write a new **word**, such as `<rex>`, and the **superclass**, the plain word for its kind, such as *dog*.
+4. *sample_cfg* and *cfg*: 3 here, about 7 for SD1.5.
+
+**What to turn**: preset *Quick* to try, *Standard* to keep. How much the result looks like your thing is set later, \
+without training again, by the **bias** in *Load Perfusion Concept*.
+
+*Measure Text Statistics* may be left out: the trainer then measures by itself. *Save Perfusion Concept* is muted: \
+the trainer has saved already. Unmute it (Ctrl+M) to save a copy that carries the new picture.
+"""
+
+TWO_CONCEPTS_NOTE = """\
+## Two concepts in one picture
+
+`<hugsy>` and `<sippy>` were trained apart and do not know of each other. One gate node takes them both; a free input \
+appears for the next.
+
+1. Press **Run**: the toy beside the cup.
+2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
+3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
+
+**key_lock** *global* holds the whole prompt's attention to the plain kinds (a teddy beside a cup): freer scenes, less \
+likeness; use a bias of 0.5 with it.
+"""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template: its prompt, and for each node of it (and the note) its box; titles where the node's own says too
+    little; names of nodes that are muted; groups by title."""
+
+    name: str
+    prompt: Prompt
+    note: str
+    boxes: Mapping[str, Box]
+    titles: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, Box] = field(default_factory=dict)
+    muted: tuple[str, ...] = ()
+
+
+def _sampling(left: int, top: int = 0) -> dict[str, Box]:
+    """The stock nodes from prompts to pictures, in three columns from `left` and `top`."""
+    return {
+        "positive": (left, top, 340, 100),
+        "negative": (left, top + 150, 340, 80),
+        "latent": (left, top + 280, 340, 106),
+        "sampler": (left + 400, top, 300, 262),
+        "decode": (left + 400, top + 400, 300, 46),
+        "picture": (left + 740, top, 460, 446),
+    }
+
+
+def _sampling_groups(left: int, top: int = 0) -> dict[str, Box]:
+    return {
+        "Prompt": (left - 20, top - 80, 380, 546),
+        "Picture (stock sampler and VAE)": (left + 380, top - 80, 840, 546),
+    }
+
+
+_SAMPLING_TITLES = {"positive": "Prompt", "negative": "Negative prompt", "picture": "Pictures"}
+
+TEMPLATES = (
+    Template(
+        "First picture",
+        prompts.first_picture_prompt(),
+        FIRST_PICTURE_NOTE,
+        {
+            NOTE: (-440, -50, 380, 420),
+            "concept0": (0, 0, 300, 218),
+            "demo": (0, 380, 300, 66),
+            "gate": (360, 0, 300, 138),
+            **_sampling(740),
+        },
+        _SAMPLING_TITLES,
+        {"Model and concept": (-20, -80, 700, 546), **_sampling_groups(740)},
+    ),
+    Template(
+        "Train a concept",
+        prompts.train_prompt(text="a photo of a <hugsy> on the beach", save_again_as="hugsy_with_picture"),
+        TRAIN_NOTE,
+        {
+            NOTE: (-480, -50, 420, 800),
+            "pictures": (0, 0, 300, 146),
+            "statistics": (0, 250, 300, 58),
+            "train": (380, 0, 340, 730),
+            "report": (780, 0, 660, 730),
+            "loss": (1480, 0, 480, 420),
+            "save again": (1480, 650, 300, 80),
+            "gate": (380, 880, 300, 138),
+            "demo": (0, 1260, 300, 66),
+            **_sampling(760, 880),
+        },
+        {**_SAMPLING_TITLES, "report": "Report", "save again": "Save Perfusion Concept (muted)"},
+        {
+            "Pictures of the thing": (-20, -80, 340, 830),
+            "Training": (340, -80, 1640, 830),
+            "Model and concept": (-20, 800, 740, 546),
+            **_sampling_groups(760, 880),
+        },
+        ("save again",),
+    ),
+    Template(
+        "Two concepts in one picture",
+        prompts.two_concepts_prompt(),
+        TWO_CONCEPTS_NOTE,
+        {
+            NOTE: (-440, -50, 380, 420),
+            "concept0": (0, 0, 300, 218),
+            "concept1": (0, 270, 300, 218),
+            "demo": (360, 380, 300, 66),
+            "gate": (360, 0, 300, 158),
+            **_sampling(740),
+        },
+        {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
+        {"Model and concepts": (-20, -80, 700, 588), **_sampling_groups(740)},
+    ),
+)
