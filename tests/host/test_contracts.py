@@ -233,3 +233,48 @@ def test_the_sampling_changes_nothing_in_the_conditioning(model, stack, positive
     for (encoding, extra), (old, keys) in zip(positive, before, strict=True):
         assert torch.equal(encoding, old) and extra.keys() == keys.keys()
         assert all(extra[key] is keys[key] for key in keys)
+
+
+# Contract 4, what needs no other pack: LoRA, and attention replaced in the way of IPAdapter.
+
+LAYER = "middle_block.1.transformer_blocks.0.attn2"
+
+
+@pytest.mark.parametrize("concepts_first", [True, False])
+def test_a_lora_on_the_projections_counts(model, stack, positive, negative, concepts_first):
+    patches = {f"diffusion_model.{LAYER}.{kind}.weight": (torch.full((64, 32), 0.1),) for kind in ("to_k", "to_v")}
+    before = sample(model, positive, negative)
+    patched = apply_concepts(model, stack) if concepts_first else model.clone()
+    patched = patched.clone()
+    patched.add_patches(patches)
+    if not concepts_first:
+        patched = apply_concepts(patched, stack)
+    result = sample(patched, positive, negative)
+
+    reference = reference_model(stack)
+    layer = reference.model.diffusion_model.get_submodule(LAYER)
+    for projection in (layer.to_k, layer.to_v):
+        projection.linear.weight += 0.1
+    expected = sample(reference, positive, negative)
+    rounding = 2e-5 * before.abs().max().item()
+    assert difference(result, expected) <= rounding
+    assert difference(result, sample(apply_concepts(model, stack), positive, negative)) > 20 * rounding
+    assert torch.equal(sample(model, positive, negative), before)
+
+
+def test_replaced_attention_may_change_keys_and_values_in_place(model, stack, positive, negative):
+    from comfy.ldm.modules.attention import optimized_attention
+
+    def attention(q, k, v, extra_options):
+        k *= 1.5
+        v += 0.1
+        return optimized_attention(q, k, v, extra_options["n_heads"])
+
+    def replaced(patcher):
+        clone = patcher.clone()
+        clone.set_model_attn2_replace(attention, "middle", 0)
+        return clone
+
+    result = sample(replaced(apply_concepts(model, stack)), positive, negative)
+    expected = sample(replaced(reference_model(stack)), positive, negative)
+    assert difference(result, expected) <= 2e-5 * result.abs().max().item()

@@ -1,0 +1,131 @@
+"""The patch on a full SD1.5: its true structure and widths, random weights, loaded by the host's stock loader."""
+
+import time
+
+import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
+import comfy.model_management
+import comfy.ops
+import comfy.sd1_clip
+import folder_paths
+import pytest
+import torch
+from perfusion_pack.nodes.host.concept_words import add_words
+from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
+from safetensors.torch import save_file
+from tiny_models import difference, encode, gated, instance_forwards, make_concept, sample
+
+import nodes
+
+UNET_CONFIG = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "num_heads": 8,
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "context_dim": 768,
+    "legacy": False,
+    "dtype": torch.float16,
+}
+
+pytestmark = pytest.mark.slow
+
+
+def random_weights(module: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
+    """Return half-precision weights of a module on the meta device, scaled to keep activations of ordinary size."""
+    noise = torch.randn(2**20 + 1, generator=torch.Generator().manual_seed(0)).half()  # odd: no weight repeats in rows
+    weights = {}
+    for name, parameter in module.named_parameters():
+        if parameter.dim() == 0:
+            continue
+        count, fan_in = parameter.numel(), max(parameter[0].numel(), 1)
+        values = noise.repeat(-(-count // len(noise)))[:count].view(parameter.shape)
+        if parameter.dim() == 1:
+            is_norm = "norm" in name or name.split(".")[-2] in ("0", "in_layers") and name.endswith("weight")
+            weights[prefix + name] = (values * 0.02 + (1 if is_norm and name.endswith("weight") else 0)).half()
+        else:
+            weights[prefix + name] = (values * fan_in**-0.5).half()
+    return weights
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    unet = openaimodel.UNetModel(**UNET_CONFIG, device="meta", operations=comfy.ops.disable_weight_init)
+    text = comfy.sd1_clip.SDClipModel(device="meta", dtype=torch.float16).transformer
+    weights = random_weights(unet, "model.diffusion_model.") | random_weights(text, "cond_stage_model.transformer.")
+    save_file(weights, folder / "random_sd15.safetensors")
+    del weights
+    folder_paths.add_model_folder_path("checkpoints", str(folder))
+    try:
+        model, clip, _ = nodes.CheckpointLoaderSimple().load_checkpoint("random_sd15.safetensors")
+    finally:
+        (folder / "random_sd15.safetensors").unlink()
+        folder_paths.folder_names_and_paths["checkpoints"][0].remove(str(folder))
+    yield model, clip
+    comfy.model_management.unload_all_models()
+
+
+def test_concepts_on_a_checkpoint_of_the_stock_loader(loaded, tmp_path, record_property):
+    model, clip = loaded
+    assert type(model.model.model_config).__name__ == "SD15"
+    widths = [layer.to_v.out_features for layer in cross_attention_layers(model.model.diffusion_model, 768).values()]
+    assert len(widths) == 16 and sum(widths) == 12_480
+
+    concept = make_concept(model, clip, picture=b"\xff\xd8" + bytes(8190))
+    path = tmp_path / "hugsy.safetensors"
+    save_concept(path, concept)
+    assert path.stat().st_size <= 61_440
+    stack = (gated(load_concept(path)),)
+    spoken = add_words(clip, stack, "global")
+    positive, negative = encode(spoken, "a photo of <hugsy> in the snow"), encode(spoken, "blurry")
+    plain = encode(spoken, "a red ball in the snow")
+    settings = {"steps": 2, "size": 8}
+
+    base = sample(model, positive, negative, **settings)
+    assert base.isfinite().all()
+    for idle in (gated(concept, strength=0.0), gated(concept, start_percent=1.0)):
+        assert difference(sample(apply_concepts(model, (idle,)), positive, negative, **settings), base) == 0.0
+
+    base_plain = sample(model, plain, negative, **settings)
+    for lock in ("local", "global"):
+        patched = apply_concepts(model, stack, lock)
+        result = sample(patched, positive, negative, **settings)
+        assert difference(result, base) > 0
+        assert difference(sample(patched, positive, negative, **settings), result) == 0.0
+        leak = difference(sample(patched, plain, negative, **settings), base_plain) / base_plain.abs().max().item()
+        record_property(f"latent difference without a word, {lock} lock", leak)
+        print(f"latent difference without a word, {lock} lock, relative to the largest latent: {leak:.3g}")
+        assert leak < 1e-3
+        assert not instance_forwards(model)
+    assert difference(sample(model, positive, negative, **settings), base) == 0.0
+
+
+def test_the_patch_costs_next_to_nothing(loaded, record_property):
+    """Alternating runs, the shortest of each: other processes only ever make a run longer."""
+    model, clip = loaded
+    stack = (gated(make_concept(model, clip)),)
+    spoken = add_words(clip, stack)
+    positive, negative = encode(spoken, "a photo of <hugsy> in the snow"), encode(spoken, "blurry")
+    runs = {"base": model, "patched": apply_concepts(model, stack)}
+    times = {name: [] for name in runs}
+
+    def seconds(patcher):
+        stamps = []
+        sample(patcher, positive, negative, steps=3, size=16, callback=lambda *_: stamps.append(time.perf_counter()))
+        return (stamps[-1] - stamps[0]) / (len(stamps) - 1)
+
+    for _ in range(2):
+        for name, patcher in runs.items():
+            times[name].append(seconds(patcher))
+    ratio = min(times["patched"]) / min(times["base"])
+    record_property("patched step in units of the base step", ratio)
+    print(f"a patched step takes {ratio:.3f} of a base step ({min(times['base']):.2f} s)")
+    assert ratio < 1.25
