@@ -78,22 +78,23 @@ class Template:
     muted: tuple[str, ...] = ()
 
 
-def _sampling(left: int, top: int = 0) -> dict[str, Box]:
-    """The stock nodes from prompts to pictures, in three columns from `left` and `top`."""
+def _sampling(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
+    """The stock nodes from prompts to pictures, in three columns; the VAE's link has the lowest place to itself."""
     return {
         "positive": (left, top, 340, 100),
-        "negative": (left, top + 150, 340, 80),
-        "latent": (left, top + 280, 340, 106),
+        "negative": (left, top + 150, 340, 88),
+        "latent": (left, top + 290, 340, 106),
         "sampler": (left + 400, top, 300, 262),
-        "decode": (left + 400, top + 400, 300, 46),
-        "picture": (left + 740, top, 460, 446),
+        "decode": (left + 400, bottom - 46, 300, 46),
+        "picture": (left + 740, top, 460, bottom - top),
     }
 
 
-def _sampling_groups(left: int, top: int = 0) -> dict[str, Box]:
+def _sampling_groups(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
+    height = bottom - top + 100
     return {
-        "Prompt": (left - 20, top - 80, 380, 546),
-        "Picture (stock sampler and VAE)": (left + 380, top - 80, 840, 546),
+        "Prompt": (left - 20, top - 80, 380, height),
+        "Picture (stock sampler and VAE)": (left + 380, top - 80, 840, height),
     }
 
 
@@ -119,23 +120,23 @@ TEMPLATES = (
         prompts.train_prompt(text="a photo of a <hugsy> on the beach", save_again_as="hugsy_with_picture"),
         TRAIN_NOTE,
         {
-            NOTE: (-480, -50, 420, 800),
+            NOTE: (-480, -50, 420, 860),
             "pictures": (0, 0, 300, 146),
             "statistics": (0, 250, 300, 58),
-            "train": (380, 0, 340, 730),
-            "report": (780, 0, 660, 730),
+            "train": (380, 0, 340, 810),
+            "report": (780, 0, 660, 810),
             "loss": (1480, 0, 480, 420),
-            "save again": (1480, 650, 300, 80),
-            "gate": (380, 880, 300, 138),
-            "demo": (0, 1260, 300, 66),
-            **_sampling(760, 880),
+            "save again": (1480, 730, 300, 80),
+            "gate": (380, 960, 300, 138),
+            "demo": (-460, 1340, 300, 66),
+            **_sampling(760, 960, 1406),
         },
         {**_SAMPLING_TITLES, "report": "Report", "save again": "Save Perfusion Concept (muted)"},
         {
-            "Pictures of the thing": (-20, -80, 340, 830),
-            "Training": (340, -80, 1640, 830),
-            "Model and concept": (-20, 800, 740, 546),
-            **_sampling_groups(760, 880),
+            "Pictures of the thing": (-20, -80, 340, 910),
+            "Training": (340, -80, 1640, 910),
+            "Model and concept": (-480, 880, 1200, 546),
+            **_sampling_groups(760, 960, 1406),
         },
         ("save again",),
     ),
@@ -146,12 +147,12 @@ TEMPLATES = (
         {
             NOTE: (-440, -50, 380, 420),
             "concept0": (0, 0, 300, 218),
-            "concept1": (0, 270, 300, 218),
-            "demo": (360, 380, 300, 66),
+            "concept1": (0, 280, 300, 218),
+            "demo": (0, 560, 300, 66),
             "gate": (360, 0, 300, 158),
-            **_sampling(740),
+            **_sampling(740, 0, 626),
         },
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Model and concepts": (-20, -80, 700, 588), **_sampling_groups(740)},
+        {"Model and concepts": (-20, -80, 700, 726), **_sampling_groups(740, 0, 626)},
     ),
 )
