@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def plan(template: Template) -> dict[str, Any]:
 def make(page: Page, template: Template) -> Path:
     """Build the template in the page and write what the front end serialises."""
     workflow = json.loads(page.evaluate(BUILD, plan(template)))
+    workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"perfusion {template.name}"))
     workflow["extra"] = {"ds": {"scale": 0.7, "offset": [500, 130]}}
     path = WORKFLOWS / f"{template.name}.json"
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -31,7 +31,7 @@ With your own concept files, *Load Checkpoint* takes the place of *Load Perfusio
 TRAIN_NOTE = """\
 ## Train a concept
 
-Press **Run**. Five pictures of a toy become the word `<hugsy>`, which is then used in a new scene. The concept is \
+Press **Run**. Five pictures of a toy become the word `<bruno>`, which is then used in a new scene. The concept is \
 saved in `output/perfusion`; press **R** to see it in *Load Perfusion Concept*. *Report* shows the pictures, the loss \
 and samples.
 
@@ -117,10 +117,10 @@ TEMPLATES = (
     ),
     Template(
         "Train a concept",
-        prompts.train_prompt(text="a photo of a <hugsy> on the beach", save_again_as="hugsy_with_picture"),
+        prompts.train_prompt("bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture"),
         TRAIN_NOTE,
         {
-            NOTE: (-480, -50, 420, 860),
+            NOTE: (-480, -50, 420, 620),
             "pictures": (0, 0, 300, 146),
             "statistics": (0, 250, 300, 58),
             "train": (380, 0, 340, 810),
