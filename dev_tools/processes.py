@@ -47,7 +47,8 @@ def run_bounded(command: Sequence[str], seconds: float, cwd: Path, env: Mapping[
         return None
     finally:
         if process.poll() is None:
-            stop(process)
+            # Long enough for a test run to stop a server of its own first.
+            stop(process, patience=25.0)
 
 
 @contextlib.contextmanager
