@@ -1,5 +1,6 @@
 """All that touches the host (comfy.*), one module per kind of host trap.
 
+Using concepts:
     cross_attention       finding the cross-attention layers of a diffusion model by their structure
     projection_swap       replacing the forward of modules for the length of one call
     gate_patch            putting concepts on a MODEL
@@ -7,4 +8,15 @@
     text_encoders         the text encoders inside a CLIP, their tokenizers and embedding tables
     concept_words         teaching a CLIP the words of concepts
     superclass_encoding   the second text encoding that the global key lock feeds to the keys
+
+Learning and keeping them:
+    train_concept         training on the models of a node's sockets
+    denoising_task        the host's model as the training loop wants it
+    inference_tensors     parameters that were made in inference mode, and autograd
+    text_gradients        the text encoders' in-place residuals, and autograd
+    text_statistics       the second moment of a CLIP's encodings, and its cache
+    model_family          the name of a model's family
+    concept_folders       where concept files live
+    progress              the progress bar, and Cancel
+    sampling              samples for the trainer's report
 """
