@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import math
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dataset
@@ -58,6 +59,17 @@ def encode(text_model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     return inner(None, embeds=inner.embeddings.token_embedding(rows), num_tokens=[1] * len(rows))[0]
 
 
+def plain_attention(
+    _function: object, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, heads: int, *_: object, **__: object
+) -> torch.Tensor:
+    """Attention in plain operations, which backpropagate faster on a CPU than torch's fused kernel at this size."""
+    batch, length, width = q.shape
+    head = width // heads
+    q, k, v = (x.view(batch, -1, heads, head).transpose(1, 2).reshape(batch * heads, -1, head) for x in (q, k, v))
+    weights = torch.bmm(q, k.transpose(1, 2)).float().mul(head**-0.5).softmax(dim=-1).to(v.dtype)
+    return torch.bmm(weights, v).view(batch, heads, length, head).transpose(1, 2).reshape(batch, length, width)
+
+
 def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
     """Latent means of all drawn pictures, bfloat16 [n, 4, 16, 16]; kept in the cache folder."""
     import model
@@ -86,6 +98,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--average", type=float, default=0.9993)
+    parser.add_argument("--workers", type=int, default=2, help="threads that share a batch on a CPU")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
@@ -114,13 +127,15 @@ def main() -> None:
     model.initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
     text_model = train_text_model()
     use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
-    both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device, memory_format=torch.channels_last)
+    both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device)
     both.requires_grad_(True)
+    text_model.text_projection.requires_grad_(False)  # for pooled outputs, which this UNet has no use for
+    trained = [parameter for parameter in both.parameters() if parameter.requires_grad]
     schedule = comfy.model_sampling.ModelSamplingDiscrete(model.unet_config())
     signal = (1 / (1 + schedule.sigmas.square())).sqrt().to(device)  # sqrt of the cumulative alpha of each timestep
     noise_share = (1 - signal.square()).sqrt()
 
-    optimiser = torch.optim.AdamW(both.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
     average = torch.optim.swa_utils.AveragedModel(
         both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
     )
@@ -145,6 +160,22 @@ def main() -> None:
         )
         state_file.with_suffix(".part").replace(state_file)
 
+    def half_batch(
+        noisy: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, target: torch.Tensor
+    ) -> tuple[float, tuple[torch.Tensor, ...]]:
+        options = {"optimized_attention_override": plain_attention}
+        with torch.autocast(device.type, torch.bfloat16):
+            context = encode(text_model, rows)
+            predicted = unet(noisy, timesteps, context=context, transformer_options=options).float()
+        loss = (predicted - target).square().mean()
+        return loss.item(), torch.autograd.grad(loss, trained)
+
+    # On a CPU, one thread of Python for each core with half a batch each: at this size a core waiting for the others
+    # after every operation costs more than the second half of the interpreter's work.
+    workers = 1 if device.type == "cuda" else arguments.workers
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(workers)
     while True:
         progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
@@ -164,17 +195,16 @@ def main() -> None:
         noise = torch.randn_like(clean)
         timesteps = torch.from_numpy(rng.integers(1000, size=arguments.batch)).to(device)
         a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
-        noisy = (a * clean + b * noise).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            predicted = unet(noisy, timesteps, context=encode(text_model, batch_rows), transformer_options={}).float()
-        loss = (predicted - (a * noise - b * clean)).square().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(both.parameters(), 1.0)
+        noisy, target = a * clean + b * noise, a * noise - b * clean
+        parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, target)]
+        results = list(pool.map(half_batch, *parts))
+        for parameter, *gradients in zip(trained, *(gradients for _, gradients in results), strict=True):
+            parameter.grad = torch.stack(gradients).mean(dim=0)
+        nn.utils.clip_grad_norm_(trained, 1.0)
         optimiser.step()
         average.update_parameters(both)
         step += 1
-        losses.append(loss.item())
+        losses.append(np.mean([loss for loss, _ in results]))
         if step % 200 == 0:
             seconds = time.monotonic() - start
             print(
