@@ -1,0 +1,147 @@
+"""Every node keeps its names, explains itself in full, and is shown by a help page, a template and the README."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+from comfy_api.latest import io
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HELP = REPOSITORY / "web" / "docs"
+TEMPLATES = sorted((REPOSITORY / "workflows").glob("*.json"))
+
+# Saved workflows hold these names, so they may grow but never change: display name, inputs, outputs.
+FIXED = {
+    "PerfusionLoadConcept": (
+        "Load Perfusion Concept",
+        "concept_file bias temperature strength start_percent end_percent stack",
+        "PERFUSION_CONCEPT STRING STRING",
+    ),
+    "PerfusionConceptGate": ("Apply Perfusion Concepts (Gate)", "model clip concepts key_lock", "MODEL CLIP"),
+    "PerfusionTrainConcept": (
+        "Train Perfusion Concept",
+        "model clip vae images masks word superclass preset seed samples file_name statistics",
+        "PERFUSION_CONCEPT LOSS_MAP IMAGE STRING",
+    ),
+    "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
+    "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
+    "PerfusionDemoModel": ("Load Perfusion Demo Model", "", "MODEL CLIP VAE"),
+    "PerfusionDemoPictures": ("Draw Demo Pictures", "thing count seed", "IMAGE MASK STRING"),
+}
+
+
+def all_schemas() -> dict[str, io.Schema]:
+    """The schema of every node, as the host asks for them."""
+    pack = importlib.import_module("perfusion_pack")
+
+    async def nodes() -> list[type[io.ComfyNode]]:
+        return await (await pack.comfy_entrypoint()).get_node_list()
+
+    schemas = [node.GET_SCHEMA() for node in asyncio.run(nodes())]
+    return {schema.node_id: schema for schema in schemas}
+
+
+SCHEMAS = all_schemas()
+each_node = pytest.mark.parametrize("node_id", SCHEMAS)
+
+
+def inputs_of(schema: io.Schema) -> list[io.Input]:
+    """The inputs as users see them: for one that grows, itself and the first of its kind."""
+    return [one for found in schema.inputs for one in (found.get_all()[:2] if hasattr(found, "template") else [found])]
+
+
+def test_names_that_saved_workflows_hold():
+    assert set(FIXED) <= set(SCHEMAS)
+    for node_id, (display_name, inputs, outputs) in FIXED.items():
+        schema = SCHEMAS[node_id]
+        assert schema.display_name == display_name
+        assert set(inputs.split()) <= {one.id for one in schema.inputs}, node_id
+        types = [output.get_io_type() for output in schema.outputs]
+        assert types[: len(outputs.split())] == outputs.split(), node_id
+
+
+@each_node
+def test_node_explains_itself(node_id):
+    schema = SCHEMAS[node_id]
+    assert node_id.startswith("Perfusion")
+    assert schema.display_name and schema.display_name.isascii()
+    assert schema.category == "perfusion" or schema.category.startswith("perfusion/")
+    assert len(schema.description) > 60 and schema.description.rstrip().endswith(".")
+    assert {"perfusion", "key-locked", "rank-one", "personalization"} <= set(schema.search_aliases)
+    for one in inputs_of(schema):
+        assert one.tooltip and one.tooltip.rstrip().endswith("."), f"input {one.id}"
+    for output in schema.outputs:
+        assert output.display_name, f"an output of type {output.get_io_type()}"
+        assert output.tooltip and output.tooltip.rstrip().endswith("."), f"output {output.display_name}"
+    for text in (schema.description, *(one.tooltip for one in [*inputs_of(schema), *schema.outputs])):
+        assert not re.search(r"\s{2,}", text), f"a gap in {text!r}"
+
+
+@each_node
+def test_defaults_are_allowed(node_id):
+    for one in SCHEMAS[node_id].inputs:
+        default, low, high = (getattr(one, name, None) for name in ("default", "min", "max"))
+        if low is not None and default is not None:
+            assert low <= default <= high, one.id
+        options = getattr(one, "options", None)
+        if options and default is not None:
+            assert default in options, one.id
+
+
+@each_node
+def test_node_has_a_help_page(node_id):
+    """The page names every input and output as the node does."""
+    page = (HELP / f"{node_id}.md").read_text(encoding="utf-8")
+    schema = SCHEMAS[node_id]
+    assert page.startswith(f"# {schema.display_name}\n")
+    names = [one.id for one in schema.inputs] + [output.display_name for output in schema.outputs]
+    assert not [name for name in names if f"`{name}`" not in page]
+
+
+def test_no_help_page_without_a_node():
+    assert {path.stem for path in HELP.glob("*.md")} == set(SCHEMAS)
+
+
+def test_the_host_finds_the_help_pages():
+    assert re.search(r'^web = "web"$', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+@each_node
+def test_node_is_in_a_template(node_id):
+    used = {node["type"] for path in TEMPLATES for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    assert node_id in used
+
+
+@each_node
+def test_node_is_in_the_readme(node_id):
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    assert node_id in readme and SCHEMAS[node_id].display_name in readme
+
+
+def test_every_template_has_a_note_and_a_thumbnail():
+    from PIL import Image
+
+    assert len(TEMPLATES) >= 3
+    for path in TEMPLATES:
+        nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+        assert any(node["type"] == "MarkdownNote" for node in nodes), path.name
+        with Image.open(path.with_suffix(".jpg")) as thumbnail:
+            assert thumbnail.size == (400, 400)
+
+
+def test_the_prompts_of_the_demo_use_the_defaults():
+    """What the tour and the templates are made from sets the nodes to what they are set to anyway."""
+    prompts = importlib.import_module("perfusion_pack.demo.prompts")
+    trainer = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
+    linked = {"model", "clip", "vae", "images", "masks", "statistics", "word", "superclass", "preset", "file_name"}
+    assert set(prompts.TRAINER) == set(trainer) - linked
+    assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
+    loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
+    prompt = prompts.first_picture_prompt()
+    for name, value in prompt["concept0"]["inputs"].items():
+        assert name == "concept_file" or value == loader[name], name
