@@ -10,6 +10,7 @@ the look's embedding over pictures of the same individuals, cross-entropy of the
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from world.things import THINGS
 TEMPERATURE = 0.1  # of the contrastive loss
 PAIRS = 8  # pairs of individuals in a batch, all of two categories, so that telling them apart is hard
 OTHERS = 32  # further pictures in a batch
-RECONSTRUCTED = 500  # individuals whose pictures are reconstructed
+RECONSTRUCTED = 300  # individuals whose pictures are reconstructed
 
 
 def contrastive_loss(looks: Tensor, identities: Tensor) -> Tensor:
@@ -203,12 +204,9 @@ def main() -> None:
     generator = torch.Generator().manual_seed(arguments.seed + first)
     start, losses = time.monotonic(), []
     for step in range(first, arguments.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                arguments.learning_rate
-                * min(1, (step + 1) / 200)
-                * (0.01 + 0.99 * (0.5 + 0.5 * np.cos(np.pi * step / arguments.steps)))
-            )
+        decay = 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / arguments.steps))
+        for group in optimiser.param_groups:  # plain floats: NumPy's could not be read back with weights_only
+            group["lr"] = arguments.learning_rate * min(1, (step + 1) / 200) * decay
         pictures, labels, masks, identities = (tensor.to(device) for tensor in batches.draw())
         recogniser.train()
         loss = loss_of(recogniser, disturbed(pictures, generator), labels, masks, identities)
