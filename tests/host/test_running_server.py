@@ -1,0 +1,154 @@
+"""The demo's prompts, queued by node ids alone, through a real running server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from perfusion_pack.demo import prompts
+from perfusion_pack.demo.queue_client import PromptError, QueueClient
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 1}
+
+pytestmark = pytest.mark.slow
+
+
+def dev_tools() -> object:
+    """The repository's own tools, by location: its root stays off sys.path beside the host."""
+    if "dev_tools" not in sys.modules:
+        folder = REPOSITORY / "dev_tools"
+        spec = importlib.util.spec_from_file_location(
+            "dev_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        sys.modules["dev_tools"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules["dev_tools"])
+    return sys.modules["dev_tools"]
+
+
+@pytest.fixture(scope="session")
+def running_host(tmp_path_factory) -> Iterator[object]:
+    """A server with this pack, on the CPU, for the whole session."""
+    dev_tools()
+    from dev_tools import host, server
+    from dev_tools.interpreters import Interpreter
+
+    interpreter = Interpreter(Path(sys.executable), "cpu", False)
+    with server.running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as running:
+        yield running
+
+
+def run(server: object, prompt: prompts.Prompt) -> dict[str, list[np.ndarray]]:
+    """Queue the prompt and return the pictures of each of its output nodes."""
+
+    async def queued() -> dict[str, list[np.ndarray]]:
+        async with QueueClient(server.url) as client:
+            outputs = await client.run(prompt, "test")
+        return {name: [np.asarray(picture) for picture in pictures] for name, pictures in outputs.items()}
+
+    return asyncio.run(queued())
+
+
+def listed(server: object) -> list[str]:
+    """The concept files that the loader offers."""
+    node = server.get("/object_info/PerfusionLoadConcept")["PerfusionLoadConcept"]
+    found = node["input"]["required"]["concept_file"]
+    return found[1]["options"] if found[0] == "COMBO" else found[0]
+
+
+def saved(server: object) -> set[str]:
+    return {path.name for path in (server.base_directory / "output").rglob("*") if path.is_file()}
+
+
+def test_the_server_lists_the_templates_and_serves_their_thumbnails(running_host):
+    templates = running_host.get("/api/workflow_templates")["perfusion"]
+    assert {"First picture", "Train a concept", "Two concepts in one picture"} <= set(templates)
+    assert running_host.get("/api/workflow_templates/perfusion/First%20picture.json")["nodes"]
+
+
+def test_the_shipped_concepts_are_listed(running_host):
+    assert {prompts.FIRST_CONCEPT, prompts.SECOND_CONCEPT} <= set(listed(running_host))
+
+
+def test_first_picture(running_host):
+    """The concept changes the picture, and another bias changes it again; strength 0 is the model alone."""
+    plain = run(running_host, prompts.sample_prompt("a photo of a teddy on the beach", [], batch=1))["picture"]
+    prompt = prompts.first_picture_prompt("a photo of a teddy on the beach", batch=1)
+    prompt["concept0"]["inputs"]["strength"] = 0.0
+    np.testing.assert_array_equal(run(running_host, prompt)["picture"][0], plain[0])
+
+    first = run(running_host, prompts.first_picture_prompt(batch=2))["picture"]
+    assert [picture.shape for picture in first] == [(128, 128, 3)] * 2
+    lower = run(running_host, prompts.first_picture_prompt(bias=0.35, batch=2))["picture"]
+    assert not np.array_equal(first[0], lower[0])
+
+
+def test_two_concepts_in_either_order(running_host):
+    files = [prompts.FIRST_CONCEPT, prompts.SECOND_CONCEPT]
+    one = run(running_host, prompts.two_concepts_prompt(batch=1, concept_files=files))["picture"][0]
+    other = run(running_host, prompts.two_concepts_prompt(batch=1, concept_files=files[::-1]))["picture"][0]
+    assert one.shape == (128, 128, 3)
+    assert np.abs(one.astype(int) - other.astype(int)).max() <= 2
+
+
+def test_train_gate_sample_and_save_in_one_prompt(running_host):
+    """All that "Train a concept" shows, with its muted node; the new files are in the loader's list at once."""
+    prompt = prompts.train_prompt(
+        "bruno", "a <bruno> at night", batch=1, file_name="trained", save_again_as="again", **SHORT
+    )
+    pictures = run(running_host, prompt)
+    assert len(pictures["picture"]) == len(pictures["report"]) == len(pictures["loss"]) == 1
+    assert {"trained.safetensors", "again.safetensors"} <= set(listed(running_host))
+
+    from_file = prompts.sample_prompt("a <bruno> at night", [("trained.safetensors", prompts.BIAS)], batch=1)
+    # In the training's own run the concept had the same gate, and what a file rounds was rounded there already.
+    np.testing.assert_array_equal(run(running_host, from_file)["picture"][0], pictures["picture"][0])
+
+
+def test_cancel_stops_a_training_within_a_step_and_leaves_nothing(running_host):
+    prompt = prompts.train_prompt("zippy", file_name="cancelled", **{**SHORT, "steps": 10_000})
+    before = saved(running_host)
+
+    async def cancelled_after(seconds: float) -> float:
+        async with QueueClient(running_host.url) as client:
+            queued = asyncio.create_task(client.run(prompt, "test"))
+            await asyncio.sleep(seconds)
+            assert not queued.done()
+            running_host.post("/interrupt", {})
+            started = time.monotonic()
+            with pytest.raises(PromptError, match="cancelled"):
+                await asyncio.wait_for(queued, 60)
+            return time.monotonic() - started
+
+    assert asyncio.run(cancelled_after(6.0)) < 30
+    assert saved(running_host) == before
+
+
+@pytest.mark.parametrize(
+    "node, inputs, expected",
+    [
+        ("concept0", {"concept_file": "missing.safetensors"}, "missing.safetensors.*was not found in"),
+        ("concept0", {"concept_file": "../../etc.safetensors"}, "was not found in"),
+        ("concept0", {"bias": 7.0}, "bigger than max"),
+        ("gate", {"key_lock": "sideways"}, "not in list"),
+    ],
+)
+def test_a_bad_prompt_is_refused_with_a_sentence(running_host, node, inputs, expected):
+    prompt = prompts.first_picture_prompt(batch=1)
+    prompt[node]["inputs"].update(inputs)
+    with pytest.raises(PromptError, match=expected) as refused:
+        run(running_host, prompt)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_bad_word_ends_the_training_with_a_sentence(running_host):
+    prompt = prompts.train_prompt("hugsy", **SHORT)
+    prompt["train"]["inputs"]["word"] = "two words"
+    with pytest.raises(PromptError, match="word"):
+        run(running_host, prompt)
