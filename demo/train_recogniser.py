@@ -32,12 +32,11 @@ from recogniser_data import (
 )
 from torch import Tensor
 from torch.nn import functional as F
-from world.shapes import CATEGORIES
 from world.things import THINGS
 
 TEMPERATURE = 0.1  # of the contrastive loss
-PAIRS = 8  # pairs of individuals in a batch, all of two categories, so that telling them apart is hard
-OTHERS = 32  # further pictures in a batch
+PAIRS = 10  # pairs of individuals in a batch; see recogniser_data.individual
+OTHERS = 24  # further pictures in a batch
 RECONSTRUCTED = 300  # individuals whose pictures are reconstructed
 
 
@@ -75,13 +74,13 @@ class Batches:
     def __init__(self, single: Pictures, versions: list[np.ndarray], others: list[Pictures], seed: int) -> None:
         self.single, self.versions, self.others = single, versions, others
         self.rng = np.random.default_rng(seed)
-        self.pairs = len(single) // VIEWS // 2
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Pictures, labels, masks and identities, as `loss_of` takes them, all on the CPU."""
         rng = self.rng
-        kinds = rng.choice(len(CATEGORIES), 2, replace=False)[np.arange(PAIRS) % 2]
-        pairs = rng.integers(self.pairs // len(CATEGORIES), size=PAIRS) * len(CATEGORIES) + kinds  # see individual()
+        # Of every category, as in the world: batch normalisation would give away what a batch has too much of.
+        reach = np.array([len(version) for version in self.versions])[rng.integers(len(self.versions), size=PAIRS)]
+        pairs = rng.integers(reach // VIEWS // 2)
         numbers = np.concatenate((2 * pairs, 2 * pairs + 1))
         views = np.stack([rng.choice(VIEWS, 2, replace=False) for _ in numbers])
         chosen = (numbers[:, None] * VIEWS + views).flatten()
