@@ -1,6 +1,7 @@
 """Trains the demo model's UNet and text encoder together on the latents of the drawn pictures.
 
     python demo/train_unet.py --cache DIR --samples 400000        (resumes from DIR/unet.pt)
+    python demo/train_unet.py --cache DIR --samples 400000 --continue-weights      (improves the shipped weights)
 
 v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, an
 exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures (dataset.py).
@@ -18,9 +19,11 @@ import dataset
 import numpy as np
 import torch
 from host import use_comfyui
+from safetensors.torch import load_file
 from torch import nn
 
 CAPTION_DROPOUT = 0.1
+WEIGHTS = Path(__file__).parent / "weights"
 
 
 def train_text_model() -> nn.Module:
@@ -80,7 +83,8 @@ def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
     latents = torch.load(kept, weights_only=True) if kept.exists() else torch.empty(0, 4, 16, 16)
     if len(latents) < len(pictures):
         autoencoder = model.fresh_autoencoder().to(device, memory_format=torch.channels_last)
-        autoencoder.load_state_dict(torch.load(cache / "vae_ema.pt", weights_only=True))
+        trained, shipped = cache / "vae_ema.pt", WEIGHTS / "vae.safetensors"
+        autoencoder.load_state_dict(torch.load(trained, weights_only=True) if trained.exists() else load_file(shipped))
         parts = [latents]
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
             for start in range(len(latents), len(pictures), 16):
@@ -98,6 +102,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--average", type=float, default=0.9993)
+    parser.add_argument(
+        "--continue-weights", action="store_true", help="start from the shipped weights, not from noise"
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that share a batch on a CPU")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -139,6 +146,10 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
     )
+    if arguments.continue_weights:
+        for part, name in ((unet, "unet"), (text_model, "text")):
+            part.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"))
+        average.module.load_state_dict(both.state_dict())
     state_file, step = arguments.cache / "unet.pt", 0
     if state_file.exists():
         state = torch.load(state_file, weights_only=True)

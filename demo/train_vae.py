@@ -19,6 +19,7 @@ import dataset
 import numpy as np
 import torch
 from host import use_comfyui
+from safetensors.torch import load_file
 from torch import nn
 
 KL_WEIGHT = 3e-4
@@ -104,7 +105,9 @@ def main() -> None:
     state_file = arguments.cache / ("decoder.pt" if arguments.decoder_only else "vae.pt")
     finished = arguments.cache / "vae_ema.pt"
     if arguments.decoder_only:
-        autoencoder.load_state_dict(torch.load(finished, weights_only=True))
+        shipped = Path(__file__).parent / "weights" / "vae.safetensors"
+        start_from = torch.load(finished, weights_only=True) if finished.exists() else load_file(shipped)
+        autoencoder.load_state_dict(start_from)
     autoencoder.to(device, memory_format=torch.channels_last)
     trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
     if not arguments.decoder_only:
