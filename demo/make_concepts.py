@@ -1,0 +1,50 @@
+"""Trains the concepts that ship with the demo model, with the trainer's own function and the Standard preset.
+
+python demo/make_concepts.py            (writes demo/concepts/demo_hugsy.safetensors and demo_sippy.safetensors)
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import torch
+from candidates import thing_tensors
+from host import load_pack, use_comfyui
+
+CONCEPTS = Path(__file__).parent / "concepts"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--things", nargs="+", default=["hugsy", "sippy"])
+    arguments = parser.parse_args()
+    use_comfyui()
+    load_pack()
+    from perfusion_pack.demo.load import load_demo_model, world_captions
+    from perfusion_pack.demo.world.things import THINGS
+    from perfusion_pack.nodes.host.text_statistics import measure_statistics
+    from perfusion_pack.nodes.host.train_concept import train_concept
+    from perfusion_pack.nodes.pictures import thumbnail
+    from perfusion_pack.perfusion_core.concept_file import save_concept
+    from perfusion_pack.perfusion_core.training import TrainingSettings
+
+    CONCEPTS.mkdir(exist_ok=True)
+    with torch.inference_mode():
+        model, clip, vae = load_demo_model()
+        statistics = measure_statistics(clip, world_captions(), lambda done, total: None)
+        for thing in arguments.things:
+            pictures, masks = thing_tensors(thing)
+            pictures = pictures.movedim(1, -1)
+            result = train_concept(
+                model, clip, vae, pictures, masks, f"<{thing}>", THINGS[thing].category, TrainingSettings(),
+                statistics, lambda report: None,
+            )  # fmt: skip
+            path = CONCEPTS / f"demo_{thing}.safetensors"
+            save_concept(path, dataclasses.replace(result.concept, picture=thumbnail(pictures[1])))
+            print(f"{path.name}: {path.stat().st_size / 1000:.1f} kB, {result.seconds:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
