@@ -72,16 +72,26 @@ def browser():
         chromium.close()
 
 
-@pytest.fixture
-def front_end(comfyui, browser) -> Iterator[object]:
-    """A page with the front end, loaded and ready. Its errors fail the test."""
-    # A context of its own: the front end would otherwise bring back the workflow of the test before.
+@pytest.fixture(scope="session")
+def page(comfyui, browser) -> Iterator[object]:
+    """A page with the front end, loaded and ready; one for all tests, since loading it is most of their time."""
     context = browser.new_context(viewport={"width": 1400, "height": 900})
     page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.goto(comfyui.url)
+    page.goto(comfyui.url, timeout=120_000)
     page.wait_for_function(READY, timeout=120_000)
     yield page
     context.close()
+
+
+@pytest.fixture
+def front_end(page) -> Iterator[object]:
+    """The page. Errors that it reports during a test fail that test."""
+    errors: list[str] = []
+
+    def note(error: object) -> None:
+        errors.append(str(error))
+
+    page.on("pageerror", note)
+    yield page
+    page.remove_listener("pageerror", note)
     assert not errors, f"the page reported {errors}"

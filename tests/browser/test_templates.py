@@ -1,8 +1,9 @@
-"""Every template opens in ComfyUI's own front end, with no node missing, and is accepted by the queue."""
+"""Every template, opened from the host's template browser in its own front end: complete, tidy, the demo's own prompt,
+and run to its pictures by the action behind the Run button."""
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,51 +11,119 @@ import pytest
 from dev_tools.server import PACK_FOLDER
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TEMPLATES = sorted((REPOSITORY / "workflows").glob("*.json"))
+sys.path.insert(0, str(REPOSITORY / "demo"))
+from template_layouts import TEMPLATES  # noqa: E402  (plain Python beside prompts.py)
 
-LOAD = """async (workflow) => {
-    await app.loadGraphData(workflow);
-    return app.graph.nodes.map(node => node.type).filter(type => !LiteGraph.registered_node_types[type]);
+# A training that only shows that it runs.
+SHORT = {"preset": "Custom", "steps": 2, "batch_size": 1, "samples": 0}
+
+STATE = """() => ({
+    types: app.graph.nodes.map(node => node.type),
+    unknown: app.graph.nodes.map(node => node.type).filter(type => !LiteGraph.registered_node_types[type]),
+    faulty: app.graph.nodes.filter(node => node.has_errors).map(node => node.type),
+    boxes: app.graph.nodes.map(node => [node.title, ...node.boundingRect]),
+    free: app.graph.nodes.filter(node => node.type === 'PerfusionConceptGate')
+        .map(node => node.inputs.filter(input => input.name.startsWith('concepts.') && input.link === null).length),
+})"""
+
+SHORTEN = """(settings) => {
+    for (const node of app.graph.nodes.filter(node => node.type === 'PerfusionTrainConcept'))
+        for (const [name, value] of Object.entries(settings))
+            node.widgets.find(widget => widget.name === name).value = value;
 }"""
 
+RUN = """() => {
+    window.ended = null;
+    for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
+        app.api.addEventListener(kind, event => { window.ended = {kind, ...event.detail}; });
+    return app.queuePrompt(0, 1);
+}"""
 
-def _is_queueing(answer) -> bool:
-    return answer.url.endswith("/prompt") and answer.request.method == "POST"
+# The pictures that the output nodes show on the canvas, once the browser has decoded them.
+SHOWN = """() => app.graph.nodes.filter(node => node.imgs?.length)
+    .map(node => [node.type, node.imgs.map(picture => picture.naturalWidth)])"""
 
 
 def own_nodes(comfyui) -> set[str]:
     return {name for name in comfyui.get("/object_info") if name.startswith("Perfusion")}
 
 
-def test_the_front_end_knows_every_node(comfyui, front_end):
-    """The nodes that the server offers are all in the front end's registry."""
+def open_from_the_browser_of_templates(page, name: str) -> None:
+    page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    page.get_by_text(PACK_FOLDER, exact=True).first.click(timeout=60_000)
+    card = page.locator(f'[data-testid="template-workflow-{name}"]')
+    # Without a thumbnail of its own the card shows a picture of another size.
+    page.wait_for_function(
+        "name => document.querySelector(`[data-testid='template-workflow-${name}'] img`)?.naturalWidth === 400",
+        arg=name,
+        timeout=60_000,
+    )
+    card.click(timeout=60_000)
+
+
+def overlapping(boxes: list[list]) -> list[tuple[str, str]]:
+    """Pairs of titles whose boxes [title, left, top, width, height] touch."""
+    return [
+        (a[0], b[0])
+        for index, a in enumerate(boxes)
+        for b in boxes[:index]
+        if a[1] < b[1] + b[3] and b[1] < a[1] + a[3] and a[2] < b[2] + b[4] and b[2] < a[2] + a[4]
+    ]
+
+
+def numbered(prompt: dict, muted: tuple[str, ...]) -> dict:
+    """The prompt with its nodes' names as the templates number them: the note is 1, the rest follow in order."""
+    number = {name: str(position) for position, name in enumerate(prompt, start=2)}
+
+    def named(value: object) -> object:
+        return [number[value[0]], value[1]] if isinstance(value, list) else value
+
+    return {
+        number[name]: (node["class_type"], {key: named(value) for key, value in node["inputs"].items()})
+        for name, node in prompt.items()
+        if name not in muted
+    }
+
+
+def test_the_front_end_knows_every_node_and_its_help(comfyui, front_end):
     offered = own_nodes(comfyui)
-    if not offered:
-        pytest.skip("this pack has no nodes yet")
     known = set(front_end.evaluate("() => Object.keys(LiteGraph.registered_node_types)"))
-    assert offered <= known
+    assert offered and offered <= known
+    for node in sorted(offered):
+        page = f"/extensions/{PACK_FOLDER}/docs/{node}.md"
+        text = front_end.evaluate("async url => { const got = await fetch(url); return got.ok && got.text(); }", page)
+        assert text and text.startswith("# "), f"no help page at {page}"
 
 
-@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
 def test_template(template, comfyui, front_end):
-    """The template is in the browser of templates, loads with all its nodes, and the queue takes it."""
-    assert template.stem in comfyui.get("/workflow_templates")[PACK_FOLDER]
-    assert template.with_suffix(".jpg").is_file(), "the template has no thumbnail beside it"
+    open_from_the_browser_of_templates(front_end, template.name)
+    front_end.wait_for_function(
+        "types => app.graph.nodes.map(node => node.type).sort().join() === types.join()",
+        arg=sorted(["MarkdownNote", *(node["class_type"] for node in template.prompt.values())]),
+        timeout=60_000,
+    )
 
-    workflow = json.loads(template.read_text(encoding="utf-8"))
-    missing = front_end.evaluate(LOAD, workflow)
-    assert not missing, f"node types that the front end does not know: {missing}"
-    prompt = front_end.evaluate("async () => (await app.graphToPrompt()).output")
-    classes = {node["class_type"] for node in prompt.values()}
-    assert classes & own_nodes(comfyui), "a template of this pack uses none of its nodes"
+    state = front_end.evaluate(STATE)
+    assert not state["unknown"] and not state["faulty"]
+    assert not overlapping(state["boxes"])
+    assert state["free"] == [1], "the gate must offer one free input for the next concept"
+    made = front_end.evaluate("async () => (await app.graphToPrompt()).output")
+    assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == numbered(
+        template.prompt, template.muted
+    )
 
-    try:
-        with front_end.expect_response(_is_queueing) as sent:
-            front_end.evaluate("() => app.queuePrompt(0, 1)")
-        answer = sent.value.json()
-        assert sent.value.status == 200, f"the queue refused it: {answer}"
-        assert not answer.get("node_errors"), f"nodes were refused: {answer['node_errors']}"
-    finally:
-        # That it can be queued is what is asked here; the host tests run it.
-        comfyui.post("/queue", {"clear": True})
-        comfyui.post("/interrupt", {})
+    front_end.evaluate(SHORTEN, SHORT)
+    assert front_end.evaluate(RUN), "the queue refused the template"
+    front_end.wait_for_function("() => window.ended", timeout=240_000)
+    assert front_end.evaluate("() => window.ended.kind") == "execution_success", front_end.evaluate(
+        "() => window.ended"
+    )
+    front_end.wait_for_function(
+        "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.length)", timeout=60_000
+    )
+    shown = dict(front_end.evaluate(SHOWN))
+    assert len(shown["SaveImage"]) == template.prompt["latent"]["inputs"]["batch_size"]
+    assert all(width == 128 for width in shown["SaveImage"])
+    assert not [node for node in state["types"] if node == "PreviewImage" and not shown.get("PreviewImage")]
+    assert not overlapping(front_end.evaluate(STATE)["boxes"]), "a node grew over another when its pictures came"
