@@ -2,7 +2,7 @@
 
     python demo/make_thumbnails.py --server http://127.0.0.1:8188
 
-The two concept files of the demo must be in the loader's list.
+The two concept files of the demo must be in the loader's list. One concept is trained, in a minute or two.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SIDE, GAP = 400, 4
 async def make(server: str) -> None:
     """Write the three thumbnails."""
     async with QueueClient(server) as client:
-        shown = (await client.run(prompts.demo_pictures_prompt(count=2), "training pictures"))["shown"]
         first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
         two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
-        text = "a photo of a <hugsy> with a hat in the snow"
-        new = (await client.run(prompts.first_picture_prompt(text, batch=2), "another scene"))["picture"]
+        shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
+        text = "a photo of a <bruno> on the beach"
+        new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
     # What goes into a training above what comes out of it.
     for name, pictures in (
         ("First picture", first),
