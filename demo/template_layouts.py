@@ -12,13 +12,14 @@ Box = tuple[int, int, int, int]  # left, top, width, height of a node without it
 
 NOTE = "note"
 
+# No code spans in the notes: the newer of the two ways in which the host draws nodes makes them unreadable on brown.
 FIRST_PICTURE_NOTE = """\
 ## First picture
 
-`<hugsy>` is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
+**\\<hugsy>** is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
 
-1. Press **Run**: four pictures of `<hugsy>` on the beach.
-2. Change the **prompt** and keep the word: *a photo of a* `<hugsy>` *with a hat in the snow*.
+1. Press **Run**: four pictures of **\\<hugsy>** on the beach.
+2. Change the **prompt** and keep the word: *a photo of a* **\\<hugsy>** *with a hat in the snow*.
 3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.45) looks more like the toy, higher (0.8) obeys \
 the rest of the prompt more. The seed is fixed, so that you see what the gate alone does.
 
@@ -31,16 +32,16 @@ With your own concept files, *Load Checkpoint* takes the place of *Load Perfusio
 TRAIN_NOTE = """\
 ## Train a concept
 
-Press **Run**. Five pictures of a toy become the word `<bruno>`, which is then used in a new scene. The concept is \
-saved in `output/perfusion`; press **R** to see it in *Load Perfusion Concept*. *Report* shows the pictures, the loss \
+Press **Run**. Five pictures of a toy become the word **\\<bruno>**, which is then used in a new scene. The concept is \
+saved in *output/perfusion*; press **R** to see it in *Load Perfusion Concept*. *Report* shows the pictures, the loss \
 and samples.
 
 **Your own checkpoint and pictures**
 1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size (512 x 512 for SD1.5) in *Empty Latent Image*.
 2. *Load Image* nodes and *Batch Images* in place of *Draw Demo Pictures*: about five pictures of one size, the thing \
 before different backgrounds. Masks are optional.
-3. Write a new **word**, such as `<rex>`, and the **superclass**, the plain word for its kind, such as *dog*.
-4. *sample_cfg* and *cfg*: 3 here, about 7 for SD1.5.
+3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for its kind, such as *dog*.
+4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 to 4 here, about 7 for SD1.5.
 
 **What to turn**: preset *Quick* to try, *Standard* to keep. How much the result looks like your thing is set later, \
 without training again, by the **bias** in *Load Perfusion Concept*.
@@ -52,8 +53,8 @@ the trainer has saved already. Unmute it (Ctrl+M) to save a copy that carries th
 TWO_CONCEPTS_NOTE = """\
 ## Two concepts in one picture
 
-`<hugsy>` and `<sippy>` were trained apart and do not know of each other. One gate node takes them both; a free input \
-appears for the next.
+**\\<hugsy>** and **\\<sippy>** were trained apart and do not know of each other. One gate node takes them \
+both; a free input appears for the next.
 
 1. Press **Run**: the toy beside the cup.
 2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
@@ -91,7 +92,7 @@ def _sampling(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
 
 
 def _sampling_groups(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
-    height = bottom - top + 100
+    height = bottom - top + 120
     return {
         "Prompt": (left - 20, top - 80, 380, height),
         "Picture (stock sampler and VAE)": (left + 380, top - 80, 840, height),
@@ -113,7 +114,7 @@ TEMPLATES = (
             **_sampling(740),
         },
         _SAMPLING_TITLES,
-        {"Model and concept": (-20, -80, 700, 546), **_sampling_groups(740)},
+        {"Model and concept": (-20, -80, 700, 566), **_sampling_groups(740)},
     ),
     Template(
         "Train a concept",
@@ -126,7 +127,7 @@ TEMPLATES = (
             "train": (380, 0, 340, 810),
             "report": (780, 0, 660, 810),
             "loss": (1480, 0, 480, 420),
-            "save again": (1480, 730, 300, 80),
+            "save again": (1480, 700, 300, 80),
             "gate": (380, 960, 300, 138),
             "demo": (-460, 1340, 300, 66),
             **_sampling(760, 960, 1406),
@@ -135,7 +136,7 @@ TEMPLATES = (
         {
             "Pictures of the thing": (-20, -80, 340, 910),
             "Training": (340, -80, 1640, 910),
-            "Model and concept": (-480, 880, 1200, 546),
+            "Model and concept": (-480, 880, 1200, 566),
             **_sampling_groups(760, 960, 1406),
         },
         ("save again",),
@@ -153,6 +154,6 @@ TEMPLATES = (
             **_sampling(740, 0, 626),
         },
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Model and concepts": (-20, -80, 700, 726), **_sampling_groups(740, 0, 626)},
+        {"Model and concepts": (-20, -80, 700, 746), **_sampling_groups(740, 0, 626)},
     ),
 )
