@@ -3,7 +3,7 @@ the front end itself writes.
 
     python demo/make_templates.py --server http://127.0.0.1:8188 [--chromium PATH]
 
-Needs playwright and a Chromium.
+Needs playwright and a Chromium, and a server with default settings (the newer way of drawing nodes gives other sizes).
 """
 
 from __future__ import annotations
