@@ -18,7 +18,7 @@ TRAINER = {
     "seed": 0,
     "samples": 4,
     "flip": True,
-    "sample_cfg": 4.0,
+    "sample_cfg": 3.0,
     "steps": 300,
     "batch_size": 8,
     "accumulation": 1,

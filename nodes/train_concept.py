@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..perfusion_core.concept import GatedConcept
 from ..perfusion_core.statistics import TextStatistics
-from ..perfusion_core.training import StepReport, TrainingSettings
+from ..perfusion_core.training import StepReport
 from .host.concept_folders import save_new_concept
 from .host.concept_words import add_words
 from .host.gate_patch import apply_concepts
@@ -18,15 +18,9 @@ from .host.sampling import sample_pictures
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
 from .pictures import thumbnail, to_image, to_tensor, training_report
+from .training_settings import CUSTOM, DEFAULTS, PRESETS, custom_inputs, training_settings
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
-# Settings by preset; Custom takes those of the advanced inputs.
-PRESETS: dict[str, dict[str, object]] = {
-    "Quick": {"steps": 150, "batch_size": 4},
-    "Standard": {"steps": 300, "batch_size": 8},
-    "Paper": {"steps": 400, "batch_size": 4, "accumulation": 4, "form": "paper"},
-    "Custom": {},
-}
 SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")
 
 
@@ -35,14 +29,13 @@ class TrainConcept(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        default = TrainingSettings()
         return io.Schema(
             node_id="PerfusionTrainConcept",
             display_name="Train Perfusion Concept",
             category=CATEGORY,
             description="Learns a new word for the thing in your pictures, in minutes: one small vector for each "
-            "cross-attention layer and one"
-            " word embedding. Saves a file of tens of kilobytes to output/perfusion before it returns.",
+            "cross-attention layer and one word embedding. Saves a file of tens of kilobytes to output/perfusion "
+            "before it returns.",
             search_aliases=[*ALIASES, "train", "dreambooth", "lora training", "textual inversion", "train face"],
             inputs=[
                 io.Model.Input(
@@ -73,11 +66,10 @@ class TrainConcept(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "preset",
-                    options=list(PRESETS),
+                    options=[*PRESETS, CUSTOM],
                     default="Standard",
                     tooltip="Quick: 150 steps of 4. Standard: 300 steps of 8. Paper: the paper's 400 steps of 16 and "
-                    "its form of the"
-                    " edit. Custom: the advanced inputs below.",
+                    "its form of the edit. Custom: the advanced inputs.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -106,95 +98,22 @@ class TrainConcept(io.ComfyNode):
                 ),
                 io.Boolean.Input(
                     "flip",
-                    default=default.flip,
+                    default=DEFAULTS.flip,
+                    optional=True,
                     advanced=True,
-                    tooltip="Mirror half of the pictures at random. Turn it off for things with writing or a clear "
-                    "left and right.",
+                    tooltip="Mirror half of the pictures at random. Off for things with writing or a left and right.",
                 ),
                 io.Float.Input(
                     "sample_cfg",
-                    default=4.0,
+                    default=3.0,
                     min=1.0,
                     max=30.0,
                     step=0.5,
+                    optional=True,
                     advanced=True,
-                    tooltip="CFG of the samples in the report: 3-4 for the demo model, about 7 for SD1.5.",
+                    tooltip="CFG of the samples in the report: about 3 for the demo model, 7 for SD1.5.",
                 ),
-                io.Int.Input(
-                    "steps",
-                    default=default.steps,
-                    min=1,
-                    max=10_000,
-                    advanced=True,
-                    tooltip="Custom preset: optimiser steps; 200 to 400. Fewer: not yet alike. More: stiff, ignores "
-                    "the prompt.",
-                ),
-                io.Int.Input(
-                    "batch_size",
-                    default=default.batch_size,
-                    min=1,
-                    max=64,
-                    advanced=True,
-                    tooltip="Custom preset: pictures at once. Lower it when memory runs out and raise accumulation "
-                    "instead.",
-                ),
-                io.Int.Input(
-                    "accumulation",
-                    default=default.accumulation,
-                    min=1,
-                    max=64,
-                    advanced=True,
-                    tooltip="Custom preset: batches per step; 4 of batch 4 is the paper's 16.",
-                ),
-                io.Float.Input(
-                    "value_learning_rate",
-                    default=default.value_learning_rate,
-                    min=1e-5,
-                    max=1.0,
-                    step=1e-4,
-                    round=False,
-                    advanced=True,
-                    tooltip="Custom preset: for the values; 0.03 in the paper. Too high burns colours, too low stays "
-                    "the plain kind.",
-                ),
-                io.Float.Input(
-                    "word_learning_rate",
-                    default=default.word_learning_rate,
-                    min=0.0,
-                    max=1.0,
-                    step=1e-4,
-                    round=False,
-                    advanced=True,
-                    tooltip="Custom preset: for the word; 0.006 in the paper. Too high and the word drifts from its "
-                    "kind; 0 keeps it there.",
-                ),
-                io.Combo.Input(
-                    "form",
-                    options=["gated", "paper"],
-                    default=default.form,
-                    advanced=True,
-                    tooltip="Custom preset: gated leaves words with a closed gate untouched; paper subtracts the "
-                    "concept from every word.",
-                ),
-                io.Float.Input(
-                    "training_bias",
-                    default=default.bias,
-                    min=-1.0,
-                    max=2.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Custom preset: the gate's bias while training; 0.75 in the paper. Lower lets the "
-                    "concept into other words.",
-                ),
-                io.Float.Input(
-                    "training_temperature",
-                    default=default.temperature,
-                    min=0.01,
-                    max=1.0,
-                    step=0.01,
-                    advanced=True,
-                    tooltip="Custom preset: the gate's temperature while training; 0.1 in the paper.",
-                ),
+                *custom_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -220,25 +139,13 @@ class TrainConcept(io.ComfyNode):
         seed: int,
         samples: int,
         file_name: str,
-        flip: bool,
-        sample_cfg: float,
-        training_bias: float,
-        training_temperature: float,
+        flip: bool = DEFAULTS.flip,
+        sample_cfg: float = 3.0,
         masks: torch.Tensor | None = None,
         statistics: TextStatistics | None = None,
         **custom: object,
     ) -> io.NodeOutput:
-        settings = TrainingSettings(
-            **{
-                "seed": seed,
-                "flip": flip,
-                **(
-                    PRESETS[preset]
-                    if preset != "Custom"
-                    else {**custom, "bias": training_bias, "temperature": training_temperature}
-                ),
-            }
-        )
+        settings = training_settings(preset, seed, flip, custom)
         statistics = statistics or cached_statistics(clip, progress_over(cls.hidden.unique_id))
         progress = NodeProgress(settings.steps, cls.hidden.unique_id)
 

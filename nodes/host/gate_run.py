@@ -90,9 +90,7 @@ class GateRun:
         if all(window is None for window in self._windows):
             return tuple(range(len(self.stack)))  # without reading the noise level, which may wait for the device
         level = float(sigma.flatten()[0])
-        return tuple(
-            j for j, window in enumerate(self._windows) if window is None or window[1] <= level <= window[0]
-        )
+        return tuple(j for j, window in enumerate(self._windows) if window is None or window[1] <= level <= window[0])
 
     def layers(self, diffusion_model: Module) -> dict[str, Module]:
         """Return the cross-attention layers of the model that is running, looked up once per run."""

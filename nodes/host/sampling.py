@@ -19,7 +19,7 @@ def sample_pictures(
     latent_shape: tuple[int, ...],
     seed: int,
     steps: int = 20,
-    cfg: float = 4.0,
+    cfg: float = 3.0,
 ) -> Tensor:
     """One picture for each prompt, [P, H, W, 3] in 0..1: Euler, normal schedule, empty negative prompt, seed + index.
 
