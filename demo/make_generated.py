@@ -131,7 +131,7 @@ def main() -> None:
     rng, generator = np.random.default_rng([arguments.seed, 21]), torch.Generator().manual_seed(arguments.seed)
     painter = Painter(arguments.cache)
 
-    single = individuals(arguments.cache, -(-arguments.varied // VIEWS))
+    single = individuals(arguments.cache, max(1, -(-arguments.varied // VIEWS)))
     varied: list[np.ndarray] = []
     for first in range(0, arguments.varied, BATCH):
         numbers = range(first, min(first + BATCH, arguments.varied))
