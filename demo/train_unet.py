@@ -10,7 +10,6 @@ exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
+from training_state import load_state, save_state, set_learning_rate
 
 CAPTION_DROPOUT = 0.1
 WEIGHTS = Path(__file__).parent / "weights"
@@ -150,26 +150,9 @@ def main() -> None:
         for part, name in ((unet, "unet"), (text_model, "text")):
             part.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"))
         average.module.load_state_dict(both.state_dict())
-    state_file, step = arguments.cache / "unet.pt", 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        both.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+    state_file = arguments.cache / "unet.pt"
+    step = load_state(state_file, both, average, optimiser)
     steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
-
-    def save() -> None:
-        torch.save(
-            {
-                "model": both.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-            },
-            state_file.with_suffix(".part"),
-        )
-        state_file.with_suffix(".part").replace(state_file)
 
     def half_batch(
         noisy: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, target: torch.Tensor
@@ -191,12 +174,7 @@ def main() -> None:
         progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                arguments.learning_rate
-                * min(1, (step + 1) / 300)
-                * (0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * progress)))
-            )
+        set_learning_rate(optimiser, arguments.learning_rate, step, warm_up=300, progress=progress, last=0.01)
         chosen = rng.integers(len(latents), size=arguments.batch)
         caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
         batch_rows = rows[chosen, caption]
@@ -224,8 +202,8 @@ def main() -> None:
                 flush=True,
             )
         if step % 1000 == 0:
-            save()
-    save()
+            save_state(state_file, both, average, optimiser, step)
+    save_state(state_file, both, average, optimiser, step)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ last fifth, because the group normalisations see the whole picture when the mode
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
+from training_state import load_state, save_state, set_learning_rate
 
 KL_WEIGHT = 3e-4
 CROP = 64
@@ -116,13 +116,7 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
-    first = 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        autoencoder.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+    first = load_state(state_file, autoencoder, average, optimiser)
     pictures, loaded_at = dataset.load(arguments.cache), time.monotonic()
     start = time.monotonic()
     for step in range(first, arguments.steps):
@@ -131,12 +125,7 @@ def main() -> None:
         progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = (
-                arguments.learning_rate
-                * min(1, (step + 1) / 100)
-                * (0.02 + 0.98 * (0.5 + 0.5 * math.cos(math.pi * progress)))
-            )
+        set_learning_rate(optimiser, arguments.learning_rate, step, warm_up=100, progress=progress, last=0.02)
         whole = progress > 0.8 or arguments.decoder_only
         chosen = pictures[rng.integers(len(pictures), size=max(2, arguments.batch // 4) if whole else arguments.batch)]
         if not whole:
@@ -161,16 +150,7 @@ def main() -> None:
                 flush=True,
             )
         if step % 500 == 499:
-            torch.save(
-                {
-                    "model": autoencoder.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "step": step + 1,
-                },
-                state_file.with_suffix(".part"),
-            )
-            state_file.with_suffix(".part").replace(state_file)
+            save_state(state_file, autoencoder, average, optimiser, step + 1)
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
     result = average.module
     if not arguments.decoder_only:

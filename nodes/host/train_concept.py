@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
@@ -128,8 +127,3 @@ def _fitting(images: Tensor, vae: VAE) -> Tensor:
         )
     top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
     return images[:, top : top + height, left : left + width].clone()
-
-
-def stop_if_interrupted(_report: StepReport) -> None:
-    """Raise the host's own exception when its Cancel was pressed."""
-    comfy.model_management.throw_exception_if_processing_interrupted()

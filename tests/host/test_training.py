@@ -11,7 +11,7 @@ from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask, latent_m
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
 from perfusion_pack.nodes.host.text_statistics import measure_statistics
-from perfusion_pack.nodes.host.train_concept import stop_if_interrupted, train_concept
+from perfusion_pack.nodes.host.train_concept import train_concept
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
@@ -129,7 +129,7 @@ def test_cancel_stops_within_a_step_and_leaves_nothing_behind(host):
         steps.append(report.step)
         if report.step == 2:
             comfy.model_management.interrupt_current_processing()
-        stop_if_interrupted(report)
+        comfy.model_management.throw_exception_if_processing_interrupted()
 
     with pytest.raises(comfy.model_management.InterruptProcessingException):
         learn(host, TrainingSettings(steps=50, batch_size=2), on_step=press_cancel_at_two)
