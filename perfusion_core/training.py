@@ -12,7 +12,7 @@ which is a statistic of earlier steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from torch import Tensor
 from .concept import unit_energy
 from .edit import ConceptEdit, EditedEncoding, edit_encoding
 from .errors import PerfusionError
+from .training_state import MEANS, TrainingState, adam_moments, set_adam_moments
 
 # The templates of the paper's training, as its re-implementations list them (method.md, section 2).
 TEMPLATES = (
@@ -76,6 +77,11 @@ class Batch:
     mirrored: Tensor  # bool [B]
     templates: Tensor  # indices into TEMPLATES, int64 [B]
 
+    def split(self, size: int) -> Iterator[Batch]:
+        """The same samples in parts of at most `size`."""
+        parts = (self.pictures.split(size), self.mirrored.split(size), self.templates.split(size))
+        return (Batch(*part) for part in zip(*parts, strict=True))
+
 
 class DenoisingTask(Protocol):
     """The model under training, as the loop sees it."""
@@ -122,6 +128,10 @@ class ConceptTrainer:
 
     task: the model.  settings: see there.  superclass_vectors: by embedding key, [m, width], where the word starts.
     inverse: C^-1 of the text statistics, [d, d].  Everything runs on the device of the task's encodings.
+
+    A step happens whole or not at all: whatever stops it, tensors, moments and random numbers are those before it.
+    micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
+    start: what the learned values and the superclass' encoding were at step 0; it tells one model from another.
     """
 
     def __init__(
@@ -130,6 +140,8 @@ class ConceptTrainer:
         self.task = task
         self.settings = settings
         self.step_number = 0
+        self.micro_batch = settings.batch_size
+        self.losses: list[float] = []
         self._generator = torch.Generator().manual_seed(settings.seed)
         self.word_vectors = {
             key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
@@ -144,6 +156,11 @@ class ConceptTrainer:
                 name: value.detach().clone().requires_grad_()
                 for name, value in task.value_outputs(self.superclass_encoding).items()
             }
+        self.start = {
+            name: tensor.detach().clone()
+            for name, tensor in self._tensors().items()
+            if name.startswith("value.") or name == "superclass_encoding"
+        }
         self._optimiser = torch.optim.Adam(
             [
                 {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
@@ -152,25 +169,31 @@ class ConceptTrainer:
         )
 
     def step(self) -> StepReport:
-        """One optimiser step. Raises PerfusionError where the loss is not a finite number; the tensors learned so far
-        then still are those of the last good step."""
+        """One optimiser step. Raises PerfusionError where the loss or what it makes of the learned tensors is not
+        finite; after this or any other exception the trainer is as it was before the step."""
+        before = self.state()
+        try:
+            return self._step()
+        except BaseException:
+            self._optimiser.zero_grad(set_to_none=True)
+            self.restore(before)
+            raise
+
+    def _step(self) -> StepReport:
         settings, loss_sum, encodings_seen = self.settings, 0.0, []
         self._optimiser.zero_grad(set_to_none=True)
-        for _ in range(settings.accumulation):
-            batch = self._draw()
+        for batch in (part for _ in range(settings.accumulation) for part in self._draw().split(self.micro_batch)):
+            share = len(batch.pictures) / (settings.batch_size * settings.accumulation)
             used, rows = batch.templates.unique(return_inverse=True)
             encodings, positions = self.task.encode(self.word_vectors, [TEMPLATES[i] for i in used.tolist()])
             encodings, positions = encodings[rows], positions[rows]
             edited = edit_encoding(encodings, [self._edit()])
             loss = self.task.loss(batch, edited, self.value_targets, self._generator)
             if not math.isfinite(loss.item()):
-                raise PerfusionError(
-                    f"The training's loss became {loss.item()} at step {self.step_number + 1} where a finite number was"
-                    " expected; lower the learning rates, or load the model and the VAE in float32."
-                )
-            (loss / settings.accumulation).backward()
-            loss_sum += loss.item() / settings.accumulation
-            encodings_seen.append(mean_encoding(encodings.detach(), positions))
+                raise self._not_finite(f"loss became {loss.item()}")
+            (loss * share).backward()
+            loss_sum += loss.item() * share
+            encodings_seen.append(share * mean_encoding(encodings.detach(), positions))
         at_word = positions[..., None].expand_as(edited.gates)
         report = StepReport(
             self.step_number + 1,
@@ -181,14 +204,60 @@ class ConceptTrainer:
         )
         self._optimiser.step()
         decay = settings.target_input_decay
-        self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).mean(dim=0)
+        self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).sum(dim=0)
+        # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
+        moments = adam_moments(self._optimiser, self._parameters(), MEANS).values()
+        if not torch.cat([t.detach().flatten() for t in (*self._tensors().values(), *moments)]).isfinite().all():
+            raise self._not_finite("learned tensors became infinite or not a number")
         self.step_number += 1
+        self.losses.append(loss_sum)
         return report
 
-    def run(self) -> Iterator[StepReport]:
-        """Make the remaining steps, one at a time; whoever iterates may stop between any two."""
-        while self.step_number < self.settings.steps:
-            yield self.step()
+    def _not_finite(self, problem: str) -> PerfusionError:
+        return PerfusionError(
+            f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
+            " learning rates, or load the model and the VAE in float32."
+        )
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {
+            **{f"value.{name}": value for name, value in self.value_targets.items()},
+            **{f"word.{key}": vectors for key, vectors in self.word_vectors.items()},
+        }
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            "target_input": self.target_input,
+            "superclass_encoding": self.superclass_encoding,
+            **self._parameters(),
+        }
+
+    def state(self) -> TrainingState:
+        """A copy of all that the next steps depend on, besides the task and the settings."""
+        learned = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+        return TrainingState(
+            step=self.step_number,
+            micro_batch=self.micro_batch,
+            losses=tuple(self.losses),
+            generator=self._generator.get_state(),
+            tensors={**learned, **adam_moments(self._optimiser, self._parameters())},
+        )
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state, bit for bit. Raises PerfusionError, changing nothing, for one of other tensors."""
+        own = {name: tensor.shape for name, tensor in self._tensors().items()}
+        if own != {name: tensor.shape for name, tensor in state.tensors.items() if name in own}:
+            raise PerfusionError(
+                f"The training state of step {state.step} holds other layers or words than this model has; train anew."
+            )
+        with torch.no_grad():
+            for name, parameter in self._parameters().items():
+                parameter.copy_(state.tensors[name])
+        self.target_input = state.tensors["target_input"].to(self.target_input, copy=True)
+        self.superclass_encoding = state.tensors["superclass_encoding"].to(self.superclass_encoding, copy=True)
+        set_adam_moments(self._optimiser, self._parameters(), state.tensors)
+        self._generator.set_state(state.generator)
+        self.step_number, self.micro_batch, self.losses = state.step, state.micro_batch, list(state.losses)
 
     def learned(self) -> LearnedTensors:
         """A copy of what was learned so far, float32 on the CPU."""
@@ -239,12 +308,3 @@ def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
         return errors.mean()
     weighted = (errors * masks).sum(dim=(1, 2, 3)) / (masks.sum(dim=(1, 2, 3)) * errors.shape[1])
     return weighted.mean()
-
-
-def train(trainer: ConceptTrainer, on_step: Callable[[StepReport], None]) -> list[float]:
-    """Run the training to its end and return the losses; `on_step` may raise to stop it."""
-    losses = []
-    for report in trainer.run():
-        losses.append(report.loss)
-        on_step(report)
-    return losses

@@ -17,7 +17,8 @@ from ...perfusion_core.concept import Concept, normalise_word
 from ...perfusion_core.concept_file import round_for_file
 from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import TextStatistics
-from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings, train
+from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
+from ...perfusion_core.training_run import train
 from .concept_words import known_words
 from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks

@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from toy_training import ToyTask, assert_same_state, start
 
-from perfusion_core.edit import EditedEncoding, add_value_targets
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
     TEMPLATES,
-    Batch,
-    ConceptTrainer,
     TrainingSettings,
     masked_mean,
     mean_encoding,
-    train,
 )
-
-WIDTH, TOKENS, OUT = 6, 4, 5
-
-
-@dataclass
-class ToyTask:
-    """One linear value layer over encodings that mix the word into the token behind it; the target is fixed."""
-
-    picture_count: int = 3
-    batches: list[Batch] = field(default_factory=list)
-    spoil: float = 1.0
-
-    def __post_init__(self) -> None:
-        draw = torch.Generator().manual_seed(5)
-        shared = torch.randn(TOKENS, WIDTH, generator=draw)
-        self.base = shared + 0.1 * torch.randn(len(TEMPLATES), TOKENS, WIDTH, generator=draw)
-        self.values = torch.randn(OUT, WIDTH, generator=draw)
-        self.target = torch.randn(OUT, generator=draw)
-
-    def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
-        rows = self.base[[TEMPLATES.index(template) for template in templates]]
-        placed = torch.zeros(len(rows), TOKENS, 1)
-        placed[:, 1], placed[:, 2] = 1.0, 0.1
-        positions = torch.zeros(len(rows), TOKENS, dtype=torch.bool)
-        positions[:, 1] = True
-        return rows + placed * word_vectors["clip_l"], positions
-
-    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
-        return {"layer.attn2": self.values @ encoding}
-
-    def loss(self, batch: Batch, edited: EditedEncoding, value_targets, generator) -> Tensor:
-        self.batches.append(batch)
-        values = add_value_targets(
-            edited.value_context @ self.values.T, edited.value_gates, value_targets["layer.attn2"][None]
-        )
-        noise = 0.01 * torch.randn(values.shape, generator=generator)
-        return (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
-
-
-def start(task: ToyTask | None = None, **changes) -> ConceptTrainer:
-    vectors = {"clip_l": torch.linspace(-1, 1, WIDTH)[None]}
-    return ConceptTrainer(task or ToyTask(), TrainingSettings(**{"steps": 20, **changes}), vectors, torch.eye(WIDTH))
+from perfusion_core.training_run import train
 
 
 def test_starts_at_the_superclass():
@@ -153,11 +107,27 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_step():
     task = ToyTask()
     trainer = start(task)
     trainer.step()
-    good = trainer.learned()
+    good = start()
+    good.restore(trainer.state())
     task.spoil = float("nan")
     with pytest.raises(PerfusionError, match="nan at step 2"):
         trainer.step()
-    assert torch.equal(trainer.learned().value_targets["layer.attn2"], good.value_targets["layer.attn2"])
+    assert_same_state(trainer, good)
+
+
+def test_an_overflow_behind_a_finite_loss_stops_with_the_last_good_step():
+    """A gradient of 1e30 has a square that float32 cannot hold: from then on Adam would stand still, silently."""
+    task = ToyTask()
+    trainer = start(task)
+    trainer.step()
+    good = start()
+    good.restore(trainer.state())
+    task.spoil = 1e30
+    with pytest.raises(PerfusionError, match="infinite or not a number at step 2"):
+        trainer.step()
+    assert_same_state(trainer, good)
+    task.spoil = 1.0
+    trainer.step()
 
 
 @pytest.mark.parametrize("name", ["steps", "batch_size", "accumulation"])

@@ -1,0 +1,85 @@
+"""Running a training to its end, whatever happens on the way: work is kept, and memory that runs out is asked for less."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import torch
+
+from .errors import PerfusionError
+from .training import ConceptTrainer, StepReport
+
+logger = logging.getLogger(__name__)
+
+STEPS_BETWEEN_KEEPING = 25
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, on whatever device; some have no exception of their own for it, only a text."""
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(
+        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    )
+
+
+def train(
+    trainer: ConceptTrainer,
+    on_step: Callable[[StepReport], None],
+    keep: Callable[[], None] = lambda: None,
+    release_memory: Callable[[], None] = lambda: None,
+    keep_every: int = STEPS_BETWEEN_KEEPING,
+) -> list[float]:
+    """Make the remaining steps and return the losses of all.
+
+    on_step: called after every step; may raise to stop.  keep: writes the trainer's work to disk; called every
+    `keep_every` steps and when anything, Cancel too, stops the training after a step that was not yet kept.
+    release_memory: called where memory ran out, before the step is made again with a smaller micro-batch.
+    Raises PerfusionError where a step gives numbers that are not finite or one picture at a time is too much.
+    """
+    kept = trainer.step_number
+    try:
+        while trainer.step_number < trainer.settings.steps:
+            report = step_within_memory(trainer, release_memory)
+            if trainer.step_number % keep_every == 0:
+                keep()
+                kept = trainer.step_number
+            on_step(report)
+    except BaseException:
+        if trainer.step_number > kept:
+            try:
+                keep()
+            except Exception:  # the reason for stopping is the one to tell
+                logger.exception("The training stopped at step %d and could not be kept.", trainer.step_number)
+        raise
+    return list(trainer.losses)
+
+
+def step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], None]) -> StepReport:
+    """Make one step; where memory runs out, make it again with half the micro-batch, down to one picture at a time.
+
+    The pictures of a step stay as many, and their gradients are added up, so that only the time of a step changes.
+    Raises PerfusionError, saying what would help, where one picture at a time is too much.
+    """
+    while True:
+        try:
+            return trainer.step()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if trainer.micro_batch == 1:
+                raise PerfusionError(
+                    f"Memory ran out at step {trainer.step_number + 1} with a single picture at a time, the least there"
+                    " is; train on smaller pictures, load the model in a smaller type (bf16 or fp8), or close other"
+                    " programs that use the device."
+                ) from None
+        # Here, not in the handler: while it lasts, the exception's frames hold the tensors of the failed step.
+        trainer.micro_batch = (trainer.micro_batch + 1) // 2
+        release_memory()
+        logger.warning(
+            "Memory ran out at step %d; going on with %d pictures at a time, the same number in all.",
+            trainer.step_number + 1,
+            trainer.micro_batch,
+        )

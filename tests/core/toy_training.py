@@ -1,0 +1,71 @@
+"""A toy model for the trainer, in which everything can be computed by hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from perfusion_core.edit import EditedEncoding, add_value_targets
+from perfusion_core.training import TEMPLATES, Batch, ConceptTrainer, TrainingSettings
+
+WIDTH, TOKENS, OUT = 6, 4, 5
+
+
+@dataclass
+class ToyTask:
+    """One linear value layer over encodings that mix the word into the token behind it; the target is fixed.
+
+    spoil: factor of the loss.  room: pictures that fit into its memory at once.  noise: of the loss.
+    """
+
+    picture_count: int = 3
+    batches: list[Batch] = field(default_factory=list)
+    spoil: float = 1.0
+    room: int = 1000
+    noise: float = 0.01
+    seed: int = 5
+
+    def __post_init__(self) -> None:
+        draw = torch.Generator().manual_seed(self.seed)
+        shared = torch.randn(TOKENS, WIDTH, generator=draw)
+        self.base = shared + 0.1 * torch.randn(len(TEMPLATES), TOKENS, WIDTH, generator=draw)
+        self.values = torch.randn(OUT, WIDTH, generator=draw)
+        self.target = torch.randn(OUT, generator=draw)
+
+    def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
+        rows = self.base[[TEMPLATES.index(template) for template in templates]]
+        placed = torch.zeros(len(rows), TOKENS, 1)
+        placed[:, 1], placed[:, 2] = 1.0, 0.1
+        positions = torch.zeros(len(rows), TOKENS, dtype=torch.bool)
+        positions[:, 1] = True
+        return rows + placed * word_vectors["clip_l"], positions
+
+    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
+        return {"layer.attn2": self.values @ encoding}
+
+    def loss(self, batch: Batch, edited: EditedEncoding, value_targets, generator) -> Tensor:
+        self.batches.append(batch)
+        values = add_value_targets(
+            edited.value_context @ self.values.T, edited.value_gates, value_targets["layer.attn2"][None]
+        )
+        noise = self.noise * torch.randn(values.shape, generator=generator)
+        if len(batch.pictures) > self.room:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
+
+
+def start(task: ToyTask | None = None, **changes) -> ConceptTrainer:
+    vectors = {"clip_l": torch.linspace(-1, 1, WIDTH)[None]}
+    return ConceptTrainer(task or ToyTask(), TrainingSettings(**{"steps": 20, **changes}), vectors, torch.eye(WIDTH))
+
+
+def assert_same_state(one: ConceptTrainer, other: ConceptTrainer) -> None:
+    """Assert that two trainers are at one point, bit for bit."""
+    mine, theirs = one.state(), other.state()
+    assert (mine.step, mine.micro_batch, mine.losses) == (theirs.step, theirs.micro_batch, theirs.losses)
+    assert torch.equal(mine.generator, theirs.generator)
+    assert set(mine.tensors) == set(theirs.tensors)
+    for name, tensor in mine.tensors.items():
+        assert torch.equal(tensor, theirs.tensors[name]), name
