@@ -4,7 +4,9 @@
 
 Trains each thing with the trainer's own function, paints it in new scenes at every bias with the host's sampler, and
 reads the pictures with the recogniser.  "Thing right": the picture's look is nearer to the thing than to each of the
-other things and to every look that words describe.  "Scene right": everything that the scene asks for is there.
+other things and to every look that words describe.  All that it is compared with passes through the autoencoder
+first, since no picture of the model can be sharper than that.  "Scene right": everything that the scene asks for is
+there.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from candidates import candidate_pictures, thing_tensors
 from host import load_pack, use_comfyui
 from PIL import Image, ImageDraw
 from recogniser import Reading, load_recogniser
+from torch import Tensor
 
 # Scenes that the training pictures do not show, and what must be read in them.
 SCENES: dict[str, Callable[[Reading], bool]] = {
@@ -63,14 +66,17 @@ def main() -> None:
 
     settings = TrainingSettings(**dict(_setting(text, TrainingSettings()) for text in arguments.setting))
     recogniser = load_recogniser()
-    candidates = recogniser.candidates(candidate_pictures())
     with torch.inference_mode():
         model, clip, vae = load_demo_model()
+        candidates = recogniser.candidates(
+            {name: reconstruct(vae, pictures) for name, pictures in candidate_pictures().items()}
+        )
         statistics = measure_statistics(clip, world_captions(), lambda done, total: None)
     rows: list[dict[str, Any]] = []
     strips: list[tuple[str, list[Image.Image]]] = []
     for thing in arguments.things:
         pictures, masks = thing_tensors(thing, arguments.pictures)
+        references = reconstruct(vae, pictures)
         started = time.monotonic()
         with torch.inference_mode():
             result = train_concept(
@@ -90,7 +96,7 @@ def main() -> None:
                     patched, knowing, vae, [prompt] * arguments.seeds, (4, 16, 16), seed=100, cfg=arguments.cfg
                 ).float().cpu()  # fmt: skip
                 readings = recogniser.read(painted)
-                like = recogniser.likeness(painted, pictures, masks)
+                like = recogniser.likeness(painted, references, masks)
                 nearest = recogniser.nearest(painted, candidates)
                 for i, reading in enumerate(readings):
                     rows.append({
@@ -104,6 +110,12 @@ def main() -> None:
     if arguments.sheet:
         sheet(strips).save(arguments.sheet)
         print(arguments.sheet)
+
+
+@torch.inference_mode()
+def reconstruct(vae: Any, pictures: Tensor) -> Tensor:
+    """What the autoencoder makes of pictures [B, 3, H, W] in 0..1."""
+    return vae.decode(vae.encode(pictures.movedim(1, -1))).float().cpu().clamp(0, 1).movedim(-1, 1).clone()
 
 
 def table(rows: list[dict[str, Any]], biases: list[float]) -> str:

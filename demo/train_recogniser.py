@@ -10,7 +10,6 @@ the look's embedding over pictures of the same individuals, cross-entropy of the
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from pathlib import Path
 
@@ -32,12 +31,13 @@ from recogniser_data import (
 )
 from torch import Tensor
 from torch.nn import functional as F
+from training_state import load_state, save_state, set_learning_rate
 from world.things import THINGS
 
 TEMPERATURE = 0.1  # of the contrastive loss
 PAIRS = 10  # pairs of individuals in a batch; see recogniser_data.individual
 OTHERS = 24  # further pictures in a batch
-RECONSTRUCTED = 300  # individuals whose pictures are reconstructed
+RECONSTRUCTED = 1000  # individuals whose pictures are reconstructed
 
 
 def contrastive_loss(looks: Tensor, identities: Tensor) -> Tensor:
@@ -192,20 +192,14 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         recogniser, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average), use_buffers=True
     )
-    state_file, first = arguments.cache / "recogniser.pt", 0
-    if state_file.exists():
-        state = torch.load(state_file, weights_only=True)
-        recogniser.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+    state_file = arguments.cache / "recogniser.pt"
+    first = load_state(state_file, recogniser, average, [optimiser])
     batches = Batches(single, versions, others, seed=arguments.seed + first)
     generator = torch.Generator().manual_seed(arguments.seed + first)
     start, losses = time.monotonic(), []
     for step in range(first, arguments.steps):
-        decay = 0.01 + 0.99 * (0.5 + 0.5 * math.cos(math.pi * step / arguments.steps))
-        for group in optimiser.param_groups:  # plain floats: NumPy's could not be read back with weights_only
-            group["lr"] = arguments.learning_rate * min(1, (step + 1) / 200) * decay
+        progress = step / arguments.steps
+        set_learning_rate([optimiser], arguments.learning_rate, step, warm_up=200, progress=progress, last=0.01)
         pictures, labels, masks, identities = (tensor.to(device) for tensor in batches.draw())
         recogniser.train()
         loss = loss_of(recogniser, disturbed(pictures, generator), labels, masks, identities)
@@ -222,16 +216,7 @@ def main() -> None:
                 flush=True,
             )
         if step % 250 == 249 or step + 1 == arguments.steps:
-            torch.save(
-                {
-                    "model": recogniser.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "step": step + 1,
-                },
-                state_file.with_suffix(".part"),
-            )
-            state_file.with_suffix(".part").replace(state_file)
+            save_state(state_file, recogniser, average, [optimiser], step + 1)
             save_recogniser(average.module, arguments.out)
     report(average.module, arguments.cache)
 

@@ -3,8 +3,9 @@
     python demo/train_unet.py --cache DIR --samples 400000        (resumes from DIR/unet.pt)
     python demo/train_unet.py --cache DIR --samples 400000 --continue-weights      (improves the shipped weights)
 
-v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, an
-exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures (dataset.py).
+v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, Muon
+for the matrices (from noise, 400 steps of 32 reached a loss of .375 with it and .442 with AdamW alone, at a fifth more
+time a step), an exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures (dataset.py).
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from torch import nn
 from training_state import load_state, save_state, set_learning_rate
 
 CAPTION_DROPOUT = 0.1
+# Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
+# levels around 1; at the highest, the loss is the scene's entropy and little can be learned.
+TIMESTEPS = (1.2, 1.8)
 WEIGHTS = Path(__file__).parent / "weights"
 
 
@@ -71,6 +75,39 @@ def plain_attention(
     q, k, v = (x.view(batch, -1, heads, head).transpose(1, 2).reshape(batch * heads, -1, head) for x in (q, k, v))
     weights = torch.bmm(q, k.transpose(1, 2)).float().mul(head**-0.5).softmax(dim=-1).to(v.dtype)
     return torch.bmm(weights, v).view(batch, heads, length, head).transpose(1, 2).reshape(batch, length, width)
+
+
+def optimisers_of(both: nn.ModuleDict, rate: float) -> tuple[list[nn.Parameter], list[torch.optim.Optimizer]]:
+    """The trained parameters and their optimisers: Muon for what multiplies features, AdamW for everything else.
+
+    Muon (orthogonalised momentum) takes matrices only, so a convolution's kernel is shown to it as the matrix that
+    it is, one row for each output channel; the view shares the kernel's memory.
+    """
+    by_matrix, by_element, trained = [], [], []
+    for name, parameter in both.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        trained.append(parameter)
+        at_the_edge = "embedding" in name or name.startswith(("unet.input_blocks.0.", "unet.out."))
+        (by_element if parameter.ndim < 2 or at_the_edge else by_matrix).append(parameter)
+    shared = [MatrixOptimiser(half, rate) for half in (by_matrix[::2], by_matrix[1::2])]  # between two cores
+    rest = torch.optim.AdamW(by_element, lr=rate, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
+    return trained, [*shared, rest]
+
+
+class MatrixOptimiser(torch.optim.Muon):
+    """Muon over parameters of two or more dimensions, each flattened to a matrix after its first."""
+
+    def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
+        self.whole = parameters
+        matrices = [nn.Parameter(parameter.data.view(len(parameter), -1)) for parameter in parameters]
+        super().__init__(matrices, lr=rate, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: None = None) -> None:
+        matrices = self.param_groups[0]["params"]
+        for parameter, matrix in zip(self.whole, matrices, strict=True):
+            matrix.grad = parameter.grad.view_as(matrix)
+        super().step(closure)
 
 
 def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
@@ -137,12 +174,11 @@ def main() -> None:
     both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device)
     both.requires_grad_(True)
     text_model.text_projection.requires_grad_(False)  # for pooled outputs, which this UNet has no use for
-    trained = [parameter for parameter in both.parameters() if parameter.requires_grad]
     schedule = comfy.model_sampling.ModelSamplingDiscrete(model.unet_config())
     signal = (1 / (1 + schedule.sigmas.square())).sqrt().to(device)  # sqrt of the cumulative alpha of each timestep
     noise_share = (1 - signal.square()).sqrt()
 
-    optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
+    trained, optimisers = optimisers_of(both, arguments.learning_rate)
     average = torch.optim.swa_utils.AveragedModel(
         both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
     )
@@ -151,7 +187,7 @@ def main() -> None:
             part.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"))
         average.module.load_state_dict(both.state_dict())
     state_file = arguments.cache / "unet.pt"
-    step = load_state(state_file, both, average, optimiser)
+    step = load_state(state_file, both, average, optimisers)
     steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
 
     def half_batch(
@@ -174,7 +210,7 @@ def main() -> None:
         progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
             break
-        set_learning_rate(optimiser, arguments.learning_rate, step, warm_up=300, progress=progress, last=0.01)
+        set_learning_rate(optimisers, arguments.learning_rate, step, warm_up=300, progress=progress, last=0.01)
         chosen = rng.integers(len(latents), size=arguments.batch)
         caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
         batch_rows = rows[chosen, caption]
@@ -182,7 +218,7 @@ def main() -> None:
         batch_rows = torch.where(dropped[:, None], empty, batch_rows)
         clean = latents[chosen].float()
         noise = torch.randn_like(clean)
-        timesteps = torch.from_numpy(rng.integers(1000, size=arguments.batch)).to(device)
+        timesteps = torch.from_numpy(rng.beta(*TIMESTEPS, size=arguments.batch) * 1000).long().to(device)
         a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
         noisy, target = a * clean + b * noise, a * noise - b * clean
         parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, target)]
@@ -190,7 +226,7 @@ def main() -> None:
         for parameter, *gradients in zip(trained, *(gradients for _, gradients in results), strict=True):
             parameter.grad = torch.stack(gradients).mean(dim=0)
         nn.utils.clip_grad_norm_(trained, 1.0)
-        optimiser.step()
+        list(pool.map(lambda optimiser: optimiser.step(), optimisers))
         average.update_parameters(both)
         step += 1
         losses.append(np.mean([loss for loss, _ in results]))
@@ -202,8 +238,8 @@ def main() -> None:
                 flush=True,
             )
         if step % 1000 == 0:
-            save_state(state_file, both, average, optimiser, step)
-    save_state(state_file, both, average, optimiser, step)
+            save_state(state_file, both, average, optimisers, step)
+    save_state(state_file, both, average, optimisers, step)
 
 
 if __name__ == "__main__":

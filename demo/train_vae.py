@@ -116,7 +116,7 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
     )
-    first = load_state(state_file, autoencoder, average, optimiser)
+    first = load_state(state_file, autoencoder, average, [optimiser])
     pictures, loaded_at = dataset.load(arguments.cache), time.monotonic()
     start = time.monotonic()
     for step in range(first, arguments.steps):
@@ -125,7 +125,7 @@ def main() -> None:
         progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
             break
-        set_learning_rate(optimiser, arguments.learning_rate, step, warm_up=100, progress=progress, last=0.02)
+        set_learning_rate([optimiser], arguments.learning_rate, step, warm_up=100, progress=progress, last=0.02)
         whole = progress > 0.8 or arguments.decoder_only
         chosen = pictures[rng.integers(len(pictures), size=max(2, arguments.batch // 4) if whole else arguments.batch)]
         if not whole:
@@ -150,7 +150,7 @@ def main() -> None:
                 flush=True,
             )
         if step % 500 == 499:
-            save_state(state_file, autoencoder, average, optimiser, step + 1)
+            save_state(state_file, autoencoder, average, [optimiser], step + 1)
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
     result = average.module
     if not arguments.decoder_only:

@@ -3,43 +3,48 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 
-def save_state(path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, step: int) -> None:
+def save_state(
+    path: Path, model: nn.Module, average: nn.Module, optimisers: Sequence[torch.optim.Optimizer], step: int
+) -> None:
     """Write the state in one step, so that a run that dies while writing leaves the last one."""
     part = path.with_suffix(".part")
     state = {
         "model": model.state_dict(),
         "average": average.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [optimiser.state_dict() for optimiser in optimisers],
         "step": step,
     }
     torch.save(state, part)
     part.replace(path)
 
 
-def load_state(path: Path, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+def load_state(path: Path, model: nn.Module, average: nn.Module, optimisers: Sequence[torch.optim.Optimizer]) -> int:
     """Load the state if there is one, and return the number of steps made so far."""
     if not path.exists():
         return 0
     state = torch.load(path, weights_only=True)
     model.load_state_dict(state["model"])
     average.load_state_dict(state["average"])
-    optimiser.load_state_dict(state["optimiser"])
+    for optimiser, kept in zip(optimisers, state["optimisers"], strict=True):
+        optimiser.load_state_dict(kept)
     return state["step"]
 
 
 def set_learning_rate(
-    optimiser: torch.optim.Optimizer, highest: float, step: int, warm_up: int, progress: float, last: float
+    optimisers: Sequence[torch.optim.Optimizer], highest: float, step: int, warm_up: int, progress: float, last: float
 ) -> None:
     """A linear start over `warm_up` steps, then half a cosine from `highest` down to `last` times it at progress 1.
 
     math.cos, not NumPy's: a state with a NumPy number in it cannot be loaded with weights_only.
     """
     rate = highest * min(1, (step + 1) / warm_up) * (last + (1 - last) * (0.5 + 0.5 * math.cos(math.pi * progress)))
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = rate
