@@ -5,8 +5,8 @@
 
 v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, Muon
 for the matrices (from noise, 400 steps of 32 reached a loss of .375 with it and .442 with AdamW alone, at a fifth more
-time a step), an exponential moving average of the weights.  DIR must hold
-vae_ema.pt (train_vae.py) and the pictures (dataset.py).
+time a step), an exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures
+(dataset.py).
 """
 
 from __future__ import annotations
