@@ -118,7 +118,7 @@ class Concept:
             raise self._error(f"needs a temperature above 0, but it is {self.temperature}")
         try:
             settings = json.loads(json.dumps(dict(self.training), allow_nan=False))
-        except (TypeError, ValueError) as problem:
+        except (TypeError, ValueError, RecursionError) as problem:
             raise self._error(f"needs training settings that JSON can hold, but found {problem}") from None
         object.__setattr__(self, "training", settings)
         picture = self.picture

@@ -11,17 +11,23 @@ import base64
 import binascii
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from .concept import Concept
-from .errors import PerfusionError
+from .errors import PerfusionError, quoted
 from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_tensors
 
 FORMAT = "perfusion-concept"
 VERSION = 1
 KIND = "Perfusion concept"
+
+# Longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
+MAX_TEXT_LENGTH = 200
+# Of the training settings, which other programs may add to; Python itself gives up at some hundred levels.
+MAX_NESTING = 32
 
 PICTURE_PREFIX = "data:image/jpeg;base64,"
 TEXT_SIDE = ("target_input", "inverse_target_input", "superclass_encoding")
@@ -121,20 +127,16 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
     if metadata.get("perfusion.format") != FORMAT:
         raise PerfusionError(
             f"{path} was expected to be a {KIND}, but its header says it is"
-            f" {metadata.get('perfusion.format', 'another kind of Perfusion file')!r}; choose another file."
+            f" {quoted(metadata.get('perfusion.format', 'another kind of Perfusion file'))}; choose another file."
         )
     _check_version(metadata.get("perfusion.version", ""), path)
     try:
         settings = {
-            "word": metadata["perfusion.word"],
-            "superclass": metadata["perfusion.superclass"],
-            "base_model": metadata["perfusion.base_model"],
-            "encoding_width": int(metadata["perfusion.encoding_width"]),
+            **{name: _text(metadata, name) for name in ("word", "superclass", "base_model", "form", "statistics_hash")},
+            "encoding_width": _whole_number(metadata["perfusion.encoding_width"]),
             "clip_layer": _layer_number(metadata["perfusion.clip_layer"]),
-            "form": metadata["perfusion.form"],
             "bias": float(metadata["perfusion.bias"]),
             "temperature": float(metadata["perfusion.temperature"]),
-            "statistics_hash": metadata["perfusion.statistics_hash"],
             "training": _json_object(metadata["perfusion.training"]),
             "picture": _picture(metadata.get("modelspec.thumbnail")),
         }
@@ -142,7 +144,8 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
         raise PerfusionError(f"{path} is a {KIND} whose header lacks {missing}; get or train the file again.") from None
     except (ValueError, RecursionError) as problem:
         raise PerfusionError(
-            f"{path} is a {KIND} whose header holds a setting of the wrong kind ({problem}); get or train it again."
+            f"{path} is a {KIND} whose header holds a setting of the wrong kind ({str(problem)[:MAX_TEXT_LENGTH]});"
+            " get or train it again."
         ) from None
     settings["tensors"] = _checked_shapes(header, settings["encoding_width"], path)
     return settings
@@ -155,20 +158,43 @@ def _check_version(version: str, path: str | os.PathLike[str]) -> None:
         )
     if version != str(VERSION):
         raise PerfusionError(
-            f"{path} is a {KIND} of version {VERSION} by its format, but its header says version {version[:40]!r};"
+            f"{path} is a {KIND} of version {VERSION} by its format, but its header says version {quoted(version)};"
             " get or train the file again."
         )
 
 
 def _layer_number(text: str) -> int | None:
-    return None if text == "null" else int(text)
+    return None if text == "null" else _whole_number(text)
+
+
+def _whole_number(text: str) -> int:
+    """Python's int() alone takes other scripts' digits, underscores, blanks, and thousands of digits."""
+    if not re.fullmatch("-?[0-9]{1,6}", text):
+        raise ValueError(f"a whole number is {quoted(text)}")
+    return int(text)
+
+
+def _text(metadata: Mapping[str, str], name: str) -> str:
+    text = metadata[f"perfusion.{name}"]
+    if len(text) > MAX_TEXT_LENGTH or not text.isprintable():
+        raise ValueError(f"its {name} is {quoted(text)}")
+    return text
 
 
 def _json_object(text: str) -> Mapping[str, Any]:
     value = json.loads(text)
     if not isinstance(value, dict):
         raise ValueError("the training settings are not an object")
+    if _nested_deeper(value, MAX_NESTING):
+        raise ValueError(f"the training settings are nested deeper than {MAX_NESTING} levels")
     return value
+
+
+def _nested_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_nested_deeper(item, levels - 1) for item in inner)
 
 
 def _picture(text: str | None) -> bytes | None:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from reprlib import Repr
+
+_QUOTE = Repr()
+_QUOTE.maxstring = _QUOTE.maxother = _QUOTE.maxlong = 80
+
+
+def quoted(value: object) -> str:
+    """Return the value as a sentence quotes it: on one line, in signs that print, and cut where it is long."""
+    return _QUOTE.repr(value)
 
 
 class PerfusionError(ValueError):

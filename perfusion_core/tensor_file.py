@@ -20,10 +20,15 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from .errors import PerfusionError
+from .errors import PerfusionError, quoted
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 28
+
+# Far above what any file of ours has; they keep what a header says countable, and sentences that quote it readable.
+MAX_NAME_LENGTH = 200
+MAX_DIMENSIONS = 8
+MAX_NUMBER = 1 << 63
 
 # What the pack itself writes. Other types of number are refused: no file of ours has them.
 ITEM_BYTES = {"F16": 2, "F32": 4, "F64": 8}
@@ -83,13 +88,14 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except OSError as problem:
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        reason = getattr(problem, "strerror", None) or problem
         raise PerfusionError(
-            f"{target} could not be written ({problem.strerror or problem}); free some space or choose another folder,"
+            f"{target} could not be written ({reason}); free some space or choose another folder,"
             " what was there before is unchanged."
         ) from problem
     finally:
-        with contextlib.suppress(OSError):  # the failure that brought us here is the one to tell
+        with contextlib.suppress(OSError, ValueError):  # the failure that brought us here is the one to tell
             temporary.unlink(missing_ok=True)
 
 
@@ -110,9 +116,10 @@ def _opened(path: str | os.PathLike[str], kind: str) -> BinaryIO:
         raise PerfusionError(
             f"{path} was expected to be a {kind}, but there is no such file; choose another."
         ) from None
-    except OSError as problem:
+    except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        reason = getattr(problem, "strerror", None) or problem
         raise PerfusionError(
-            f"{path} was expected to be a {kind}, but it cannot be opened ({problem.strerror}); choose another file."
+            f"{path} was expected to be a {kind}, but it cannot be opened ({reason}); choose another file."
         ) from None
 
 
@@ -166,13 +173,16 @@ def _checked_entries(
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
     places: list[tuple[int, int, str]] = []
     for name, entry in entries.items():
+        if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+            raise _damaged(path, kind, f"its header calls a tensor {quoted(name)}")
         try:
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         except (TypeError, KeyError, ValueError):
             raise _damaged(path, kind, f"its header does not say dtype, shape and place of {name!r}") from None
         if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
-            raise _foreign(path, kind, f"a file of another kind of numbers ({name!r} is {dtype!r})")
-        if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
+            raise _foreign(path, kind, f"a file of another kind of numbers ({name!r} is {quoted(dtype)})")
+        numbers = (*shape, begin, end)
+        if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < MAX_NUMBER for n in numbers):
             raise _damaged(path, kind, f"its header gives {name!r} an impossible shape or place")
         if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
             raise _damaged(path, kind, f"its header gives {name!r} the shape {list(shape)} in {end - begin} bytes")
