@@ -1,0 +1,98 @@
+"""Perfusion with one piece of the method exchanged, where the pack's own settings cannot say so.
+
+The pack's training function and patch stay as they are; for the length of a training or a painting one name inside
+them means something else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from perfusion_pack.nodes.host import train_concept as train_module
+from perfusion_pack.perfusion_core import edit
+from perfusion_pack.perfusion_core.edit import ConceptEdit
+from perfusion_pack.perfusion_core.training import ConceptTrainer, mean_encoding
+from torch import Tensor
+
+from .perfusion import Perfusion
+
+
+class KeysLearned(ConceptTrainer):
+    """The key's target is learned too, where the method locks it: one vector in place of the superclass encoding, which
+    every layer projects to its own key."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.superclass_encoding = self.superclass_encoding.clone().requires_grad_()
+        rate = self.settings.value_learning_rate
+        self._optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
+
+
+class _Watched:
+    """A task that keeps the last encoding of the word, with its graph."""
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.word_encoding: Tensor | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
+        encodings, positions = self._task.encode(word_vectors, templates)
+        self.word_encoding = mean_encoding(encodings, positions)
+        return encodings, positions
+
+
+class GradientThroughTarget(ConceptTrainer):
+    """The gradient also passes through i, as if it were the word's encoding of this step (straight through)."""
+
+    def __init__(self, task: Any, *arguments: Any, **options: Any) -> None:
+        super().__init__(_Watched(task), *arguments, **options)
+
+    def _edit(self) -> ConceptEdit:
+        followed, encoding = self.target_input, self.task.word_encoding
+        try:
+            self.target_input = followed + encoding - encoding.detach()
+            return super()._edit()
+        finally:
+            self.target_input = followed
+
+
+def linear_gate(similarities: Tensor, bias: float, temperature: float) -> Tensor:
+    """The rank-one edit before it was gated (ROME): as much as the encoding points to the word.  No bias acts on it."""
+    return similarities
+
+
+def single_projections(edits: Sequence[ConceptEdit], indices: Sequence[int]) -> Tensor:
+    """Each concept projected by itself, where the method solves for all of them together."""
+    target_inputs = torch.stack([e.target_input.to("cpu", torch.float64) for e in edits])
+    inverses = torch.stack([e.inverse_target_input.to("cpu", torch.float64) for e in edits])
+    return inverses / (target_inputs * inverses).sum(-1, keepdim=True)
+
+
+class AlteredPerfusion(Perfusion):
+    """Perfusion, local key lock, with the alteration of that name."""
+
+    # name: (object, its attribute, what stands there instead)
+    ALTERATIONS = {
+        "keys learned": (train_module, "ConceptTrainer", KeysLearned),
+        "gradient through i": (train_module, "ConceptTrainer", GradientThroughTarget),
+        "linear edit": (edit, "gate", linear_gate),
+        "single projections": (edit, "_dual_directions", single_projections),
+    }
+
+    def __init__(self, alteration: str) -> None:
+        super().__init__("local")
+        self.name = f"perfusion, {alteration}"
+        # One concept alone is projected in the same way, so this alteration needs no training of its own.
+        self.training = "perfusion" if alteration == "single projections" else self.name
+        self._alteration = self.ALTERATIONS[alteration]
+
+    @contextmanager
+    def altered(self) -> Iterator[None]:
+        with mock.patch.object(*self._alteration):
+            yield

@@ -1,0 +1,69 @@
+"""The host's own LoRA: its Train LoRA node trains, its LoRA loader applies.  The knob is the strength."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode
+from perfusion_pack.demo.load import load_unet
+from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.perfusion_core.training import TEMPLATES
+
+from ..workbench import Lesson, Workbench
+from .gradient import rare_word, with_learned_words
+from .protocol import Artefact, TensorMethod
+
+
+class HostLora(TensorMethod):
+    """A LoRA on all weights of the diffusion model, called by a rare word before the superclass.
+
+    The node gets every picture, mirrored too, with every template, one at a time: with a batch it runs each caption of
+    the batch on all its pictures and averages.  So batch_size becomes its number of accumulation steps, which makes
+    the samples seen the same.  It knows no masks."""
+
+    name = training = "host LoRA"
+    defaults = {"steps": 300, "batch_size": 8, "learning_rate": 5e-4, "rank": 4}
+
+    def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Artefact:
+        options = self.complete(settings)
+        word = {f"word.{key}": value for key, value in rare_word(bench, lesson).items()}
+        vectors = encode_superclass_vectors(bench.clip, lesson.superclass)
+        word |= {f"superclass.{key}": value for key, value in vectors.items()}
+        artefact = Artefact(lesson.word, lesson.superclass, word)
+        with torch.inference_mode():
+            latents = bench.encode_pictures(torch.cat([lesson.pictures, lesson.pictures.flip(-1)]))
+            clip = with_learned_words(bench.clip, [artefact])
+            texts = [template.format(self.phrase(artefact, 1)) for template in TEMPLATES]
+            captions = [clip.encode_from_tokens_scheduled(clip.tokenize(text))[0] for text in texts]
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                lora = self._run_node(bench, latents, captions, options, seed)
+        tensors = {f"lora.{name}": tensor.detach().clone().cpu() for name, tensor in lora.items()}
+        return Artefact(lesson.word, lesson.superclass, word | tensors)
+
+    def _run_node(self, bench: Workbench, latents: Any, captions: list, options: Mapping[str, Any], seed: int) -> dict:
+        model = bench.model.clone()
+        # The node trains on a second copy, for which the host asks the loader that made the model.
+        model.cached_patcher_init = (lambda disable_dynamic=False: load_unet(), ())
+        arguments = {
+            "model": model, "latents": {"samples": latents.repeat_interleave(len(captions), dim=0)},
+            "positive": captions * len(latents), "batch_size": 1, "steps": options["steps"],
+            "grad_accumulation_steps": options["batch_size"], "learning_rate": options["learning_rate"],
+            "rank": options["rank"], "optimizer": "AdamW", "loss_function": "MSE", "seed": seed,
+            "training_dtype": "fp32", "lora_dtype": "fp32", "quantized_backward": False, "algorithm": "LoRA",
+            "gradient_checkpointing": False, "checkpoint_depth": 1, "offloading": False, "existing_lora": "[None]",
+            "bucket_mode": False, "bypass_mode": False,
+        }  # fmt: skip
+        return TrainLoraNode.execute(**{name: [value] for name, value in arguments.items()}).args[0]
+
+    def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
+        model = bench.model
+        for artefact in artefacts:
+            lora = {n.removeprefix("lora."): t for n, t in artefact.tensors.items() if n.startswith("lora.")}
+            model = LoraModelLoader.execute(model, lora, knob).args[0]
+        return model, with_learned_words(bench.clip, artefacts)
+
+    def phrase(self, artefact: Artefact, knob: float) -> str:
+        return f"{artefact.word} {artefact.superclass}"

@@ -1,0 +1,68 @@
+"""Perfusion as the pack ships it: its own training function, its own patch.  The knob is the gate's bias."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from perfusion_pack.nodes.host.concept_words import add_words
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.perfusion_core.concept import Concept, GatedConcept
+from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
+from perfusion_pack.perfusion_core.training import TrainingSettings
+
+from ..workbench import Lesson, Workbench
+
+TEMPERATURE = 0.15  # of the gate in use (method.md section 1.7)
+CAPTIONS = 1500  # on which C is measured, as the demo model's own statistics are
+
+
+class Perfusion:
+    """key_lock: "local" or "global", two uses of one training.
+
+    Settings: those of TrainingSettings; mask: whether the true masks are given; captions: on which C is measured."""
+
+    training = "perfusion"
+    version = 1
+
+    def __init__(self, key_lock: str) -> None:
+        self.key_lock = key_lock
+        self.name = f"perfusion {key_lock}"
+
+    def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        known = {**dataclasses.asdict(TrainingSettings()), "mask": True, "captions": CAPTIONS, **settings}
+        return {name: value for name, value in known.items() if name != "seed"}
+
+    def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Concept:
+        own = self.complete(settings)
+        masks = lesson.masks if own.pop("mask") else None
+        statistics = bench.statistics(own.pop("captions"))
+        with torch.inference_mode():
+            return train_concept(
+                bench.model, bench.clip, bench.vae, lesson.pictures.movedim(1, -1), masks, lesson.word,
+                lesson.superclass, TrainingSettings(**own, seed=seed), statistics, on_step=lambda report: None,
+            ).concept  # fmt: skip
+
+    def apply(self, bench: Workbench, artefacts: Sequence[Concept], knob: float) -> tuple[Any, Any]:
+        stack = tuple(GatedConcept(concept, knob, TEMPERATURE) for concept in artefacts)
+        return apply_concepts(bench.model, stack, self.key_lock), add_words(bench.clip, stack, self.key_lock)
+
+    def phrase(self, artefact: Concept, knob: float) -> str:
+        return artefact.word
+
+    def altered(self) -> AbstractContextManager:
+        return nullcontext()
+
+    def save(self, artefact: Concept, path: Path) -> None:
+        save_concept(path, artefact)
+
+    def load(self, path: Path) -> Concept:
+        return load_concept(path)
+
+    def renamed(self, artefact: Concept, word: str) -> Concept:
+        return dataclasses.replace(artefact, word=word)

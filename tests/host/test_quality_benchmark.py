@@ -1,0 +1,104 @@
+"""The quality benchmark at its smallest size: every method trains, paints and is read; a second run finds it done."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from perfusion_pack.demo import load, recogniser
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
+from quality_package import load_quality
+
+load_quality()
+from quality import prompts, reading, run, workbench  # noqa: E402
+from quality.cache import Cache  # noqa: E402
+
+pytestmark = pytest.mark.skipif(
+    not recogniser.WEIGHTS.is_file() or not (load.WEIGHTS / "unet.safetensors").is_file(),
+    reason="demo/weights holds no demo model",
+)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("quality")
+    assert run.main(["--smallest", "--cache", str(folder), "--device", "cpu"]) == 0
+    return folder
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "results" / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_experiment_has_its_table(finished) -> None:
+    methods = {row["method"]: row for row in rows(finished, "methods-tuning")}
+    assert len(methods) == 8
+    assert float(methods["superclass word"]["obedience"]) == pytest.approx(1)
+    assert float(methods["superclass word"]["likeness"]) == pytest.approx(0)
+    assert len(rows(finished, "ablations")) >= 9
+    assert {row["method"] for row in rows(finished, "several")} >= {"real pictures", "perfusion local"}
+    assert len(rows(finished, "harm")) == 7
+    names = {path.name for path in (finished / "results").iterdir()}
+    assert {"results.md", "pareto-tuning.png", "sheet-sippy.jpg"} <= names
+
+
+def test_a_second_run_has_nothing_to_do(finished) -> None:
+    before = (finished / "results" / "methods-tuning.csv").read_text()
+    assert run.main(["--smallest", "--cache", str(finished), "--device", "cpu", "--minutes", "0"]) == 0
+    assert (finished / "results" / "methods-tuning.csv").read_text() == before
+
+
+def test_out_of_time_says_so(tmp_path) -> None:
+    arguments = ["--smallest", "--cache", str(tmp_path), "--device", "cpu", "--minutes", "0"]
+    assert run.main(arguments) == run.OUT_OF_TIME
+
+
+def test_prompts_ask_in_the_words_of_the_world() -> None:
+    asked = prompts.single_prompts("teddy")
+    assert len({prompt.text for prompt in asked}) == len(asked) == 24
+    assert {prompt.asked["background"] for prompt in asked} == set(prompts.BACKGROUNDS)
+    assert {name for prompt in asked for name in prompt.asked} == {
+        "category", "background", "accessory", "second", "second_colour", "size", "place",
+    }  # fmt: skip
+    assert all(("size" in p.asked or "place" in p.asked) <= ("second" not in p.asked) for p in asked)
+    assert asked[0].text.format("<hugsy>").startswith("a photo of a <hugsy> with a hat")
+
+
+def test_size_and_place_are_read_from_the_body() -> None:
+    mask = torch.zeros(128, 128, dtype=torch.bool)
+    assert reading.place_of(mask) == "nowhere"
+    mask[40:80, 20:60] = True
+    assert reading.place_of(mask) == "left" and reading.place_of(mask.flip(-1)) == "right"
+    assert reading.size_of(mask, (1000, 2000)) == "" and reading.size_of(mask, (1700, 2000)) == "small"
+
+
+def test_the_second_object_is_shown_as_a_main_one() -> None:
+    """A disc where the world draws second objects lands where it draws main ones, on either side."""
+    rows, columns = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    disc = ((rows - 76) ** 2 + (columns - 104) ** 2 < 21**2).float()
+    main = (columns - 43).abs() < 20
+    pictures = torch.stack([disc.expand(3, -1, -1), disc.flip(-1).expand(3, -1, -1)])
+    shown = reading.second_object(pictures, torch.stack([main, main.flip(-1)]))[:, 0]
+    for picture in shown:
+        centre = (picture * columns).sum() / picture.sum(), (picture * rows).sum() / picture.sum()
+        assert abs(centre[0] - 64) < 4 and abs(centre[1] - 74) < 6
+        assert picture.sum() == pytest.approx(torch.pi * 29**2, rel=0.1)
+
+
+def test_the_models_keep_their_values_through_every_training(tmp_path) -> None:
+    from quality.methods import METHODS
+
+    bench = workbench.open_workbench(Cache(tmp_path), sampling_steps=1)
+    module = bench.model.model.diffusion_model
+    before = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
+    lesson = bench.lesson("sippy", 2)
+    for name in ("full fine-tuning", "custom diffusion"):
+        small = {"steps": 1, "batch_size": 1, "prior_pictures": 1}
+        artefact = METHODS[name].train(bench, lesson, small, seed=0)
+        assert any(tensor.abs().max() > 0 for key, tensor in artefact.tensors.items() if key.startswith("weight."))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
