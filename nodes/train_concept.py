@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import torch
 from comfy_api.latest import io, ui
 
-from ..perfusion_core.concept import GatedConcept
+from ..perfusion_core.concept import GatedConcept, normalise_word
 from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
-from .host.concept_folders import save_new_concept
 from .host.concept_words import add_words
 from .host.gate_patch import apply_concepts
 from .host.progress import NodeProgress, progress_over
 from .host.sampling import sample_pictures
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
+from .host.training_files import TrainingFiles
 from .pictures import thumbnail, to_image, to_tensor, training_report
 from .training_settings import CUSTOM, DEFAULTS, PRESETS, custom_inputs, training_settings
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
@@ -35,7 +33,7 @@ class TrainConcept(io.ComfyNode):
             category=CATEGORY,
             description="Learns a new word for the thing in your pictures, in minutes: one small vector for each "
             "cross-attention layer and one word embedding. Saves a file of tens of kilobytes to output/perfusion "
-            "before it returns.",
+            "before it returns, and on Cancel what was learned so far.",
             search_aliases=[*ALIASES, "train", "dreambooth", "lora training", "textual inversion", "train face"],
             inputs=[
                 io.Model.Input(
@@ -114,6 +112,13 @@ class TrainConcept(io.ComfyNode):
                     tooltip="CFG of the samples in the report: about 3 for the demo model, 7 for SD1.5.",
                 ),
                 *custom_inputs(),
+                io.Boolean.Input(
+                    "resume",
+                    default=False,
+                    optional=True,
+                    tooltip="Go on where the last training of this file name stopped (Cancel, an error, a power cut), "
+                    "with the same inputs; steps may be raised. With nothing to resume it starts anew.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -143,6 +148,7 @@ class TrainConcept(io.ComfyNode):
         sample_cfg: float = 3.0,
         masks: torch.Tensor | None = None,
         statistics: TextStatistics | None = None,
+        resume: bool = False,
         **custom: object,
     ) -> io.NodeOutput:
         settings = training_settings(preset, seed, flip, custom)
@@ -155,9 +161,21 @@ class TrainConcept(io.ComfyNode):
                 f"step {report.step}/{report.steps}, loss {report.loss:.4f}, gate at the word {report.gate:.2f}",
             )
 
-        result = train_concept(model, clip, vae, images, masks, word, superclass, settings, statistics, show)
-        concept = dataclasses.replace(result.concept, picture=thumbnail(images[0]))
-        path = save_new_concept(file_name or concept.word, concept)
+        result = train_concept(
+            model,
+            clip,
+            vae,
+            images,
+            masks,
+            word,
+            superclass,
+            settings,
+            statistics,
+            show,
+            TrainingFiles(file_name or normalise_word(word), resume),
+            thumbnail(images[0]),
+        )
+        concept, path = result.concept, result.path
         stack = (GatedConcept(concept, concept.bias, concept.temperature),)
 
         prompts = [scene.format(concept.word) for scene in SCENES[:samples]]
@@ -170,8 +188,8 @@ class TrainConcept(io.ComfyNode):
             else []
         )
         title = (
-            f"{concept.word}, a {concept.superclass}: {settings.steps} steps in {result.seconds:.0f} s,"
-            f" {path.name}, {path.stat().st_size / 1000:.1f} kB"
+            f"{concept.word}, a {concept.superclass}: {len(result.losses)} steps, {result.seconds:.0f} s,"
+            f" {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
         )
         report = to_tensor(
             training_report(

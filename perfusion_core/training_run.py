@@ -1,4 +1,4 @@
-"""Running a training to its end, whatever happens on the way: work is kept, and memory that runs out is asked for less."""
+"""Running a training to its end, whatever happens: work is kept, and where memory runs out less of it is asked for."""
 
 from __future__ import annotations
 

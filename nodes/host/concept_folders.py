@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import folder_paths
@@ -44,21 +47,40 @@ def concept_path(name: str) -> Path:
     return Path(path)
 
 
+def state_path(path: Path) -> Path:
+    """Where the training state of the concept with this path is kept."""
+    return path.with_suffix(".training_state")
+
+
 def free_concept_path(name: str) -> Path:
-    """A path in the output folder for a new concept called `name`; a number is added where the name is taken, so
-    that no
-    file is ever overwritten.  Raises PerfusionError for a name that leaves the folder or says nothing."""
+    """A path in the output folder for a new concept called `name`; a number is added where the name is taken by a
+    concept or by the state of a training, so that no file is ever overwritten.  Raises PerfusionError for a name that
+    leaves the folder or says nothing."""
+    return next(path for path in _numbered(name) if not (path.exists() or state_path(path).exists()))
+
+
+def trained_concept_paths(name: str) -> list[Path]:
+    """The paths of all concepts that were called `name`, with or without a number, and have the state of a training
+    beside them; the one that was worked on last comes first.  Raises PerfusionError as above."""
+    stem = re.escape(_stem(name))
+    states = [path for path in output_folder().glob("*.training_state") if re.fullmatch(rf"{stem}(_\d+)?", path.stem)]
+    states.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return [path.with_suffix(".safetensors") for path in states]
+
+
+def _numbered(name: str) -> Iterator[Path]:
+    stem = _stem(name)
+    for number in itertools.count(1):
+        yield output_folder() / (f"{stem}_{number}.safetensors" if number > 1 else f"{stem}.safetensors")
+
+
+def _stem(name: str) -> str:
     stem = name.strip().removesuffix(".safetensors").strip("<>")
     if not stem or any(sign in stem for sign in '\\/:*?"<>|') or stem.startswith("."):
         raise PerfusionError(
             f"The name of a concept file must be a plain file name, but it is {name!r}; use letters, digits, - and _."
         )
-    folder = output_folder()
-    path, number = folder / f"{stem}.safetensors", 1
-    while path.exists():
-        number += 1
-        path = folder / f"{stem}_{number}.safetensors"
-    return path
+    return stem
 
 
 def save_new_concept(name: str, concept: Concept) -> Path:

@@ -68,6 +68,7 @@ class HostDenoisingTask:
         encoding_width = sum(encoder.width for encoder in encoders.values())
         self._layers = cross_attention_layers(base.diffusion_model, encoding_width)
         self._size = {"width": width * 8, "height": height * 8}
+        self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
             self._open.enter_context(differentiable_text_encoder(encoder.model))
         self.clip.cond_stage_model.reset_clip_options()
@@ -78,7 +79,6 @@ class HostDenoisingTask:
 
     def __exit__(self, *exception: object) -> None:
         self._open.close()
-        self.clip.cond_stage_model.reset_clip_options()
 
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
         """See `DenoisingTask.encode`.  The templates go through the encoder as if they were chunks of one long

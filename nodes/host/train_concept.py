@@ -6,25 +6,32 @@ import dataclasses
 import logging
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+import comfy.model_management
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
 from ...perfusion_core.concept import Concept, normalise_word
+from ...perfusion_core.concept_check import check_learned, check_saved
 from ...perfusion_core.concept_file import round_for_file
 from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import TextStatistics
 from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
 from ...perfusion_core.training_run import train
+from .concept_effect import check_effect
 from .concept_words import known_words
 from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks
 from .gate_patch import applied_concepts
 from .model_family import model_family
 from .text_encoders import encode_superclass_vectors
+from .training_files import TrainingFiles, fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -34,11 +41,17 @@ RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.65, 0.15
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """A trained concept, rounded as its file holds it, and the loss of every step."""
+    """A trained concept, rounded as its file holds it.
+
+    losses: of every step.  effect: by how much the concept changes the model's prediction, relative to that.
+    path: of its file, None where none was asked for.
+    """
 
     concept: Concept
     losses: list[float]
     seconds: float
+    effect: float
+    path: Path | None = None
 
 
 def train_concept(
@@ -52,14 +65,18 @@ def train_concept(
     settings: TrainingSettings,
     statistics: TextStatistics,
     on_step: Callable[[StepReport], None],
+    files: TrainingFiles | None = None,
+    picture: bytes | None = None,
 ) -> TrainingResult:
     """Learn the word for what the pictures show.
 
     images: [P, H, W, 3] in 0..1.  masks: [P, H, W] or None.  `on_step` is called after every step and may raise to
-    stop.
-    Raises PerfusionError for inputs that cannot be trained on.  The models keep their values bit for bit.
+    stop.  files: where the work is kept as it goes and the concept is saved; None keeps nothing.  picture: small JPEG
+    for the file.
+    Raises PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The models keep
+    their values bit for bit.
     """
-    word = normalise_word(word)
+    word, superclass = normalise_word(word), " ".join(superclass.split())
     _check_inputs(model, clip, word, superclass)
     started = time.monotonic()
     latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
@@ -70,36 +87,83 @@ def train_concept(
         with HostDenoisingTask(model, clip, latents, weights, word, superclass_vectors) as task:
             vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
             trainer = ConceptTrainer(task, settings, vectors, inverse)
-            losses = train(trainer, on_step)
-        learned = trainer.learned()
-    concept = Concept(
-        word=word,
-        superclass=superclass,
-        base_model=model_family(model, clip),
-        encoding_width=len(learned.target_input),
-        clip_layer=clip.layer_idx,
-        form=settings.form,
-        bias=RECOMMENDED_BIAS,
-        temperature=RECOMMENDED_TEMPERATURE,
-        statistics_hash=statistics.hash(),
-        training={**dataclasses.asdict(settings), "pictures": len(images)},
-        target_input=learned.target_input,
-        inverse_target_input=learned.inverse_target_input,
-        superclass_encoding=learned.superclass_encoding,
-        word_vectors=learned.word_vectors,
-        superclass_vectors={key: value.clone() for key, value in superclass_vectors.items()},
-        value_targets=learned.value_targets,
-    )
+
+            def concept_so_far() -> Concept:
+                return _concept(
+                    trainer,
+                    word=word,
+                    superclass=superclass,
+                    base_model=model_family(model, clip),
+                    clip_layer=clip.layer_idx,
+                    statistics_hash=statistics.hash(),
+                    superclass_vectors=superclass_vectors,
+                    pictures=len(images),
+                    picture=picture,
+                )
+
+            def keep(finished: bool = False) -> None:
+                if files is not None:
+                    files.save(trainer, concept_so_far(), finished)
+
+            if files is not None:
+                files.open(trainer, _what_must_not_change(concept_so_far(), settings, images, masks))
+            with files.telling_where(trainer) if files else nullcontext():
+                losses = train(trainer, on_step, keep, release_memory=comfy.model_management.soft_empty_cache)
+                keep()
+    concept = round_for_file(concept_so_far())
+    with files.telling_where(trainer) if files else nullcontext():
+        check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
+        if files is not None:
+            check_saved(files.path, concept)
+        effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
+        keep(finished=True)
     seconds = time.monotonic() - started
     logger.info(
-        "Trained %s in %d steps and %.1f s; loss %.4f at first, %.4f at last.",
+        "Trained %s to step %d in %.1f s; loss %.4f at first, %.4f at last; it changes a prediction by %.0f %%.",
         word,
         len(losses),
         seconds,
         losses[0],
         losses[-1],
+        100 * effect,
     )
-    return TrainingResult(round_for_file(concept), losses, seconds)
+    return TrainingResult(concept, losses, seconds, effect, files.path if files else None)
+
+
+def _concept(trainer: ConceptTrainer, *, pictures: int, **described: Any) -> Concept:
+    """The concept as the trainer has it at present."""
+    learned = trainer.learned()
+    settings = {**dataclasses.asdict(trainer.settings), "steps": trainer.step_number, "pictures": pictures}
+    return Concept(
+        encoding_width=len(learned.target_input),
+        form=trainer.settings.form,
+        bias=RECOMMENDED_BIAS,
+        temperature=RECOMMENDED_TEMPERATURE,
+        training=settings,
+        target_input=learned.target_input,
+        inverse_target_input=learned.inverse_target_input,
+        superclass_encoding=learned.superclass_encoding,
+        word_vectors=learned.word_vectors,
+        value_targets=learned.value_targets,
+        **described,
+    )
+
+
+def _what_must_not_change(
+    concept: Concept, settings: TrainingSettings, images: Tensor, masks: Tensor | None
+) -> dict[str, Any]:
+    """All that a training needs to be the same when it goes on, by names for the user.  More steps may be asked for."""
+    fixed = {name: value for name, value in dataclasses.asdict(settings).items() if name != "steps"}
+    return {
+        "pictures": fingerprint(images),
+        "masks": fingerprint(masks),
+        "word": concept.word,
+        "superclass": concept.superclass,
+        "model family": concept.base_model,
+        "CLIP layer": concept.clip_layer,
+        "text statistics": concept.statistics_hash,
+        **fixed,
+    }
 
 
 def _check_inputs(model: ModelPatcher, clip: CLIP, word: str, superclass: str) -> None:
