@@ -1,0 +1,90 @@
+"""Names and links: no file outside the folders of concepts is read as one, named, or written over."""
+
+from __future__ import annotations
+
+import importlib
+
+import folder_paths
+import pytest
+import torch
+
+folders = importlib.import_module("perfusion_pack.nodes.host.concept_folders")
+concept_module = importlib.import_module("perfusion_pack.perfusion_core.concept")
+concept_file = importlib.import_module("perfusion_pack.perfusion_core.concept_file")
+PerfusionError = importlib.import_module("perfusion_pack.perfusion_core.errors").PerfusionError
+
+
+@pytest.fixture
+def output(tmp_path, monkeypatch):
+    """The folder of saved concepts, registered as the host's only one."""
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path / "output"))
+    folder = tmp_path / "output" / "perfusion"
+    folder.mkdir(parents=True)
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "perfusion", ([str(folder)], {".safetensors"}))
+    monkeypatch.delitem(folder_paths.filename_list_cache, "perfusion", raising=False)
+    return folder
+
+
+@pytest.fixture
+def concept():
+    half, one = torch.ones(4) / 2, {"clip_l": torch.ones(1, 4)}
+    return concept_module.Concept(
+        "<hugsy>", "bear", "sd1", 4, None, "gated", 0.6, 0.15, "", {}, half, half, half, one, one, {"a": torch.ones(2)}
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        " ",
+        ".",
+        "..",
+        "../up",
+        "a/b",
+        "/etc/a",
+        "\\\\server\\a",
+        "..\\up",
+        "C:a",
+        "~/../a/b",
+        ".hidden",
+        "a?",
+        "a*",
+        "<>",
+    ],
+)
+def test_names_that_leave_the_folder_are_refused(output, concept, name):
+    with pytest.raises(PerfusionError) as caught:
+        folders.save_new_concept(name, concept)
+    assert "plain file name" in str(caught.value)
+    assert list(output.parent.rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "none.safetensors", "..", ""])
+def test_a_name_outside_the_folder_is_not_found(output, concept, name):
+    concept_file.save_concept(output.parent.parent / "secret.safetensors", concept)
+    with pytest.raises(PerfusionError, match="was not found"):
+        folders.concept_path(name)
+
+
+def test_links(output, concept, tmp_path):
+    """A link to something else is refused as what it is; a link is replaced, never written through."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("not a concept")
+    try:
+        (output / "link.safetensors").symlink_to(outside)
+        (output / "dangling.safetensors").symlink_to(tmp_path / "new.safetensors")
+        (output / "circle.safetensors").symlink_to(output / "circle.safetensors")
+    except OSError:
+        pytest.skip("this system lets nobody make links")
+    with pytest.raises(PerfusionError, match="no safetensors file"):
+        concept_file.load_concept(folders.concept_path("link.safetensors"))
+    for name in ("dangling.safetensors", "circle.safetensors"):
+        with pytest.raises(PerfusionError, match="was not found"):
+            folders.concept_path(name)
+    for name in ("link", "dangling", "circle"):
+        path = folders.save_new_concept(name, concept)
+        assert path.parent == output
+        assert concept_file.load_concept(path).word == "<hugsy>"
+    assert outside.read_text() == "not a concept"
+    assert not (tmp_path / "new.safetensors").exists()

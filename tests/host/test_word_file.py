@@ -1,0 +1,52 @@
+"""The exported word, read by the host's own loader of embeddings."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+
+import pytest
+import torch
+from comfy.sd1_clip import load_embed
+
+concept_module = importlib.import_module("perfusion_pack.perfusion_core.concept")
+concept_file = importlib.import_module("perfusion_pack.perfusion_core.concept_file")
+word_file = importlib.import_module("perfusion_pack.perfusion_core.word_file")
+
+WIDTHS = {"clip_l": 768, "clip_h": 1024, "clip_g": 1280}
+
+
+def make_concept(keys: list[str], family: str):
+    ones = torch.ones(4) / 2
+    vectors = {key: torch.randn(2, WIDTHS[key]) for key in keys}
+    return concept_module.Concept(
+        "<hugsy>", "bear", family, 4, None, "gated", 0.6, 0.15, "", {}, ones, ones, ones, vectors, vectors, {"a": ones}
+    )
+
+
+@pytest.mark.parametrize(("family", "keys"), [("sd1", ["clip_l"]), ("sd2", ["clip_h"]), ("sdxl", ["clip_l", "clip_g"])])
+def test_the_host_reads_the_word(tmp_path, caplog, family, keys):
+    caplog.set_level(logging.INFO)
+    concept = make_concept(keys, family)
+    concept_file.save_concept(tmp_path / "concept.safetensors", concept)
+    exported = tmp_path / "embeddings" / "hugsy_word.safetensors"
+    assert word_file.main([str(tmp_path / "concept.safetensors"), "--out", str(exported)]) == 0
+    assert "hugsy" in caplog.text
+    for key in keys:
+        found = load_embed("hugsy_word", str(exported.parent), WIDTHS[key], key)
+        assert torch.equal(found, concept.word_vectors[key])
+        # The concept file itself serves as an embedding, too.
+        assert torch.equal(load_embed("concept", str(tmp_path), WIDTHS[key], key), concept.word_vectors[key])
+
+
+def test_the_concept_itself_is_not_overwritten(tmp_path, caplog):
+    path = tmp_path / "concept.safetensors"
+    concept_file.save_concept(path, make_concept(["clip_l"], "sd1"))
+    before = path.read_bytes()
+    assert word_file.main([str(path), "--out", str(path)]) == 1
+    assert "choose another" in caplog.text
+    assert word_file.main([str(tmp_path / "none.safetensors"), "--out", str(path)]) == 1
+    assert path.read_bytes() == before
+    assert word_file.main([str(path), "--out", str(tmp_path / "word.safetensors")]) == 0
+    with pytest.raises(ValueError, match="textual inversion"):
+        concept_file.load_concept(tmp_path / "word.safetensors")
