@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import comfy.model_base
 import comfy.model_management
-import comfy.sd
 import pytest
 import torch
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask, latent_masks
@@ -18,39 +17,18 @@ from perfusion_pack.perfusion_core.concept_file import load_concept, save_concep
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import Batch, TrainingSettings
-from tiny_models import WIDTH, fill, tiny_clip, tiny_model, tiny_sdxl_clip
+from tiny_models import WIDTH, tiny_model, tiny_sdxl_clip
+from training_inputs import training_inputs
 
-VAE_CONFIG = {
-    "params": {
-        "embed_dim": 4,
-        "ddconfig": {
-            "double_z": True, "z_channels": 4, "resolution": 64, "in_channels": 3, "out_ch": 3, "ch": 32,
-            "ch_mult": [1, 1, 1, 1], "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
-        },
-    }
-}  # fmt: skip
 SETTINGS = TrainingSettings(steps=3, batch_size=2)
-
-
-def tiny_vae() -> comfy.sd.VAE:
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    autoencoder = AutoencoderKL(**VAE_CONFIG["params"])
-    fill(autoencoder, 4)
-    return comfy.sd.VAE(sd=autoencoder.state_dict(), config=VAE_CONFIG, dtype=torch.float32)
 
 
 @pytest.fixture(scope="module")
 def host():
     """Model, CLIP, VAE, pictures, masks and statistics, all made of inference tensors."""
-    with torch.inference_mode():
-        model, clip, vae = tiny_model(), tiny_clip(), tiny_vae()
-        draw = torch.Generator().manual_seed(6)
-        pictures, masks = torch.rand(3, 64, 64, 3, generator=draw), torch.zeros(3, 64, 64)
-        masks[:, 16:48, 16:48] = 1.0
-        statistics = measure_statistics(clip, built_in_captions(200), lambda done, total: None)
+    model, *others = training_inputs()
     assert next(model.model.parameters()).is_inference()
-    return model, clip, vae, pictures, masks, statistics
+    return model, *others
 
 
 def state(*modules: torch.nn.Module) -> list[torch.Tensor]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 from pathlib import Path
 
 import comfy.model_management
 import folder_paths
 import pytest
 import torch
-from perfusion_pack.nodes.host import concept_effect
+from perfusion_pack.nodes.host import concept_effect, training_files
 from perfusion_pack.nodes.host.concept_effect import check_effect
 from perfusion_pack.nodes.host.concept_folders import concept_names, register_concept_folders
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
@@ -19,7 +19,7 @@ from perfusion_pack.perfusion_core import training_run
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training
-from tiny_models import encode, instance_forwards, sample
+from tiny_models import encode, instance_forwards, sample, tiny_model
 from training_inputs import run_node, training_inputs
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -62,7 +62,7 @@ def weights_hash(inputs) -> str:
     for module in (inputs.model.model, inputs.clip.cond_stage_model, inputs.vae.first_stage_model):
         for name, tensor in sorted(module.state_dict().items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().flatten().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -86,18 +86,16 @@ def test_forty_steps_are_twenty_cancel_and_twenty_more(inputs, folder, press_can
     assert one.finished and all(torch.equal(t, other.state.tensors[n]) for n, t in one.state.tensors.items())
 
 
-def test_a_partial_concept_is_listed_and_its_state_is_not(inputs, folder, press_cancel):
-    before = json.dumps(folder_paths.folder_names_and_paths.get("perfusion"), default=list)
+def test_a_partial_concept_is_listed_and_its_state_is_not(inputs, folder, press_cancel, monkeypatch):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "perfusion", ([], {".safetensors"}))
     register_concept_folders()
     press_cancel(2)
     with pytest.raises(Interrupted):
         run_node(inputs, file_name="listed")
-    folder_paths.filename_list_cache.pop("perfusion", None)
+    monkeypatch.delitem(folder_paths.filename_list_cache, "perfusion", raising=False)
     assert "listed.safetensors" in concept_names()
     assert not any("training_state" in name for name in concept_names())
-    paths, endings = folder_paths.folder_names_and_paths["perfusion"]
-    folder_paths.folder_names_and_paths["perfusion"] = ([p for p in paths if p != str(folder)], endings)
-    assert before is not None
+    folder_paths.filename_list_cache.pop("perfusion", None)
 
 
 def test_cancel_inside_a_step_keeps_the_steps_before(inputs, folder, press_cancel, monkeypatch):
@@ -146,8 +144,6 @@ def test_other_inputs_are_named_and_nothing_is_lost(inputs, folder, press_cancel
         with pytest.raises(PerfusionError, match=said + ".*step 2, or turn resume off") as caught:
             run_node(changed, resume=True, **changes)
         assert "\n" not in str(caught.value)
-    from tiny_models import tiny_model
-
     with torch.inference_mode():
         model = tiny_model(seed=9)
     with pytest.raises(PerfusionError, match="another model;"):
@@ -173,9 +169,7 @@ def test_a_finished_training_goes_on_with_more_steps_in_a_file_of_its_own(inputs
     assert longer[3] == str(folder / "hugsy_2.safetensors") and len(longer[1]["loss"]) == 6
     assert (folder / "hugsy.safetensors").read_bytes() == finished
     run_node(inputs, steps=6, file_name="straight")
-    assert (folder / "hugsy_2.safetensors").read_bytes().replace(b"hugsy_2", b"") == (
-        folder / "straight.safetensors"
-    ).read_bytes()
+    assert (folder / "hugsy_2.safetensors").read_bytes() == (folder / "straight.safetensors").read_bytes()
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(inputs, folder, press_cancel):
@@ -293,11 +287,7 @@ def test_a_concept_that_changes_nothing_is_an_error(inputs, folder, monkeypatch)
 
 
 def test_a_file_that_does_not_read_back_is_an_error(inputs, folder, monkeypatch):
-    from perfusion_pack.nodes.host import training_files
-
     def damaged(path, concept):
-        import dataclasses
-
         save_concept(path, dataclasses.replace(concept, bias=0.1))
 
     monkeypatch.setattr(training_files, "save_concept", damaged)
