@@ -5,7 +5,8 @@ Pure, without the host or the demo world (tests/core loads them alone):
     cache         one file for each finished piece of work, named by a hash of all that determines it
     plan          sizes of a run, methods with their settings and knobs
     tables        Markdown and CSV
-    plot          the Pareto plot, drawn with Pillow
+    plot          line plots, drawn with Pillow
+    answers       the bars, and whether they are met
 
 With the host and the demo world (imported once `workbench.open_workbench` has loaded them):
     workbench     models, recogniser, text statistics, and the hashes of their weights

@@ -32,6 +32,8 @@ def measure(
         if variant.label == SUPERCLASS:
             continue
         for count in size.harm_counts:
+            if count > len(size.things) and variant.label != PERFUSION:
+                continue  # it would take trainings that nothing else needs
             biases = size.harm_biases if variant.label == PERFUSION else (knobs.get(variant.label, variant.knobs[0]),)
             wanted += [(variant, count, knob) for knob in biases]
     tasks = [partial(_differences, bench, size, tuned, *one) for one in wanted]

@@ -14,6 +14,7 @@ import torch
 from perfusion_pack.demo.world.things import THINGS
 
 from . import harm, plot, several, sheets, single
+from .answers import answers
 from .measures import Interval, Point, best_point, bootstrap, harmonic_mean, likeness_at, smallest_lead
 from .plan import ABLATIONS, GLOBAL, METHODS, MISSING, ONE_SHOT, PERFUSION, SUPERCLASS, Size, Variant
 from .prompts import real_pictures, single_prompts
@@ -33,6 +34,7 @@ class Report:
         self.bench, self.size, self.stages, self.folder = bench, size, stages, folder
         self.scores = single.Scores(bench, size.prompts, size.seeds)
         self.parts: list[str] = []
+        self.rows: dict[str, Sequence[Mapping[str, Any]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
 
     def write(self, name: str) -> Path:
@@ -54,15 +56,38 @@ class Report:
             rows = harm.measure(self.bench, self.size, tuned, knobs)
             about = "Prompts that name no loaded thing, against the base model; bar: attributes equal in .99."
             self._table("No harm", "harm", rows, about)
+            self._closing_gate(rows)
+        compared = self.rows.get("comparison-held-out", self.rows.get("comparison-tuning", ()))
+        others = (self.rows.get(name, ()) for name in ("several", "harm", "one-shot"))
+        answered = answers(compared, *others, bias=self._nearest_bias(knobs))
         path = self.folder / "results.md"
-        path.write_text("\n\n".join([self._head(name, tuned), *self.parts]) + "\n", encoding="utf-8")
+        text = [self._head(name, tuned), "## The bars", markdown(answered), *self.parts]
+        path.write_text("\n\n".join(text) + "\n", encoding="utf-8")
         return path
 
-    def _samples(self, variant: Variant, tuned: Mapping[str, Mapping[str, Any]], knobs: int | None = None) -> Samples:
-        settings = single.settings_of(variant, self.size, tuned)
-        chosen = variant.knobs[: knobs or self.size.max_knobs]
-        trainings = self.size.training_seeds
-        return {knob: self.scores.samples(variant, settings, self.size.things, knob, trainings) for knob in chosen}
+    def _nearest_bias(self, knobs: Mapping[str, float]) -> float | None:
+        """The bias of the harm experiment nearest to the one at which Perfusion is reported."""
+        if PERFUSION not in knobs:
+            return None
+        return min(self.size.harm_biases, key=lambda bias: abs(bias - knobs[PERFUSION]))
+
+    def _closing_gate(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        own = [row for row in rows if row["method"] == PERFUSION]
+        lines = {
+            f"{count} loaded": [plot.Dot(r["knob"], r["latent difference"]) for r in own if r["loaded"] == count]
+            for count in self.size.harm_counts
+        }
+        plot.draw(self.folder / "closing-gate.png", lines, "Prompts that name no loaded thing: what the gate leaks",
+                  "bias of the gate", "difference of the latents, relative to the base model's")  # fmt: skip
+
+    def _samples(
+        self, variant: Variant, tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str] | None = None
+    ) -> Samples:
+        settings, trainings = single.settings_of(variant, self.size, tuned), self.size.training_seeds
+        return {
+            knob: self.scores.samples(variant, settings, things or self.size.things, knob, trainings)
+            for knob in variant.knobs[: self.size.max_knobs]
+        }
 
     def _best_knob(self, samples: Samples) -> float:
         tuning = len(self.size.tuning)
@@ -86,7 +111,17 @@ class Report:
                 variant.label: curve({knob: found[things] for knob, found in samples.items()})
                 for variant, samples in methods.items()
             }
-            plot.draw(self.folder / f"pareto-{group.replace(' ', '-')}.png", curves, f"Methods on {group} things")
+            lines = {
+                label: [plot.Dot(p.obedience, p.likeness, f"{p.knob:g}") for p in sorted(points, key=lambda p: p.knob)]
+                for label, points in curves.items()
+            }
+            plot.draw(
+                self.folder / f"pareto-{group.replace(' ', '-')}.png",
+                lines,
+                f"Methods on {group} things",
+                "obedience (superclass word = 1)",
+                "likeness (superclass word = 0, real pictures = 1)",
+            )
             compared = [
                 comparison(variant.label, curves, knobs, methods, things)
                 for variant in methods
@@ -110,20 +145,26 @@ class Report:
 
     def _ablations(self, tuned: Mapping[str, Mapping[str, Any]]) -> None:
         base = next(variant for variant in METHODS if variant.label == PERFUSION)
-        base_samples = self._samples(base, tuned)
-        knob = self._best_knob(base_samples)
+        things = self.size.ablation_things
+        base_samples = self._samples(base, tuned, things)
+        knob = best_point(curve(base_samples)).knob
+        wanted = [one for one in ABLATIONS if self.size.ablations is None or one.label in self.size.ablations]
         rows = []
-        for variant in (base, *ABLATIONS):
-            samples = base_samples if variant is base else self._samples(variant, tuned)
-            best = self._best_knob(samples)
+        for variant in (base, *wanted):
+            samples = base_samples if variant is base else self._samples(variant, tuned, things)
+            best = best_point(curve(samples)).knob
             both = np.concatenate([samples[best], base_samples[knob]], axis=2)
             rows.append({**row(variant.label, best, samples[best]), "against the default": lead(both)})
-        about = "All things, each row at its best bias of those tried.\n\nNot measured: " + "; ".join(MISSING) + "."
+        about = (
+            f"On {', '.join(things)}, each row at its best bias of those tried.\n\nNot measured: "
+            + "; ".join(MISSING)
+            + "."
+        )
         self._table("Ablations of Perfusion", "ablations", rows, about)
         full = curve(base_samples)
         rows = []
         for variant in ONE_SHOT:
-            samples = self._samples(variant, tuned)
+            samples = self._samples(variant, tuned, things)
             for knob, found in samples.items():
                 point = single.point_of(found.mean(axis=(0, 1)), knob)
                 five = likeness_at(full, point.obedience) if variant.method == base.method else None
@@ -144,6 +185,7 @@ class Report:
         sheets.sheet(self.folder / f"sheet-{thing}.jpg", rows, [p.text.format(f"<{thing}>") for p in prompts[:shown]])
 
     def _table(self, title: str, name: str, rows: Sequence[Mapping[str, Any]], about: str) -> None:
+        self.rows[name] = rows
         write_csv(self.folder / f"{name}.csv", rows)
         self.parts.append("\n\n".join(filter(None, (f"## {title}", about, markdown(rows)))))
 
@@ -178,7 +220,7 @@ def row(label: str, knob: float, samples: np.ndarray) -> dict[str, Any]:
 
 
 def curve(samples: Samples) -> list[Point]:
-    """The points of a method over all its things."""
+    """The points of a method, over all things in the samples."""
     return [single.point_of(found.mean(axis=(0, 1)), knob) for knob, found in samples.items()]
 
 

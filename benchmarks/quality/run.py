@@ -12,6 +12,7 @@ given again, and the same command in two terminals shares the work.  --minutes s
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", default=None, help="some of: tune methods ablations several harm")
     parser.add_argument("--minutes", type=float, help="begin no new piece of work after this time")
     parser.add_argument("--output", type=Path, help="folder of the results; by default `results` in the cache's folder")
+    parser.add_argument("--training-seeds", type=int, help="trainings of each thing by each method; 1 where not given")
     options = parser.parse_args(arguments)
     start_host(options.device)
     from .report import STAGES, Report  # needs the host
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if set(stages) - set(STAGES):
         parser.error(f"--only takes some of {' '.join(STAGES)}")
     size = SIZES[options.size]
+    size = dataclasses.replace(size, training_seeds=options.training_seeds or size.training_seeds)
     bench = open_workbench(Cache(options.cache, options.minutes), size.sampling_steps)
     try:
         path = Report(bench, size, stages, options.output or options.cache / "results").write(options.size)

@@ -32,6 +32,9 @@ def start_host(device: str = "auto") -> None:
 
         args.cpu = True
     demo_host.load_pack()
+    import comfy.utils
+
+    comfy.utils.set_progress_bar_enabled(False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +60,7 @@ class Workbench:
     cache: Cache
     sampling_steps: int = 20
     cfg: float = 3.0
-    batch: int = 24
+    batch: int = 24  # pictures sampled at once
     _memory: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -120,7 +123,8 @@ def open_workbench(cache: Cache, sampling_steps: int = 20) -> Workbench:
     }
     with torch.inference_mode():
         model, clip, vae = load.load_demo_model()
-    return Workbench(model, clip, vae, recogniser.load_recogniser(), hashes, cache, sampling_steps)
+    batch = 24 if model.load_device.type == "cpu" else 96
+    return Workbench(model, clip, vae, recogniser.load_recogniser(), hashes, cache, sampling_steps, batch=batch)
 
 
 def _encoding_width() -> int:

@@ -6,12 +6,12 @@ import csv
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from quality_package import load_quality
 
 load_quality()
-from quality import cache, measures, plan, plot, tables  # noqa: E402
+from quality import answers, cache, measures, plan, plot, tables  # noqa: E402
 from quality.measures import Interval, Point  # noqa: E402
 
 shares = st.floats(0, 2, allow_nan=False)
@@ -33,6 +33,7 @@ def test_likeness_runs_from_the_superclass_to_the_real_thing():
 
 
 @given(shares, shares)
+@settings(deadline=None)
 def test_the_harmonic_mean_lies_between_and_buys_nothing_off(one, other):
     mean = float(measures.harmonic_mean(one, other))
     cut = sorted((min(one, 1), min(other, 1)))
@@ -141,8 +142,31 @@ def test_tables_and_plot(tmp_path):
     tables.write_csv(tmp_path / "rows.csv", rows)
     with (tmp_path / "rows.csv").open() as file:
         assert next(csv.DictReader(file))["obedience high"] == "1.0"
-    plot.draw(tmp_path / "plot.png", {"a": [Point(0.5, 0.9, 0.2)], "b": [Point(1, 1.1, -0.3), Point(2, 0, 1)]}, "t")
+    lines = {"a": [plot.Dot(0.9, 0.2, ".5")], "b": [plot.Dot(1.1, -0.3), plot.Dot(0, 1)]}
+    plot.draw(tmp_path / "plot.png", lines, "title", "x", "y")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@given(st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=1, max_size=9))
+@settings(deadline=None)
+def test_ticks_enclose_the_values(values):
+    ticks = plot.ticks(values)
+    assert 2 <= len(ticks) <= 11
+    assert ticks[0] <= min(values) and ticks[-1] >= max(values)
+
+
+def test_answers_name_the_worst_case():
+    compared = [
+        {"method": "a", "lead in harmonic mean": Interval(0.2, 0.1, 0.3), "smallest lead of the curve": 0.1},
+        {"method": "b", "lead in harmonic mean": Interval(0.04, 0.0, 0.1), "smallest lead of the curve": -0.2},
+    ]
+    pairs = [
+        {"method": name, "loaded": 2, "right": share} for name, share in ((plan.PERFUSION, 0.9), ("host LoRA", 0.4))
+    ]
+    harm = [{"method": plan.PERFUSION, "loaded": 1, "knob": 0.65, "attributes equal": 0.995}]
+    rows = answers.answers(compared, pairs, harm, [], 0.65)
+    assert [row["met"] for row in rows] == ["no", "no", "yes", "yes", "yes"]
+    assert "above b" in rows[0]["measured"]
 
 
 def test_the_plan_is_as_large_as_the_issue_asks():

@@ -46,8 +46,6 @@ def learn(
     latents = bench.encode_pictures(lesson.pictures)
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as open_tasks:
         superclass_vectors = encode_superclass_vectors(bench.clip, lesson.superclass)
-        start = superclass_vectors if learn_word else rare_word(bench, lesson)
-        vectors = {key: value.clone().requires_grad_(learn_word) for key, value in start.items()}
         masks = latent_masks(lesson.masks.clone(), len(latents), latents.shape[-2:]) if settings["mask"] else None
 
         def task(shown: Tensor, weights: Tensor | None) -> HostDenoisingTask:
@@ -57,6 +55,8 @@ def learn(
         own = task(latents, masks)
         prior_task = None if prior_latents is None else task(prior_latents, None)
         on_device = {key: value.to(own.device) for key, value in superclass_vectors.items()}
+        start = on_device if learn_word else rare_word(bench, lesson)
+        vectors = {key: value.to(own.device, copy=True).requires_grad_(learn_word) for key, value in start.items()}
         weights = open_tasks.enter_context(trainable(bench.model.model.diffusion_model, chosen))
         groups = [{"params": list(weights.values()), "lr": settings["learning_rate"]}] if weights else []
         groups += [{"params": list(vectors.values()), "lr": settings["word_learning_rate"]}] if learn_word else []

@@ -1,0 +1,56 @@
+"""The issue's questions, answered by number from the rows of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .plan import PERFUSION
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+def answers(comparison: Rows, several: Rows, harm: Rows, one_shot: Rows, bias: float | None) -> list[dict[str, str]]:
+    """One row for each bar: what was asked, what was measured, whether it is met.  Rows not measured are left out.
+
+    comparison: of the held-out things where there are any.  bias: at which Perfusion local is reported."""
+    found = []
+    if comparison:
+        worst = min(comparison, key=lambda row: row["lead in harmonic mean"].value)
+        lead = worst["lead in harmonic mean"]
+        found.append(_answer("best harmonic mean at least .05 above every other method's",
+                             f"{lead} above {worst['method']}", lead.value >= 0.05))  # fmt: skip
+        curves = [row for row in comparison if isinstance(row["smallest lead of the curve"], float)]
+        if curves:
+            nearest = min(curves, key=lambda row: row["smallest lead of the curve"])
+            least = nearest["smallest lead of the curve"]
+            found.append(_answer("curve above every other method's where obedience is .85 or more",
+                                 f"smallest lead {least:.2f}, over {nearest['method']}", least > 0))  # fmt: skip
+    for loaded, bar in ((2, 0.80), (3, 0.60)):
+        shares = {row["method"]: row["right"] for row in several if row["loaded"] == loaded}
+        if PERFUSION in shares:
+            found.append(_answer(f"{loaded} concepts loaded: both things right in at least {bar:.2f} of pictures",
+                                 f"{shares[PERFUSION]:.2f}", shares[PERFUSION] >= bar))  # fmt: skip
+            lora = max((share for method, share in shares.items() if "LoRA" in method), default=None)
+            if lora is not None:
+                found.append(_answer(f"{loaded} concepts loaded: twice as often right as stacked LoRAs",
+                                     f"{shares[PERFUSION]:.2f} against {lora:.2f}",
+                                     shares[PERFUSION] > 0 and shares[PERFUSION] >= 2 * lora))  # fmt: skip
+    own = [row for row in harm if row["method"] == PERFUSION and bias in (None, row["knob"])]
+    for row in own:
+        equal = row["attributes equal"]
+        found.append(_answer(f"{row['loaded']} concepts loaded, bias {row['knob']:g}: attributes equal in .99",
+                             f"{equal:.3f}", equal >= 0.99))  # fmt: skip
+    reached = [
+        row["behind 5 pictures at equal obedience"]
+        for row in one_shot
+        if row["method"].startswith(PERFUSION) and isinstance(row["behind 5 pictures at equal obedience"], float)
+    ]
+    if reached:
+        found.append(_answer("one picture: likeness within .15 of five pictures at equal obedience",
+                             f"at most {max(reached):.2f} behind", max(reached) <= 0.15))  # fmt: skip
+    return found
+
+
+def _answer(bar: str, measured: str, met: bool) -> dict[str, str]:
+    return {"bar": bar, "measured": measured, "met": "yes" if met else "no"}
