@@ -9,7 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Size:
-    """things: for tuning and held out.  single, pair: prompts and seeds.  overrides: of every training's settings."""
+    """things: for tuning and held out.  single, pair: prompts and seeds.  overrides: of the settings of every training
+    that knows them."""
 
     tuning: tuple[str, ...]
     held_out: tuple[str, ...]
@@ -53,14 +54,14 @@ QUICK = Size(
     tuning=("hugsy",), held_out=("moka",), prompts=8, seeds=1, training_seeds=1, tune_things=1, tune_prompts=4,
     tune_seeds=1, pair_things=("hugsy", "sippy"), pair_prompts=2, pair_seeds=1, triples=0, harm_captions=12,
     harm_counts=(1,), harm_biases=(0.45, 0.65, 0.9), max_knobs=3, max_grid=1, ablations=_FEW_ABLATIONS[:2],
-    overrides={"steps": 80},
+    overrides={"steps": 80, "prior_pictures": 16},
 )  # fmt: skip
 SMALLEST = Size(
     tuning=("sippy",), held_out=(), prompts=2, seeds=1, training_seeds=1, sampling_steps=2, tune_things=1,
     tune_prompts=1, tune_seeds=1, pair_things=("sippy", "hugsy"), pair_prompts=1, pair_seeds=1, triples=0,
     harm_captions=2, harm_counts=(1,), harm_biases=(0.65,), max_knobs=1, max_grid=1,
     ablations=_FEW_ABLATIONS,
-    overrides={"steps": 2, "batch_size": 2},
+    overrides={"steps": 2, "batch_size": 2, "prior_pictures": 2},
 )  # fmt: skip
 SIZES = {"full": FULL, "quick": QUICK, "smallest": SMALLEST}
 

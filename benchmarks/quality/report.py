@@ -44,6 +44,7 @@ class Report:
             self._table("Tuning", "tuning", tuning_table, "On tuning things alone; the best row of a method is used.")
         knobs: dict[str, float] = {}
         if {"methods", "several", "harm"} & set(self.stages):
+            self._prepare(METHODS, tuned, self.size.things)
             methods = {variant: self._samples(variant, tuned) for variant in METHODS}
             knobs = {variant.label: self._best_knob(samples) for variant, samples in methods.items()}
             self._methods(methods, knobs, tuned)
@@ -79,6 +80,16 @@ class Report:
         }
         plot.draw(self.folder / "closing-gate.png", lines, "Prompts that name no loaded thing: what the gate leaks",
                   "bias of the gate", "difference of the latents, relative to the base model's")  # fmt: skip
+
+    def _prepare(
+        self, variants: Sequence[Variant], tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str]
+    ) -> None:
+        uses: list[single.Use] = []
+        for variant in variants:
+            knobs = variant.knobs[: self.size.max_knobs]
+            settings = single.settings_of(variant, self.size, tuned)
+            uses += single.uses_of(variant, settings, things, knobs, self.size.training_seeds)
+        self.scores.prepare(uses)
 
     def _samples(
         self, variant: Variant, tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str] | None = None
@@ -149,6 +160,7 @@ class Report:
         base_samples = self._samples(base, tuned, things)
         knob = best_point(curve(base_samples)).knob
         wanted = [one for one in ABLATIONS if self.size.ablations is None or one.label in self.size.ablations]
+        self._prepare([*wanted, *ONE_SHOT], tuned, things)
         rows = []
         for variant in (base, *wanted):
             samples = base_samples if variant is base else self._samples(variant, tuned, things)

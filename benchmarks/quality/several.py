@@ -31,19 +31,23 @@ def measure(
     bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
 ) -> list[dict[str, Any]]:
     """One row of shares for each method and number of things; knobs: the one at which each method is used."""
-    table = []
     groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
+    rows, tasks = [], []
     for count, sets in groups.items():
         if not sets:
             continue
-        table.append({"method": "real pictures", "loaded": count, **_shares(_real(bench, size, sets))})
+        rows.append({"method": "real pictures", "loaded": count, "knob": ""})
+        tasks.append([partial(_real, bench, size, sets)])
         for variant in COMPARED:
             knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant is UNJOINED else variant.knobs[0])
             settings = settings_of(variant, size, tuned)
-            tasks = [partial(_judged, bench, size, variant, settings, knob, loaded) for loaded in sets]
-            judged = [row for rows in finish(tasks) for row in rows]
-            table.append({"method": variant.label, "loaded": count, "knob": knob, **_shares(judged)})
-    return table
+            rows.append({"method": variant.label, "loaded": count, "knob": knob})
+            tasks.append([partial(_judged, bench, size, variant, settings, knob, loaded) for loaded in sets])
+    finish([task for of_row in tasks for task in of_row])  # all at once, for processes that share the work
+    return [
+        {**row, **_shares([judged for found in finish(of_row) for judged in found])}
+        for row, of_row in zip(rows, tasks, strict=True)
+    ]
 
 
 def _shares(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:

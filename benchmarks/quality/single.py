@@ -21,6 +21,7 @@ from .plan import METHODS as VARIANTS
 from .prompts import real_pictures, single_prompts
 from .workbench import Workbench
 
+TUNING_KNOBS = 3
 COLUMNS = ("obedience", "likeness", "colours", "category", "right")
 
 
@@ -132,7 +133,8 @@ class Scores:
         for column in (1, 2):
             try:
                 scored[:, column] = measures.likeness(values[:, column], word[column], real[column])
-            except ValueError:  # the recogniser cannot tell this thing from its superclass on these few pictures
+            except ValueError as problem:  # happens where a small run paints too few pictures to tell anything
+                print(f"{use.thing}: {problem} Its {COLUMNS[column]} counts as 0.", flush=True)
                 scored[:, column] = 0.0
         return scored
 
@@ -147,40 +149,54 @@ class Scores:
         self, variant: Variant, settings: Mapping[str, Any], things: Sequence[str], knob: float, trainings: int
     ) -> np.ndarray:
         """[things, training seeds x seeds, COLUMNS] of a variant at one setting of its knob."""
-        seeds = range(1 if variant.label == SUPERCLASS else trainings)
-        tasks = [partial(self.of, Use(variant, settings, thing, seed, knob)) for thing, seed in product(things, seeds)]
-        found = np.concatenate(finish(tasks)).reshape(len(things), -1, len(COLUMNS))
-        return np.tile(found, (1, trainings // len(seeds), 1))  # the superclass word has nothing to train
+        uses = uses_of(variant, settings, things, [knob], trainings)
+        found = np.concatenate(finish([partial(self.of, use) for use in uses])).reshape(len(things), -1, len(COLUMNS))
+        return np.tile(found, (1, trainings * len(things) // len(uses), 1))  # the superclass word has no trainings
+
+    def prepare(self, uses: Sequence[Use]) -> None:
+        """Do the work of all these uses; in one go, so that processes that share it rarely wait for each other."""
+        finish([partial(self.of, use) for use in uses])
+
+
+def uses_of(
+    variant: Variant, settings: Mapping[str, Any], things: Sequence[str], knobs: Sequence[float], trainings: int
+) -> list[Use]:
+    """A variant on every thing, with every training seed, at every setting of the knob."""
+    seeds = range(1 if variant.label == SUPERCLASS else trainings)
+    return [Use(variant, settings, thing, seed, knob) for thing, seed, knob in product(things, seeds, knobs)]
 
 
 def settings_of(variant: Variant, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The settings of a variant: tuned, then its own, then those that make a run small."""
     if variant.label == SUPERCLASS:
         return {}
-    return {**tuned.get(variant.tuned_as, {}), **variant.settings, **size.overrides}
+    known = METHODS[variant.method].complete({})
+    smaller = {name: value for name, value in size.overrides.items() if name in known}
+    return {**tuned.get(variant.tuned_as, {}), **variant.settings, **smaller}
 
 
 def tune(bench: Workbench, size: Size) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]]]:
     """The best settings of each grid by the harmonic mean at the best knob, on tuning things alone, and all results."""
     scores, table = Scores(bench, size.tune_prompts, size.tune_seeds), []
     things, best = size.tuning[: size.tune_things], {}
-    for variant in VARIANTS:
-        grid = GRIDS.get(variant.label, ())[: size.max_grid]
-        if len(grid) < 2:
-            best |= {variant.label: grid[0]} if grid else {}
-            continue
-        reached = []
-        for tried in grid:
-            settings = settings_of(variant, size, {variant.tuned_as: tried})
-            points = [
-                point_of(scores.samples(variant, settings, things, knob, 1).mean(axis=(0, 1)), knob)
-                for knob in variant.knobs[: size.max_knobs][:3]
-            ]
-            point = measures.best_point(points)
-            reached.append(point.harmonic_mean)
-            row = {"method": variant.label, "settings": str(dict(tried)), **asdict(point), "harmonic mean": reached[-1]}
-            table.append(row)
-        best[variant.label] = grid[int(np.argmax(reached))]
+    grids = {variant: GRIDS.get(variant.label, ())[: size.max_grid] for variant in VARIANTS}
+    knobs = {variant: variant.knobs[: min(size.max_knobs, TUNING_KNOBS)] for variant in VARIANTS}
+    tried = [
+        (variant, one, settings_of(variant, size, {variant.tuned_as: one}))
+        for variant, grid in grids.items()
+        for one in grid
+        if len(grid) > 1
+    ]
+    scores.prepare([use for v, _, settings in tried for use in uses_of(v, settings, things, knobs[v], 1)])
+    for variant, one, settings in tried:
+        found = {knob: scores.samples(variant, settings, things, knob, 1) for knob in knobs[variant]}
+        point = measures.best_point([point_of(samples.mean(axis=(0, 1)), knob) for knob, samples in found.items()])
+        row = {"method": variant.label, "settings": str(dict(one)), **asdict(point)}
+        table.append({**row, "harmonic mean": point.harmonic_mean})
+    for variant, grid in grids.items():
+        reached = [row["harmonic mean"] for row in table if row["method"] == variant.label]
+        if grid:
+            best[variant.label] = grid[int(np.argmax(reached))] if reached else grid[0]
     return best, table
 
 
