@@ -253,8 +253,8 @@ class ConceptTrainer:
         with torch.no_grad():
             for name, parameter in self._parameters().items():
                 parameter.copy_(state.tensors[name])
+            self.superclass_encoding.copy_(state.tensors["superclass_encoding"])
         self.target_input = state.tensors["target_input"].to(self.target_input, copy=True)
-        self.superclass_encoding = state.tensors["superclass_encoding"].to(self.superclass_encoding, copy=True)
         set_adam_moments(self._optimiser, self._parameters(), state.tensors)
         self._generator.set_state(state.generator)
         self.step_number, self.micro_batch, self.losses = state.step, state.micro_batch, list(state.losses)
