@@ -35,6 +35,7 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_every_experiment_has_its_table(finished) -> None:
     methods = {row["method"]: row for row in rows(finished, "methods-tuning")}
     assert len(methods) == 8
@@ -47,6 +48,7 @@ def test_every_experiment_has_its_table(finished) -> None:
     assert {"results.md", "pareto-tuning.png", "closing-gate.png", "sheet-sippy.jpg"} <= names
 
 
+@pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(finished) -> None:
     before = (finished / "results" / "methods-tuning.csv").read_text()
     assert run.main(["--smallest", "--cache", str(finished), "--device", "cpu", "--minutes", "0"]) == 0
@@ -90,6 +92,7 @@ def test_the_second_object_is_shown_as_a_main_one() -> None:
         assert picture.sum() == pytest.approx(torch.pi * 29**2, rel=0.1)
 
 
+@pytest.mark.slow
 def test_the_models_keep_their_values_through_every_training(tmp_path) -> None:
     from quality.methods import METHODS
 
