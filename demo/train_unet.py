@@ -22,7 +22,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
-from training_state import load_state, save_state, set_learning_rate
+from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate
 
 CAPTION_DROPOUT = 0.1
 # Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
@@ -94,21 +94,6 @@ def optimisers_of(both: nn.ModuleDict, rate: float) -> tuple[list[nn.Parameter],
     shared = [MatrixOptimiser(half, rate) for half in (by_matrix[::2], by_matrix[1::2])]  # between two cores
     rest = torch.optim.AdamW(by_element, lr=rate, weight_decay=1e-2, betas=(0.9, 0.98), fused=True)
     return trained, [*shared, rest]
-
-
-class MatrixOptimiser(torch.optim.Muon):
-    """Muon over parameters of two or more dimensions, each flattened to a matrix after its first."""
-
-    def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
-        self.whole = parameters
-        matrices = [nn.Parameter(parameter.data.view(len(parameter), -1)) for parameter in parameters]
-        super().__init__(matrices, lr=rate, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
-
-    def step(self, closure: None = None) -> None:
-        matrices = self.param_groups[0]["params"]
-        for parameter, matrix in zip(self.whole, matrices, strict=True):
-            matrix.grad = parameter.grad.view_as(matrix)
-        super().step(closure)
 
 
 def latents_of(cache: Path, device: torch.device) -> torch.Tensor:

@@ -1,4 +1,5 @@
-"""What the training scripts of the demo model share: a state that a stopped run resumes from, and the learning rate."""
+"""What the training scripts of the demo model share: the optimiser of matrices, a state that a stopped
+run resumes from, and the learning rate."""
 
 from __future__ import annotations
 
@@ -8,6 +9,21 @@ from pathlib import Path
 
 import torch
 from torch import nn
+
+
+class MatrixOptimiser(torch.optim.Muon):
+    """Muon over parameters of two or more dimensions, each flattened to a matrix after its first."""
+
+    def __init__(self, parameters: list[nn.Parameter], rate: float) -> None:
+        self.whole = parameters
+        matrices = [nn.Parameter(parameter.data.view(len(parameter), -1)) for parameter in parameters]
+        super().__init__(matrices, lr=rate, weight_decay=1e-2, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: None = None) -> None:
+        matrices = self.param_groups[0]["params"]
+        for parameter, matrix in zip(self.whole, matrices, strict=True):
+            matrix.grad = parameter.grad.view_as(matrix)
+        super().step(closure)
 
 
 def save_state(

@@ -1,0 +1,148 @@
+"""Trains the autoencoder's decoder alone: better pictures from the same latents, so that no UNet has to learn anew.
+
+    python demo/train_decoder.py --cache DIR --minutes 20        (resumes from DIR/decoder.pt, improves DIR/vae_ema.pt)
+
+Half of a batch are pictures of individuals (recogniser_data.py), three quarters of which have free looks, and the loss
+weighs their bodies more: over whole pictures of the world, backgrounds and the eight named colours decide the loss, and
+a decoder that has learned from nothing else paints teal as purple.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import dataset
+import numpy as np
+import torch
+from host import use_comfyui
+from recogniser_data import VIEWS, individuals
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+from train_vae import as_input, decode, peak_signal_to_noise, split_moments
+from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate
+
+WEIGHTS = Path(__file__).parent / "weights"
+BODY_WEIGHT = 4.0  # of a pixel of an individual's body, beside 1 for every other pixel
+BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
+AVERAGE = 0.998
+
+
+def decoder_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted L1 + 2 MSE, L1 of the differences between neighbours, and 2 L1 of the mean colours of blocks.
+
+    output, target: [B, 3, H, W] in -1..1.  weights: [B, 1, H, W]."""
+    error = output - target
+    weights = weights / weights.mean()
+    edges = error.diff(dim=-1).abs().mean() + error.diff(dim=-2).abs().mean()
+    colours = (F.avg_pool2d(error, BLOCK).abs() * F.avg_pool2d(weights, BLOCK)).mean()
+    return ((error.abs() + 2 * error.square()) * weights).mean() + edges + 2 * colours
+
+
+@torch.inference_mode()
+def latents_of(autoencoder: torch.nn.Module, pictures: np.ndarray, device: torch.device) -> Tensor:
+    """Latent means [n, 4, h, w] of pictures uint8 [n, H, W, 3]."""
+    parts = []
+    for start in range(0, len(pictures), 16):
+        with torch.autocast(device.type, torch.bfloat16):
+            parts.append(split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu())
+    return torch.cat(parts)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=100_000)
+    parser.add_argument("--minutes", type=float, default=20, help="shorten the schedule so that it ends by then")
+    parser.add_argument("--individuals", type=int, default=2000)
+    parser.add_argument("--pictures", type=int, default=8000, help="drawn pictures to learn from besides")
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--learning-rate", type=float, default=6e-4)
+    parser.add_argument("--workers", type=int, default=2, help="threads that share a batch on a CPU")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    use_comfyui()
+    import model
+
+    torch.manual_seed(arguments.seed)
+    rng = np.random.default_rng(arguments.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    autoencoder, finished = model.fresh_autoencoder(), arguments.cache / "vae_ema.pt"
+    autoencoder.load_state_dict(
+        torch.load(finished, weights_only=True) if finished.exists() else load_file(WEIGHTS / "vae.safetensors")
+    )
+    autoencoder.to(device)
+    average = torch.optim.swa_utils.AveragedModel(
+        autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
+    )
+    trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
+    kernels = [parameter for parameter in trained if parameter.ndim > 1]
+    optimisers = [
+        MatrixOptimiser(kernels, arguments.learning_rate),
+        torch.optim.AdamW([p for p in trained if p.ndim < 2], lr=arguments.learning_rate, betas=(0.9, 0.98)),
+    ]
+    state_file = arguments.cache / "decoder.pt"
+    first = load_state(state_file, autoencoder, average, optimisers)
+
+    single = individuals(arguments.cache, arguments.individuals)
+    world = dataset.load(arguments.cache)[: arguments.pictures]
+    pictures = np.concatenate([single.pictures[: arguments.individuals * VIEWS], world])
+    latents = latents_of(autoencoder, pictures, device)
+    of_individuals = len(pictures) - len(world)
+    print(f"{of_individuals} pictures of individuals, {len(world)} others; "
+          f"{peak_signal_to_noise(average.module, 32):.2f} dB", flush=True)  # fmt: skip
+
+    def weights_of(chosen: np.ndarray) -> Tensor:
+        weights = torch.ones(len(chosen), 1, dataset.SIZE, dataset.SIZE)
+        for row, number in zip(weights, chosen, strict=True):
+            if number < of_individuals:
+                mask = torch.from_numpy(single.masks[number]).float() / 255
+                row += (BODY_WEIGHT - 1) * F.interpolate(mask[None, None], size=dataset.SIZE, mode="bilinear")[0]
+        return weights
+
+    def part_of_batch(chosen: np.ndarray) -> tuple[float, tuple[Tensor, ...]]:
+        target = as_input(pictures[chosen]).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            output = decode(autoencoder, latents[chosen].to(device))
+        loss = decoder_loss(output, target, weights_of(chosen).to(device))
+        return loss.item(), torch.autograd.grad(loss, trained)
+
+    workers = 1 if device.type == "cuda" else arguments.workers
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # as in train_unet.py
+    pool, start, step, losses = ThreadPoolExecutor(workers), time.monotonic(), first, []
+    while True:
+        progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)
+        if progress >= 1:
+            break
+        set_learning_rate(optimisers, arguments.learning_rate, step, warm_up=50, progress=progress, last=0.02)
+        half = arguments.batch // 2
+        chosen = np.stack(
+            [rng.integers(of_individuals, size=half), rng.integers(of_individuals, len(pictures), size=half)], axis=1
+        ).flatten()
+        results = list(pool.map(part_of_batch, np.array_split(chosen, workers)))
+        for parameter, *gradients in zip(trained, *(gradients for _, gradients in results), strict=True):
+            parameter.grad = torch.stack(gradients).mean(dim=0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        for optimiser in optimisers:
+            optimiser.step()
+        average.update_parameters(autoencoder)
+        step += 1
+        losses.append(np.mean([loss for loss, _ in results]))
+        if step % 100 == 0:
+            minutes = (time.monotonic() - start) / 60
+            rate = (step - first) * arguments.batch / minutes / 60
+            print(f"step {step} ({progress:.2f}) loss {np.mean(losses[-100:]):.4f} {rate:.1f} samples/s", flush=True)
+        if step % 500 == 0:
+            save_state(state_file, autoencoder, average, optimisers, step)
+            print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
+    save_state(state_file, autoencoder, average, optimisers, step)
+    print(f"final held-out PSNR {peak_signal_to_noise(average.module, 128):.2f} dB", flush=True)
+    torch.save(average.module.state_dict(), finished)
+
+
+if __name__ == "__main__":
+    main()
