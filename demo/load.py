@@ -28,14 +28,17 @@ def load_demo_model() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, 
     return load_unet(), load_clip(), load_vae()
 
 
-def load_unet() -> comfy.model_patcher.ModelPatcher:
-    """The UNet as the host's MODEL."""
+def load_unet(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    """The UNet as the host's MODEL; disable_dynamic: without the host's dynamic memory."""
     config = model.unet_config()
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     config.set_inference_dtype(torch.float32, None)  # the model is tiny: half precision would save nothing
     base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=offload)
     base.diffusion_model.load_state_dict(_weights("unet"))
-    return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=offload)
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    patcher = kind(base, load_device=device, offload_device=offload)
+    patcher.cached_patcher_init = (load_unet, ())  # how the host makes a second one, for its Train LoRA node
+    return patcher
 
 
 def load_clip() -> comfy.sd.CLIP:

@@ -27,6 +27,7 @@ TRAINER = {
     "form": "gated",
     "training_bias": 0.75,
     "training_temperature": 0.1,
+    "resume": False,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

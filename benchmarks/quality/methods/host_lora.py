@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode
-from perfusion_pack.demo.load import load_unet
 from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
 from perfusion_pack.perfusion_core.training import TEMPLATES
 
@@ -45,8 +44,6 @@ class HostLora(TensorMethod):
 
     def _run_node(self, bench: Workbench, latents: Any, captions: list, options: Mapping[str, Any], seed: int) -> dict:
         model = bench.model.clone()
-        # The node trains on a second copy, for which the host asks the loader that made the model.
-        model.cached_patcher_init = (lambda disable_dynamic=False: load_unet(), ())
         arguments = {
             "model": model, "latents": {"samples": latents.repeat_interleave(len(captions), dim=0)},
             "positive": captions * len(latents), "batch_size": 1, "steps": options["steps"],
