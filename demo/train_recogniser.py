@@ -37,7 +37,7 @@ from world.things import THINGS
 TEMPERATURE = 0.1  # of the contrastive loss
 PAIRS = 10  # pairs of individuals in a batch; see recogniser_data.individual
 OTHERS = 24  # further pictures in a batch
-RECONSTRUCTED = 1000  # individuals whose pictures are reconstructed
+RECONSTRUCTED = 700  # individuals whose pictures are reconstructed
 
 
 def contrastive_loss(looks: Tensor, identities: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Trains the demo model's autoencoder on pictures that dataset.py has drawn.
 
     python demo/train_vae.py --cache DIR --steps 4000            (resumes from DIR/vae.pt)
-    python demo/train_vae.py --cache DIR --steps 2000 --decoder-only   (later: sharper pictures, same latents)
+
+Better pictures from the same latents, later: train_decoder.py.
 
 Loss: L1 + 2 MSE + L1 of horizontal and vertical differences + a small KL term, on crops first and on whole pictures in
 the
@@ -18,7 +19,6 @@ import dataset
 import numpy as np
 import torch
 from host import use_comfyui
-from safetensors.torch import load_file
 from torch import nn
 from training_state import load_state, save_state, set_learning_rate
 
@@ -90,9 +90,6 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="shorten the schedule so that it ends by then")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--learning-rate", type=float, default=1.5e-3)
-    parser.add_argument(
-        "--decoder-only", action="store_true", help="keep the latents: train the decoder alone, on whole pictures"
-    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
@@ -102,16 +99,9 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = model.fresh_autoencoder()
-    state_file = arguments.cache / ("decoder.pt" if arguments.decoder_only else "vae.pt")
-    finished = arguments.cache / "vae_ema.pt"
-    if arguments.decoder_only:
-        shipped = Path(__file__).parent / "weights" / "vae.safetensors"
-        start_from = torch.load(finished, weights_only=True) if finished.exists() else load_file(shipped)
-        autoencoder.load_state_dict(start_from)
+    state_file, finished = arguments.cache / "vae.pt", arguments.cache / "vae_ema.pt"
     autoencoder.to(device, memory_format=torch.channels_last)
-    trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
-    if not arguments.decoder_only:
-        trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters()]
+    trained = list(autoencoder.parameters())
     optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
     average = torch.optim.swa_utils.AveragedModel(
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
@@ -126,7 +116,7 @@ def main() -> None:
         if progress >= 1:
             break
         set_learning_rate([optimiser], arguments.learning_rate, step, warm_up=100, progress=progress, last=0.02)
-        whole = progress > 0.8 or arguments.decoder_only
+        whole = progress > 0.8
         chosen = pictures[rng.integers(len(pictures), size=max(2, arguments.batch // 4) if whole else arguments.batch)]
         if not whole:
             tops = rng.integers(0, dataset.SIZE - CROP + 1, size=(len(chosen), 2))
@@ -134,10 +124,9 @@ def main() -> None:
         target = as_input(chosen).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             mean, log_variance = split_moments(autoencoder, target)
-            noise = torch.randn_like(mean)
-            output = decode(autoencoder, mean + noise * (0.5 * log_variance).exp() * (not arguments.decoder_only))
+            output = decode(autoencoder, mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-        loss = reconstruction_loss(output, target) + (0 if arguments.decoder_only else KL_WEIGHT) * divergence
+        loss = reconstruction_loss(output, target) + KL_WEIGHT * divergence
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, 1.0)
@@ -153,8 +142,7 @@ def main() -> None:
             save_state(state_file, autoencoder, average, [optimiser], step + 1)
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
     result = average.module
-    if not arguments.decoder_only:
-        fold_latent_scale(result, as_input(pictures[:256]).to(device))
+    fold_latent_scale(result, as_input(pictures[:256]).to(device))
     print(
         f"final held-out PSNR {peak_signal_to_noise(result, 128):.2f} dB after {(time.monotonic() - start) / 60:.1f} "
         f"min",
