@@ -2,11 +2,10 @@
 
     python demo/train_vae.py --cache DIR --steps 4000            (resumes from DIR/vae.pt)
 
-Better pictures from the same latents, later: train_decoder.py.
+Afterwards refine_vae.py.
 
 Loss: L1 + 2 MSE + L1 of horizontal and vertical differences + a small KL term, on crops first and on whole pictures in
-the
-last fifth, because the group normalisations see the whole picture when the model is used.
+the last fifth, because the group normalisations see the whole picture when the model is used.
 """
 
 from __future__ import annotations

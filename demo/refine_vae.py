@@ -1,6 +1,9 @@
-"""Trains the autoencoder's decoder alone: better pictures from the same latents, so that no UNet has to learn anew.
+"""Improves the autoencoder, DIR/vae_ema.pt or else the shipped one, on whole pictures.
 
-    python demo/train_decoder.py --cache DIR --minutes 20        (resumes from DIR/decoder.pt, improves DIR/vae_ema.pt)
+    python demo/refine_vae.py --cache DIR --minutes 20 --decoder-only     (better pictures from the same latents)
+    python demo/refine_vae.py --cache DIR --minutes 60                    (other latents: the UNet must learn on)
+
+A run that was stopped resumes from DIR/vae_refined.pt; delete it for a new one.
 
 Half of a batch are pictures of individuals (recogniser_data.py), three quarters of which have free looks, and the loss
 weighs their bodies more: over whole pictures of the world, backgrounds and the eight named colours decide the loss, and
@@ -22,7 +25,7 @@ from recogniser_data import VIEWS, individuals
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from train_vae import as_input, decode, peak_signal_to_noise, split_moments
+from train_vae import KL_WEIGHT, as_input, decode, fold_latent_scale, peak_signal_to_noise, split_moments
 from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -31,7 +34,7 @@ BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
 AVERAGE = 0.998
 
 
-def decoder_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+def weighted_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Weighted L1 + 2 MSE, L1 of the differences between neighbours, and 2 L1 of the mean colours of blocks.
 
     output, target: [B, 3, H, W] in -1..1.  weights: [B, 1, H, W]."""
@@ -55,6 +58,7 @@ def latents_of(autoencoder: torch.nn.Module, pictures: np.ndarray, device: torch
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--decoder-only", action="store_true", help="keep the encoder and with it the latents")
     parser.add_argument("--steps", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=20, help="shorten the schedule so that it ends by then")
     parser.add_argument("--individuals", type=int, default=2000)
@@ -79,18 +83,20 @@ def main() -> None:
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
     trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
+    if not arguments.decoder_only:
+        trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters()]
     kernels = [parameter for parameter in trained if parameter.ndim > 1]
     optimisers = [
         MatrixOptimiser(kernels, arguments.learning_rate),
         torch.optim.AdamW([p for p in trained if p.ndim < 2], lr=arguments.learning_rate, betas=(0.9, 0.98)),
     ]
-    state_file = arguments.cache / "decoder.pt"
+    state_file = arguments.cache / "vae_refined.pt"
     first = load_state(state_file, autoencoder, average, optimisers)
 
     single = individuals(arguments.cache, arguments.individuals)
     world = dataset.load(arguments.cache)[: arguments.pictures]
     pictures = np.concatenate([single.pictures[: arguments.individuals * VIEWS], world])
-    latents = latents_of(autoencoder, pictures, device)
+    latents = latents_of(autoencoder, pictures, device) if arguments.decoder_only else None
     of_individuals = len(pictures) - len(world)
     print(f"{of_individuals} pictures of individuals, {len(world)} others; "
           f"{peak_signal_to_noise(average.module, 32):.2f} dB", flush=True)  # fmt: skip
@@ -106,8 +112,14 @@ def main() -> None:
     def part_of_batch(chosen: np.ndarray) -> tuple[float, tuple[Tensor, ...]]:
         target = as_input(pictures[chosen]).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            output = decode(autoencoder, latents[chosen].to(device))
-        loss = decoder_loss(output, target, weights_of(chosen).to(device))
+            if latents is None:
+                mean, log_variance = split_moments(autoencoder, target)
+                divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+                shown = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+            else:
+                shown, divergence = latents[chosen].to(device), 0.0
+            output = decode(autoencoder, shown)
+        loss = weighted_loss(output, target, weights_of(chosen).to(device)) + KL_WEIGHT * divergence
         return loss.item(), torch.autograd.grad(loss, trained)
 
     workers = 1 if device.type == "cuda" else arguments.workers
@@ -141,6 +153,8 @@ def main() -> None:
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
     save_state(state_file, autoencoder, average, optimisers, step)
     print(f"final held-out PSNR {peak_signal_to_noise(average.module, 128):.2f} dB", flush=True)
+    if not arguments.decoder_only:
+        fold_latent_scale(average.module, as_input(world[:256]).to(device))
     torch.save(average.module.state_dict(), finished)
 
 
