@@ -12,7 +12,7 @@ DEFAULTS = TrainingSettings()
 PRESETS: dict[str, dict[str, object]] = {
     "Quick": {"steps": 150, "batch_size": 4},
     "Standard": {},
-    "Paper": {"steps": 400, "batch_size": 4, "accumulation": 4, "form": "paper"},
+    "Paper": {"steps": 400, "batch_size": 4, "accumulation": 4, "value_learning_rate": 0.03, "form": "paper"},
 }
 CUSTOM = "Custom"
 
@@ -55,7 +55,7 @@ def custom_inputs() -> list[io.Input]:
             "value_learning_rate",
             1e-5,
             1.0,
-            "for the values; 0.03 in the paper. Too high burns colours, too low stays the plain kind.",
+            "for the values; 0.03 in the paper. Too high falls into blobs, too low stays the plain kind.",
             **rate,
         ),
         number(
