@@ -22,13 +22,20 @@ import numpy as np
 import torch
 from host import use_comfyui
 from recogniser_data import VIEWS, individuals
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
-from train_vae import KL_WEIGHT, as_input, decode, fold_latent_scale, peak_signal_to_noise, split_moments
-from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate
+from train_vae import (
+    KL_WEIGHT,
+    as_input,
+    decode,
+    encode_all,
+    fold_latent_scale,
+    peak_signal_to_noise,
+    split_moments,
+    trained_autoencoder,
+)
+from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate, step_in_parts
 
-WEIGHTS = Path(__file__).parent / "weights"
 BODY_WEIGHT = 4.0  # of a pixel of an individual's body, beside 1 for every other pixel
 BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
 AVERAGE = 0.998
@@ -45,16 +52,6 @@ def weighted_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     return ((error.abs() + 2 * error.square()) * weights).mean() + edges + 2 * colours
 
 
-@torch.inference_mode()
-def latents_of(autoencoder: torch.nn.Module, pictures: np.ndarray, device: torch.device) -> Tensor:
-    """Latent means [n, 4, h, w] of pictures uint8 [n, H, W, 3]."""
-    parts = []
-    for start in range(0, len(pictures), 16):
-        with torch.autocast(device.type, torch.bfloat16):
-            parts.append(split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu())
-    return torch.cat(parts)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
@@ -69,16 +66,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
-    import model
-
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    autoencoder, finished = model.fresh_autoencoder(), arguments.cache / "vae_ema.pt"
-    autoencoder.load_state_dict(
-        torch.load(finished, weights_only=True) if finished.exists() else load_file(WEIGHTS / "vae.safetensors")
-    )
-    autoencoder.to(device)
+    autoencoder = trained_autoencoder(arguments.cache).to(device)
     average = torch.optim.swa_utils.AveragedModel(
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
@@ -96,7 +87,7 @@ def main() -> None:
     single = individuals(arguments.cache, arguments.individuals)
     world = dataset.load(arguments.cache)[: arguments.pictures]
     pictures = np.concatenate([single.pictures[: arguments.individuals * VIEWS], world])
-    latents = latents_of(autoencoder, pictures, device) if arguments.decoder_only else None
+    latents = encode_all(autoencoder, pictures, device) if arguments.decoder_only else None
     of_individuals = len(pictures) - len(world)
     print(f"{of_individuals} pictures of individuals, {len(world)} others; "
           f"{peak_signal_to_noise(average.module, 32):.2f} dB", flush=True)  # fmt: skip
@@ -135,15 +126,10 @@ def main() -> None:
         chosen = np.stack(
             [rng.integers(of_individuals, size=half), rng.integers(of_individuals, len(pictures), size=half)], axis=1
         ).flatten()
-        results = list(pool.map(part_of_batch, np.array_split(chosen, workers)))
-        for parameter, *gradients in zip(trained, *(gradients for _, gradients in results), strict=True):
-            parameter.grad = torch.stack(gradients).mean(dim=0)
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        for optimiser in optimisers:
-            optimiser.step()
+        parts = np.array_split(chosen, workers)
+        losses.append(step_in_parts(pool, part_of_batch, [parts], trained, optimisers))
         average.update_parameters(autoencoder)
         step += 1
-        losses.append(np.mean([loss for loss, _ in results]))
         if step % 100 == 0:
             minutes = (time.monotonic() - start) / 60
             rate = (step - first) * arguments.batch / minutes / 60
@@ -155,7 +141,7 @@ def main() -> None:
     print(f"final held-out PSNR {peak_signal_to_noise(average.module, 128):.2f} dB", flush=True)
     if not arguments.decoder_only:
         fold_latent_scale(average.module, as_input(world[:256]).to(device))
-    torch.save(average.module.state_dict(), finished)
+    torch.save(average.module.state_dict(), arguments.cache / "vae_ema.pt")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
-from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate
+from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate, step_in_parts
 
 CAPTION_DROPOUT = 0.1
 # Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
@@ -98,21 +98,14 @@ def optimisers_of(both: nn.ModuleDict, rate: float) -> tuple[list[nn.Parameter],
 
 def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
     """Latent means of all drawn pictures, bfloat16 [n, 4, 16, 16]; kept in the cache folder."""
-    import model
-    from train_vae import as_input, split_moments
+    from train_vae import encode_all, trained_autoencoder
 
     pictures = dataset.load(cache)
     kept = cache / "latents.pt"
     latents = torch.load(kept, weights_only=True) if kept.exists() else torch.empty(0, 4, 16, 16)
     if len(latents) < len(pictures):
-        autoencoder = model.fresh_autoencoder().to(device, memory_format=torch.channels_last)
-        trained, shipped = cache / "vae_ema.pt", WEIGHTS / "vae.safetensors"
-        autoencoder.load_state_dict(torch.load(trained, weights_only=True) if trained.exists() else load_file(shipped))
-        parts = [latents]
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
-            for start in range(len(latents), len(pictures), 16):
-                parts.append(split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu())
-        latents = torch.cat(parts)
+        autoencoder = trained_autoencoder(cache).to(device, memory_format=torch.channels_last)
+        latents = torch.cat([latents, encode_all(autoencoder, pictures[len(latents) :], device)])
         torch.save(latents, kept)
     return latents
 
@@ -208,14 +201,9 @@ def main() -> None:
         a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
         noisy, target = a * clean + b * noise, a * noise - b * clean
         parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, target)]
-        results = list(pool.map(half_batch, *parts))
-        for parameter, *gradients in zip(trained, *(gradients for _, gradients in results), strict=True):
-            parameter.grad = torch.stack(gradients).mean(dim=0)
-        nn.utils.clip_grad_norm_(trained, 1.0)
-        list(pool.map(lambda optimiser: optimiser.step(), optimisers))
+        losses.append(step_in_parts(pool, half_batch, parts, trained, optimisers))
         average.update_parameters(both)
         step += 1
-        losses.append(np.mean([loss for loss, _ in results]))
         if step % 200 == 0:
             seconds = time.monotonic() - start
             print(

@@ -18,10 +18,12 @@ import dataset
 import numpy as np
 import torch
 from host import use_comfyui
+from safetensors.torch import load_file
 from torch import nn
 from training_state import load_state, save_state, set_learning_rate
 
 KL_WEIGHT = 3e-4
+WEIGHTS = Path(__file__).parent / "weights"
 CROP = 64
 
 
@@ -53,6 +55,28 @@ def split_moments(autoencoder: nn.Module, pictures: torch.Tensor) -> tuple[torch
 def decode(autoencoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
     """Pictures [B, 3, H, W] in -1..1 of latents [B, 4, H/8, W/8]."""
     return autoencoder.decoder(autoencoder.post_quant_conv(latents)).float()
+
+
+def trained_autoencoder(cache: Path) -> nn.Module:
+    """The autoencoder in the cache folder, or else the shipped one."""
+    import model
+
+    autoencoder, trained = model.fresh_autoencoder(), cache / "vae_ema.pt"
+    autoencoder.load_state_dict(
+        torch.load(trained, weights_only=True) if trained.exists() else load_file(WEIGHTS / "vae.safetensors")
+    )
+    return autoencoder
+
+
+@torch.inference_mode()
+def encode_all(autoencoder: nn.Module, pictures: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Latent means [n, 4, H/8, W/8], on the CPU, of pictures uint8 [n, H, W, 3]."""
+    with torch.autocast(device.type, torch.bfloat16):
+        parts = [
+            split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu()
+            for start in range(0, len(pictures), 16)
+        ]
+    return torch.cat(parts)
 
 
 @torch.no_grad()

@@ -4,7 +4,8 @@ run resumes from, and the learning rate."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import torch
@@ -24,6 +25,26 @@ class MatrixOptimiser(torch.optim.Muon):
         for parameter, matrix in zip(self.whole, matrices, strict=True):
             matrix.grad = parameter.grad.view_as(matrix)
         super().step(closure)
+
+
+def step_in_parts(
+    pool: Executor,
+    part_of_batch: Callable[..., tuple[float, Sequence[torch.Tensor]]],
+    parts: Sequence[Sequence[object]],
+    trained: Sequence[nn.Parameter],
+    optimisers: Sequence[torch.optim.Optimizer],
+) -> float:
+    """One step from the mean of the gradients of a batch's parts, each computed by a thread; returns the mean loss.
+
+    part_of_batch: gives a part's loss and its gradients of `trained`.  parts: for each of its arguments, that argument
+    of every part.
+    """
+    losses, of_parts = zip(*pool.map(part_of_batch, *parts), strict=True)
+    for parameter, *gradients in zip(trained, *of_parts, strict=True):
+        parameter.grad = torch.stack(gradients).mean(dim=0)
+    nn.utils.clip_grad_norm_(trained, 1.0)
+    list(pool.map(lambda optimiser: optimiser.step(), optimisers))
+    return sum(losses) / len(losses)
 
 
 def save_state(

@@ -121,7 +121,7 @@ _LORA = (
     {"learning_rate": 5e-4}, {"learning_rate": 2e-4}, {"learning_rate": 2e-3},
 )  # fmt: skip
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    PERFUSION: ({}, {"steps": 100}, {"value_learning_rate": 0.1}, {"value_learning_rate": 0.01}),
+    PERFUSION: ({}, {"steps": 100}, {"value_learning_rate": 0.1}, {"value_learning_rate": 0.03}),
     "textual inversion": tuple({"word_learning_rate": rate} for rate in (0.006, 0.02, 0.002)),
     "host LoRA, rank 4": _LORA,
     "host LoRA, rank 16": _LORA,
