@@ -7,7 +7,9 @@ A run that was stopped resumes from DIR/vae_refined.pt; delete it for a new one.
 
 Half of a batch are pictures of individuals (recogniser_data.py), three quarters of which have free looks, and the loss
 weighs their bodies more: over whole pictures of the world, backgrounds and the eight named colours decide the loss, and
-a decoder that has learned from nothing else paints teal as purple.
+an autoencoder that has learned from nothing else makes teal purple.  When the encoder learns too, a linear map, which
+learns beside it and is thrown away, must read each block's mean colour from the latents: the gradient that asks for
+free colours then does not have to come back through the decoder, which has learned to expect the named ones.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import numpy as np
 import torch
 from host import use_comfyui
 from recogniser_data import VIEWS, individuals
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from train_vae import (
     KL_WEIGHT,
@@ -39,6 +41,15 @@ from training_state import MatrixOptimiser, load_state, save_state, set_learning
 BODY_WEIGHT = 4.0  # of a pixel of an individual's body, beside 1 for every other pixel
 BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
 AVERAGE = 0.998
+
+
+COLOUR_WEIGHT = 1.0
+
+
+def block_colour_loss(colours: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Weighted L1 between colours [B, 3, H/8, W/8] and the mean colours of the target's blocks (see weighted_loss)."""
+    error = colours - F.avg_pool2d(target, BLOCK)
+    return (error.abs() * F.avg_pool2d(weights / weights.mean(), BLOCK)).mean()
 
 
 def weighted_loss(output: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -73,9 +84,10 @@ def main() -> None:
     average = torch.optim.swa_utils.AveragedModel(
         autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
     )
+    colours_of = nn.Conv2d(4, 3, 1).to(device)
     trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
     if not arguments.decoder_only:
-        trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters()]
+        trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters(), *colours_of.parameters()]
     kernels = [parameter for parameter in trained if parameter.ndim > 1]
     optimisers = [
         MatrixOptimiser(kernels, arguments.learning_rate),
@@ -110,7 +122,10 @@ def main() -> None:
             else:
                 shown, divergence = latents[chosen].to(device), 0.0
             output = decode(autoencoder, shown)
-        loss = weighted_loss(output, target, weights_of(chosen).to(device)) + KL_WEIGHT * divergence
+        weights = weights_of(chosen).to(device)
+        loss = weighted_loss(output, target, weights) + KL_WEIGHT * divergence
+        if latents is None:
+            loss = loss + COLOUR_WEIGHT * block_colour_loss(colours_of(mean), target, weights)
         return loss.item(), torch.autograd.grad(loss, trained)
 
     workers = 1 if device.type == "cuda" else arguments.workers

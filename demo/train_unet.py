@@ -1,7 +1,7 @@
 """Trains the demo model's UNet and text encoder together on the latents of the drawn pictures.
 
     python demo/train_unet.py --cache DIR --samples 400000        (resumes from DIR/unet.pt)
-    python demo/train_unet.py --cache DIR --samples 400000 --continue-weights      (improves the shipped weights)
+    python demo/train_unet.py --cache DIR --samples 400000 --continue-weights      (improves the shipped ones)
 
 v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, Muon
 for the matrices (from noise, 400 steps of 32 reached a loss of .375 with it and .442 with AdamW alone, at a fifth more
@@ -12,6 +12,7 @@ time a step), an exponential moving average of the weights.  DIR must hold vae_e
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from host import use_comfyui
 from safetensors.torch import load_file
+from text import VOCABULARY_FILE, CaptionTokens
 from torch import nn
 from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate, step_in_parts
 
@@ -65,6 +67,20 @@ def encode(text_model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
     """
     inner = text_model.text_model
     return inner(None, embeds=inner.embeddings.token_embedding(rows), num_tokens=[1] * len(rows))[0]
+
+
+def load_shipped(part: nn.Module, name: str, vocabulary: list[int]) -> None:
+    """Load the shipped weights, "unet" or "text", into `part`; tokens new to the vocabulary keep their first rows."""
+    weights = load_file(WEIGHTS / f"{name}.safetensors")
+    table = "text_model.embeddings.token_embedding.weight"
+    if table in weights:
+        row_of = {number: row for row, number in enumerate(json.loads(VOCABULARY_FILE.read_text()))}
+        shipped, rows = weights[table], part.state_dict()[table].clone()
+        for row, number in enumerate(vocabulary):
+            if number in row_of:
+                rows[row] = shipped[row_of[number]]
+        weights[table] = rows
+    part.load_state_dict(weights)
 
 
 def plain_attention(
@@ -129,14 +145,12 @@ def main() -> None:
     import model
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
-    from text import CaptionTokens
 
     torch.manual_seed(arguments.seed)
     rng = np.random.default_rng(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     latents = latents_of(arguments.cache, device).to(device)
     tokens = CaptionTokens(model.TOKENS)
-    tokens.save()
     texts = [dataset.captions_of(number) for number in range(len(latents))]
     rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
     empty = tokens.rows([""]).to(device)
@@ -163,7 +177,7 @@ def main() -> None:
     )
     if arguments.continue_weights:
         for part, name in ((unet, "unet"), (text_model, "text")):
-            part.load_state_dict(load_file(WEIGHTS / f"{name}.safetensors"))
+            load_shipped(part, name, tokens.vocabulary)
         average.module.load_state_dict(both.state_dict())
     state_file = arguments.cache / "unet.pt"
     step = load_state(state_file, both, average, optimisers)

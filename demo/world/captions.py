@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .backgrounds import PHRASES
+from .colours import rough_name
 from .scenes import Placed, Scene
 
 # The first nine are the templates of the paper's training (method.md section 2), so that the model knows their words.
@@ -24,21 +25,25 @@ FRAMES = (
 )
 
 
-def caption(scene: Scene, rng: np.random.Generator, detail: float = 0.8) -> str:
-    """A caption that states each attribute with probability `detail` (1 states them all)."""
+def caption(scene: Scene, rng: np.random.Generator, detail: float = 0.8, free_looks: bool = False) -> str:
+    """A caption that states each attribute with probability `detail` (1 states them all).
+
+    free_looks: state also what words can say of a free look, its scheme and its two main colours by their rough names;
+    by default captions pass over free looks.
+    """
 
     def said() -> bool:
         return bool(rng.random() < detail)
 
     subject = [scene.size] if scene.size and said() else []
-    subject += _described(scene.main, said(), said())
+    subject += _described(scene.main, said(), said(), free_looks)
     phrase = f"{rng.choice(('a', 'a', 'a', 'the'))} {' '.join(subject)}"
     if scene.accessory != "none" and said():
         phrase += f" {rng.choice(('with a', 'wearing a'))} {scene.accessory}"
     if scene.place and said():
         phrase += f" on the {scene.place}"
     if scene.second is not None and said():
-        other = " ".join(_described(scene.second, said(), False))
+        other = " ".join(_described(scene.second, said(), False, free_looks))
         phrase += f" {rng.choice(('beside', 'next to', 'and'))} a {other}"
         if rng.random() < 0.25:
             phrase += f" on the {scene.second_side}"
@@ -68,7 +73,14 @@ def with_article(text: str) -> str:
     return text.replace("a orange", "an orange")
 
 
-def _described(placed: Placed, say_colour: bool, say_pattern: bool) -> list[str]:
+def _described(placed: Placed, say_colour: bool, say_pattern: bool, free_looks: bool = False) -> list[str]:
+    if free_looks and not placed.colour:
+        look = placed.look
+        words = [look.scheme] if say_pattern else []
+        words += [rough_name(look.primary)] if say_colour else []
+        words += ["and"] if say_colour and say_pattern else []
+        words += [rough_name(look.secondary)] if say_pattern else []
+        return [*words, placed.category]
     words = [placed.colour] if placed.colour and say_colour else []
     words += [placed.pattern] if placed.pattern not in ("", "plain") and say_pattern else []
     return [*words, placed.category]

@@ -1,4 +1,4 @@
-"""Named colours, which captions may state, and free colours, which they never do."""
+"""Named colours, which captions may state, and free colours, for which some captions have rough words."""
 
 from __future__ import annotations
 
@@ -34,6 +34,32 @@ def free(rng: np.random.Generator) -> Colour:
 def from_hsv(hue: float, saturation: float, value: float) -> Colour:
     """RGB in 0..255 of a colour given by hue, saturation and value in 0..1."""
     return tuple(int(round(255 * channel)) for channel in colorsys.hsv_to_rgb(hue, saturation, value))
+
+
+# Upper ends of the hues (degrees) that have a word; what is left up to 360 is red again.
+_HUES = (
+    (15, "red"),
+    (45, "orange"),
+    (70, "yellow"),
+    (100, "lime"),
+    (145, "green"),
+    (200, "teal"),
+    (255, "blue"),
+    (290, "purple"),
+    (320, "magenta"),
+    (345, "pink"),
+    (360, "red"),
+)
+FREE_NAMES = ("white", *dict.fromkeys(f"{shade}{hue}" for shade in ("", "pale ", "dark ") for _, hue in _HUES))
+
+
+def rough_name(colour: Colour) -> str:
+    """One of FREE_NAMES, such as "pale teal": all that words say of a free colour."""
+    hue, saturation, value = colorsys.rgb_to_hsv(*(channel / 255 for channel in colour))
+    if saturation < 0.15:
+        return "white"
+    shade = "dark " if value < 0.62 else "pale " if saturation < 0.5 else ""
+    return shade + next(word for end, word in _HUES if 360 * hue <= end)
 
 
 def mixed(first: Colour, second: Colour, share: float) -> Colour:

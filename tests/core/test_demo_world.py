@@ -72,7 +72,8 @@ def test_every_value_of_every_attribute_occurs_and_a_third_of_the_looks_has_no_n
 def test_captions_use_only_words_of_the_vocabulary(world: ModuleType, known_words: set[str]) -> None:
     for number in range(500):
         shown, rng = scene(world, number), np.random.default_rng(number)
-        for text in (world.captions.full_caption(shown), *(world.captions.caption(shown, rng) for _ in range(4))):
+        said = [world.captions.caption(shown, rng, free_looks=free) for free in (False, True) for _ in range(4)]
+        for text in (world.captions.full_caption(shown), *said):
             assert set(re.findall(r"[A-Za-z]+|[^\sA-Za-z]", text)) <= known_words, text
 
 
@@ -90,6 +91,24 @@ def test_a_full_caption_states_everything_and_a_free_look_is_never_named(world: 
             assert shown.accessory in main
         if shown.second:
             assert f"{shown.second.category} " in text.partition(" beside ")[2]
+
+
+def test_captions_of_free_looks_name_two_of_the_three_colours_and_the_scheme(world: ModuleType) -> None:
+    scenes, named = world.scenes, world.colours.rough_name
+    for number in range(200):
+        rng = np.random.default_rng(number)
+        main = scenes.random_object(rng, free_looks=1.0)
+        text = world.captions.caption(scenes.random_scene(rng, main), rng, detail=1.0, free_looks=True)
+        look = main.look
+        assert f"{look.scheme} {named(look.primary)} and {named(look.secondary)} {main.category}" in text
+
+
+def test_a_rough_name_says_hue_and_shade(world: ModuleType) -> None:
+    names = {world.colours.rough_name(world.colours.free(np.random.default_rng(n))) for n in range(3000)}
+    assert names <= set(world.colours.FREE_NAMES) and len(names) > 25
+    of = {(113, 206, 133): "pale green", (20, 60, 140): "dark blue", (248, 244, 236): "white", (230, 40, 40): "red"}
+    for colour, name in of.items():
+        assert world.colours.rough_name(colour) == name
 
 
 def test_a_caption_states_no_more_than_its_share(world: ModuleType) -> None:

@@ -23,7 +23,7 @@ def comfyui_folder() -> Path | None:
     """Return the ComfyUI to test with: COMFYUI_PATH, else the one that contains the pack, else the usual place."""
     named = os.environ.get("COMFYUI_PATH")
     containing = [parent.parent for parent in REPOSITORY.parents if parent.name == "custom_nodes"]
-    for folder in ([Path(named)] if named else [*containing, Path.home() / "comfy" / "ComfyUI"]):
+    for folder in [Path(named)] if named else [*containing, Path.home() / "comfy" / "ComfyUI"]:
         if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
             return folder
     return None
