@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import folder_paths
@@ -21,6 +22,7 @@ from ...perfusion_core.statistics import (
 from .text_encoders import text_encoders
 
 CAPTIONS_PER_BATCH = 32
+CAPTIONS_MEASURED = 2000  # of the built-in corpus, when nobody asks for more
 
 # Under this key a CLIP's patcher may carry a function that gives captions of its own world, as the demo model's does.
 CAPTIONS_ATTACHMENT = "perfusion_for_comfyui.captions"
@@ -73,7 +75,7 @@ def cached_statistics(
     """The statistics of the CLIP, measured once for each encoder and set of captions and kept in the host's user
     folder.
     """
-    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or built_in_captions
+    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or partial(built_in_captions, CAPTIONS_MEASURED)
     captions = captions or own_captions()
     text_hash = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:8]
     path = (
