@@ -1,10 +1,11 @@
 """Putting concepts on a MODEL: a patch that exists only while the model runs.
 
-Two wrappers, both plain functions (the host calls `.to` of any wrapper that has one, and may cast it to fp8):
+Three wrappers, all plain functions (the host calls `.to` of any wrapper that has one, and may cast it to fp8):
 
-    outer_sample   around a sampling run: gives it a memory, and for the global key lock prepares the conditioning
-    apply_model    around every call of the model: resolves to_k and to_v of each cross-attention layer by name in the
-                   model object that is running, and swaps their forward for the length of the call
+    outer_sample      around a sampling run: gives it a memory, and for the global key lock prepares the conditioning
+    apply_model       around every call of the model: resolves to_k and to_v of each cross-attention layer by name in
+                      the model object that is running, and swaps their forward for the length of the call
+    calc_cond_batch   around every step, for the global key lock: what ControlNets are given of the prompt
 
 No module is kept from one call to the next, so the patch is right for whichever model object the host chooses to run
 (a clone, a copy on another device, one reloaded from disk), and the base MODEL never sees it.
@@ -29,7 +30,7 @@ from ...perfusion_core.errors import DependentConceptsError, PerfusionError
 from .cross_attention import cross_attention_layers
 from .gate_run import KEYS, VALUES, GateCall, GateRun
 from .projection_swap import swapped_forwards
-from .superclass_encoding import CONDITIONING_KEY, attach_to_model_conds
+from .superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
 PATCH_KEY = "perfusion_for_comfyui.concept_gate"
@@ -77,10 +78,12 @@ def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "lo
         for layer in layers
         for projection in (KEYS, VALUES)
     }
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL):
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH):
         patched.remove_wrappers_with_key(kind, PATCH_KEY)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
+    if key_lock == "global":
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
     patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
     return patched
 
@@ -167,6 +170,20 @@ def _weights_may_change(guider: Any) -> bool:
     if getattr(patcher, "forced_hooks", None) is not None or getattr(patcher, "hook_patches", None):
         return True
     return any("hooks" in cond for conds in guider.conds.values() for cond in conds)
+
+
+def _calc_cond_batch(
+    executor: Any, model: Any, conds: list, x_in: Tensor, timestep: Tensor, model_options: Mapping[str, Any]
+) -> Any:
+    """Give ControlNets the superclass encoding in the steps in which a concept acts, and only in those.
+
+    A ControlNet has cross-attention of its own, which no concept was trained for.
+    """
+    run = model_options.get("transformer_options", {}).get(PATCH_KEY)
+    concepts = run.open_concepts(model.model_sampling, timestep) if run is not None else ()
+    if concepts:
+        conds = with_locked_control(conds, run.lock_strength(concepts))
+    return executor(model, conds, x_in, timestep, model_options)
 
 
 def _apply_model_wrapper(

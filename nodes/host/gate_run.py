@@ -29,6 +29,9 @@ KNOWN_ENCODINGS = 8
 # Keys and values kept per run. Projecting them again costs about 2 % of a step, so more memory is not worth it.
 REUSED_BYTES = 256 * 2**20
 
+# Channels by which a token is looked up among others; two different texts hardly agree in that many numbers.
+_CHANNELS = 8
+
 Projection = Callable[[Tensor], Tensor]
 
 
@@ -103,6 +106,10 @@ class GateRun:
     @property
     def encoding_width(self) -> int:
         return self.stack[0].concept.encoding_width
+
+    def lock_strength(self, concepts: tuple[int, ...]) -> float:
+        """Return how far the global key lock goes from the encoding to that of the superclass."""
+        return max((self.stack[j].strength for j in concepts), key=abs)
 
     def edits(self, concepts: tuple[int, ...], device: torch.device) -> list[ConceptEdit]:
         """Return the edits of these concepts with their tensors on the device."""
@@ -214,12 +221,19 @@ class GateCall:
         return known
 
     def _superclass_encoding_of(self, encoding: Tensor) -> Tensor | None:
-        """Return the superclass encoding where this encoding is the call's own one, None where a patch changed it."""
+        """Return the superclass encoding of what arrived, token by token, None where the call has none.
+
+        Other patches repeat, slice and reorder the call's encoding on its way to a layer (attention couple, NegPip), so
+        its tokens are recognised one by one; a token that is none of the call's stands for itself.
+        """
         if self.superclass_encoding is None or self.context is None:
             return None
-        if self.superclass_encoding.shape != encoding.shape or not _equal(self.context.to(encoding), encoding):
+        if self.superclass_encoding.shape != self.context.shape:  # other code split the batch between them
             return None
-        return self.superclass_encoding.to(encoding)
+        context, superclass_encoding = self.context.to(encoding), self.superclass_encoding.to(encoding)
+        if _equal(context, encoding):
+            return superclass_encoding
+        return substituted_tokens(encoding, context, superclass_encoding)
 
     def _key_context(self, encoding: Tensor, superclass_encoding: Tensor | None, edited: EditedEncoding) -> Tensor:
         """Return what the keys are projected from.
@@ -231,10 +245,22 @@ class GateCall:
         """
         if superclass_encoding is None:
             return edited.key_context
-        strength = max((self.run.stack[j].strength for j in self.concepts), key=abs)
+        strength = self.run.lock_strength(self.concepts)
         locked = superclass_encoding if strength == 1 else torch.lerp(encoding, superclass_encoding, strength)
         shared = (superclass_encoding == encoding).all(dim=-1, keepdim=True)
         return torch.where(shared, edited.key_context, locked)
+
+
+def substituted_tokens(encoding: Tensor, known: Tensor, substitutes: Tensor) -> Tensor:
+    """Return the encoding, [..., N, d], with every token that equals one of `known`, [..., M, d], replaced by the token
+    in the same place of `substitutes`, [..., M, d]; other tokens stay.
+
+    A few channels find the candidate, since comparing all channels of all pairs takes memory; all of them confirm it.
+    """
+    tokens, known, substitutes = (tensor.flatten(0, -2) for tensor in (encoding, known, substitutes))
+    candidates = (tokens[:, None, :_CHANNELS] == known[None, :, :_CHANNELS]).all(dim=-1).to(torch.uint8).argmax(dim=1)
+    equal = (known[candidates] == tokens).all(dim=-1, keepdim=True)
+    return torch.where(equal, substitutes[candidates], tokens).view(encoding.shape)
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

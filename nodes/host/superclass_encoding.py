@@ -7,7 +7,7 @@ ignore it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,9 @@ from torch.nn import Module
 from .text_encoders import SUPERCLASS
 
 CONDITIONING_KEY = "perfusion_superclass_encoding"
+
+# The host's own names of what a model is told about the prompt, and a ControlNet where it shall be told something else.
+_CONTEXT, _CONTROL_CONTEXT = "c_crossattn", "crossattn_controlnet"
 
 _PATCH_KEY = "perfusion_for_comfyui.superclass_encoding"
 _ENCODE = "encode_token_weights"
@@ -92,6 +95,29 @@ def attach_to_model_conds(conds: Mapping[str, list[dict[str, Any]]]) -> None:
     for entry in entries:
         fitted = fit_superclass_encoding(entry.get(CONDITIONING_KEY), entry["cross_attn"])
         entry["model_conds"] = {**entry["model_conds"], CONDITIONING_KEY: CONDCrossAttn(fitted)}
+
+
+def with_locked_control(
+    conds: Sequence[list[dict[str, Any]] | None], strength: float
+) -> Sequence[list[dict[str, Any]] | None]:
+    """Return the conditions of one step with the superclass encoding for ControlNets, where any entry has one.
+
+    strength: how far to go from the encoding to that of the superclass.  All entries get it, as they must have the
+    same keys to share a batch; what the user chose for ControlNets in the graph stays.
+    """
+    if not any("control" in entry for group in conds for entry in group or ()):
+        return conds
+
+    def locked(entry: dict[str, Any]) -> dict[str, Any]:
+        known = entry["model_conds"]
+        if CONDITIONING_KEY not in known or _CONTEXT not in known or _CONTROL_CONTEXT in known:
+            return entry
+        encoding = known[CONDITIONING_KEY]
+        if strength != 1:
+            encoding = CONDCrossAttn(torch.lerp(known[_CONTEXT].cond, encoding.cond, strength))
+        return {**entry, "model_conds": {**known, _CONTROL_CONTEXT: encoding}}
+
+    return [group and [locked(entry) for entry in group] for group in conds]
 
 
 def fit_superclass_encoding(superclass_encoding: Tensor | None, encoding: Tensor) -> Tensor:

@@ -53,13 +53,13 @@ class ReferenceProjection(torch.nn.Module):
 
 
 def reference_model(
-    stack: Sequence[GatedConcept], locked: Sequence[tuple[Tensor, Tensor]] = ()
+    stack: Sequence[GatedConcept], locked: Sequence[tuple[Tensor, Tensor]] = (), **settings: object
 ) -> comfy.model_patcher.ModelPatcher:
     """Return the tiny model of the other tests, made anew, whose projections are replaced for good.
 
-    locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.
+    locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.  settings: of `tiny_model`.
     """
-    model = tiny_model()
+    model = tiny_model(**settings)
     for name, layer in cross_attention_layers(model.model.diffusion_model).items():
         layer.to_k = ReferenceProjection(layer.to_k, stack, name, True, locked)
         layer.to_v = ReferenceProjection(layer.to_v, stack, name, False, locked)

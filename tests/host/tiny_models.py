@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
@@ -96,6 +98,16 @@ def tiny_sdxl_clip(seed: int = 2) -> comfy.sd.CLIP:
     clip = comfy.sd.CLIP(target, model_options=options)
     fill(clip.cond_stage_model, seed)
     return clip
+
+
+def tiny_controlnet(seed: int = 5) -> comfy.controlnet.ControlNet:
+    """Return a ControlNet for the tiny model, with cross-attention of its own; its pictures are 8 times the latents."""
+    config = {
+        key: value for key, value in UNET_CONFIG.items() if key not in ("out_channels", "transformer_depth_output")
+    }
+    control_model = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, num_heads=2)
+    fill(control_model, seed)
+    return comfy.controlnet.ControlNet(control_model.eval(), load_device=CPU)
 
 
 def encode(clip: comfy.sd.CLIP, text: str) -> list:

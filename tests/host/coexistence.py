@@ -1,0 +1,140 @@
+"""A concept and another patch in one graph: what must hold of every such pair, whatever the other patch is.
+
+`check_pair` draws the same latents in every order of connection and compares them with each other, with either patch
+alone, and with `reference_model`, whose projections are replaced for good by a float64 transcription of the edit. The
+numbers are recorded with the test; `benchmarks/coexistence.py` makes a table of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from perfusion_pack.nodes.host.concept_words import add_words
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.perfusion_core.concept import ConceptStack
+from reference import reference_model
+from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip, tiny_model
+from torch import Tensor
+
+Patch = Callable[[ModelPatcher], ModelPatcher]
+
+# Float32 in another order, in units of the largest latent; an effect must be far above it to count as one.
+ROUNDING = 2e-5
+EFFECT = 20 * ROUNDING
+
+PROMPT, NEGATIVE = "a photo of <hugsy> beside a <cuppy>", "blurry, dark"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A MODEL, a CLIP that knows two concepts' words, and prompts that use them."""
+
+    model: ModelPatcher
+    clip: object
+    stack: ConceptStack
+    positive: list
+    negative: list
+
+    def closed(self) -> ConceptStack:
+        """Return the concepts with a window that never opens: all of the patch is there and nothing may come of it."""
+        return tuple(gated(one.concept, start_percent=1.0) for one in self.stack)
+
+    def absent(self) -> ConceptStack:
+        """Return the concepts with strength 0."""
+        return tuple(gated(one.concept, strength=0.0) for one in self.stack)
+
+
+def make_scene(model: ModelPatcher | None = None, embeddings: str | None = None) -> Scene:
+    """Return the scene that all pairs are tested in; both prompts carry superclass encodings too."""
+    model, clip = model or tiny_model(), tiny_clip(embeddings=embeddings)
+    stack = (
+        gated(make_concept(model, clip), bias=0.6, temperature=0.1),
+        gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8, temperature=0.1),
+    )
+    spoken = add_words(clip, stack, "global")
+    return Scene(model, spoken, stack, encode(spoken, PROMPT), encode(spoken, NEGATIVE))
+
+
+def locked_pairs(conditioning: list, lock: str) -> list[tuple[Tensor, Tensor]]:
+    """Return what the global lock puts in each encoding's place, for `reference_model`."""
+    if lock == "local":
+        return []
+    return [
+        (encoding[0], fit_superclass_encoding(extra.get(CONDITIONING_KEY), encoding)[0])
+        for encoding, extra in conditioning
+    ]
+
+
+@dataclass(frozen=True)
+class Partner:
+    """What a concept is to live with: a patch of the MODEL, a change of both conditionings, another way to sample."""
+
+    patch: Patch = staticmethod(lambda model: model)
+    conditioning: Callable[[list, list], tuple[list, list]] = staticmethod(lambda *both: both)
+    draw: Callable[..., Tensor] = staticmethod(sample)
+
+    def drawn(self, model: ModelPatcher, positive: list, negative: list, **sampling: object) -> Tensor:
+        """Return the latents of a MODEL that has the patch already."""
+        return self.draw(model, *self.conditioning(positive, negative), **sampling)
+
+
+def check_pair(
+    scene: Scene,
+    name: str,
+    partner: Partner,
+    record_property: Callable[[str, object], None],
+    *,
+    lock: str = "local",
+    neutral: Partner | None = None,
+    neutral_tolerance: float = 0.0,
+    reference: Patch | None = None,
+    **sampling: object,
+) -> None:
+    """Assert all that must hold of the scene's concepts and their partner.
+
+    neutral: the partner set to do nothing; with it the concepts must act as alone, up to `neutral_tolerance` in units
+    of the largest latent.  reference: what stands for the partner's patch on the reference model, where that is not
+    the patch itself.
+    """
+    model, prompts = scene.model, (scene.positive, scene.negative)
+
+    def orders(stack: ConceptStack, with_: Partner) -> tuple[Tensor, Tensor]:
+        first, last = with_.patch(apply_concepts(model, stack, lock)), apply_concepts(with_.patch(model), stack, lock)
+        return with_.drawn(first, *prompts, **sampling), with_.drawn(last, *prompts, **sampling)
+
+    base = sample(model, *prompts, **sampling)
+    concepts = sample(apply_concepts(model, scene.stack, lock), *prompts, **sampling)
+    alone = partner.drawn(partner.patch(model), *prompts, **sampling)
+    size = alone.abs().max().item()
+    first, last = orders(scene.stack, partner)
+    expected = (reference or partner.patch)(reference_model(scene.stack, locked_pairs(sum(prompts, []), lock)))
+    numbers = {
+        "concept closed": max(difference(result, alone) for result in orders(scene.closed(), partner)),
+        "concept at strength 0": max(difference(result, alone) for result in orders(scene.absent(), partner)),
+        "two orders": difference(first, last),
+        "reference": difference(first, partner.drawn(expected, *prompts, **sampling)) / size,
+        "concept's effect": difference(first, alone) / size,
+        "partner's effect": difference(first, concepts) / size,
+    }
+    if neutral is not None:
+        numbers["partner at 0"] = max(difference(result, concepts) for result in orders(scene.stack, neutral)) / size
+    record_pair(record_property, f"{name}, global lock" if lock == "global" else name, **numbers)
+
+    assert numbers["concept closed"] == numbers["concept at strength 0"] == 0.0
+    assert numbers["two orders"] == 0.0
+    assert numbers["reference"] <= ROUNDING
+    assert numbers["concept's effect"] > EFFECT and numbers["partner's effect"] > EFFECT
+    assert numbers.get("partner at 0", 0.0) <= neutral_tolerance
+    assert torch.equal(sample(model, *prompts, **sampling), base), "nothing may be left on the base MODEL"
+
+
+def record_pair(record_property: Callable[[str, object], None], name: str, **numbers: float) -> None:
+    """Keep a pair's numbers in the test's report, for the table."""
+    record_property("pair", name)
+    for key, number in numbers.items():
+        record_property(key, number)
+    print(f"{name}:", {key: f"{number:.2g}" for key, number in numbers.items()})
