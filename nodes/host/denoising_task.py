@@ -28,8 +28,9 @@ from .text_gradients import differentiable_text_encoder
 class HostDenoisingTask:
     """A MODEL and a CLIP of the host under training; a `DenoisingTask` for `ConceptTrainer`, and a context manager.
 
-    latents: of the pictures, [P, C, H, W], as the VAE gives them.  masks: [P, 1, H, W] in 0..1 at the latents' size, or
-    None.  word: such as "<hugsy>".  superclass_vectors: by embedding key, [m, width].
+    latents: of the pictures, [P, C, H, W], as the VAE gives them; the attribute holds them as the model wants them.
+    masks: [P, 1, H, W] in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
+    superclass_vectors: by embedding key, [m, width].
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
 
@@ -46,15 +47,15 @@ class HostDenoisingTask:
         self.superclass_vectors = superclass_vectors
         self.device = model.load_device
         self.picture_count = len(latents)
-        self._latents = ordinary(model.model.process_latent_in(latents)).float().to(self.device)
-        self._masks = None if masks is None else ordinary(masks).float().to(self.device)
+        self.latents = ordinary(model.model.process_latent_in(latents)).float().to(self.device)
+        self.masks = None if masks is None else ordinary(masks).float().to(self.device)
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
 
     def __enter__(self) -> HostDenoisingTask:
-        height, width = self._latents.shape[-2:]
-        memory = self.model.memory_required([2 * self.picture_count, *self._latents.shape[1:]])
+        height, width = self.latents.shape[-2:]
+        memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
         comfy.model_management.load_models_gpu(
             [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
         )
@@ -66,7 +67,7 @@ class HostDenoisingTask:
         self._sampling = self.model.get_model_object("model_sampling")
         encoders = text_encoders(self.clip)
         encoding_width = sum(encoder.width for encoder in encoders.values())
-        self._layers = cross_attention_layers(base.diffusion_model, encoding_width)
+        self.layers = cross_attention_layers(base.diffusion_model, encoding_width)
         self._size = {"width": width * 8, "height": height * 8}
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
@@ -121,7 +122,7 @@ class HostDenoisingTask:
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """See `DenoisingTask.value_outputs`."""
         dtype = self._base.get_dtype_inference()
-        return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self._layers.items()}
+        return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self.layers.items()}
 
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
@@ -133,17 +134,32 @@ class HostDenoisingTask:
         model, and so on.
         """
         size = len(batch.pictures)
-        clean = self._mirrored(self._latents, batch)
-        masks = None if self._masks is None else self._mirrored(self._masks, batch)
-        sigmas = self._sampling.sigmas
-        chosen = torch.randint(len(sigmas), (size,), generator=generator)
-        sigma = ordinary(sigmas[chosen.to(sigmas.device)]).to(self.device).float()
+        clean = self._mirrored(self.latents, batch)
+        masks = None if self.masks is None else self._mirrored(self.masks, batch)
+        if batch.levels is None:
+            chosen = torch.randint(len(self._sampling.sigmas), (size,), generator=generator)
+            sigma = self._sigmas(chosen)
+        else:
+            sigma = self.sigmas_at(batch.levels)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
-        noisy = self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, clean, False)
+        noisy = self.noised(clean, noise, sigma)
         denoised = self._denoise(noisy, sigma, edited, value_targets)
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
+
+    def sigmas_at(self, levels: Tensor) -> Tensor:
+        """Noise levels [B] of the host's schedule at these shares of it, 0 (clean) to 1 (noise)."""
+        last = len(self._sampling.sigmas) - 1
+        return self._sigmas((levels * last).round().long().clamp(0, last))
+
+    def _sigmas(self, indices: Tensor) -> Tensor:
+        sigmas = self._sampling.sigmas
+        return ordinary(sigmas[indices.to(sigmas.device)]).to(self.device).float()
+
+    def noised(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
+        """Latents [B, C, h, w] with noise of the levels sigma [B]."""
+        return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, clean, False)
 
     def _mirrored(self, tensor: Tensor, batch: Batch) -> Tensor:
         chosen = tensor[batch.pictures.to(tensor.device)]
@@ -155,7 +171,7 @@ class HostDenoisingTask:
         dtype = self._base.get_dtype_inference()
         key_context, value_context = edited.key_context.to(dtype), edited.value_context.to(dtype)
         replacements = []
-        for name, layer in self._layers.items():
+        for name, layer in self.layers.items():
             replacements += [
                 (layer.to_k, lambda _context, keys=layer.to_k.forward: keys(key_context)),
                 (
@@ -167,8 +183,13 @@ class HostDenoisingTask:
             ]
         # The contexts replace whatever arrives, so the encoding that travels through the model only has to fit in
         # shape.
+        with swapped_forwards(replacements):
+            return self.predict(noisy, sigma, edited.value_context)
+
+    def predict(self, noisy: Tensor, sigma: Tensor, encoding: Tensor) -> Tensor:
+        """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d]."""
         conds = self._base.extra_conds(
-            cross_attn=edited.value_context, pooled_output=self._pooled, noise=noisy, device=self.device, **self._size
+            cross_attn=encoding, pooled_output=self._pooled, noise=noisy, device=self.device, **self._size
         )
         arguments = {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
         options: dict[str, Any] = {
@@ -176,8 +197,7 @@ class HostDenoisingTask:
             "sigmas": sigma,
             "optimized_attention_override": _differentiable_attention,
         }
-        with swapped_forwards(replacements):
-            return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
+        return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
 
 
 def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:

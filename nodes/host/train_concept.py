@@ -24,6 +24,7 @@ from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import TextStatistics
 from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
 from ...perfusion_core.training_run import train
+from .attention_mask import attention_masks
 from .concept_effect import check_effect
 from .concept_words import known_words
 from .cross_attention import cross_attention_layers
@@ -44,7 +45,8 @@ class TrainingResult:
     """A trained concept, rounded as its file holds it.
 
     losses: of every step.  effect: by how much the concept changes the model's prediction, relative to that.
-    path: of its file, None where none was asked for.
+    path: of its file, None where none was asked for.  masks: the weights of the loss, [P, 1, h, w] in 0..1 at the size
+    of the latents, on the CPU; None where every place counted the same.
     """
 
     concept: Concept
@@ -52,6 +54,7 @@ class TrainingResult:
     seconds: float
     effect: float
     path: Path | None = None
+    masks: Tensor | None = None
 
 
 def train_concept(
@@ -67,18 +70,20 @@ def train_concept(
     on_step: Callable[[StepReport], None],
     files: TrainingFiles | None = None,
     picture: bytes | None = None,
+    automatic_mask: bool = False,
 ) -> TrainingResult:
     """Learn the word for what the pictures show.
 
     images: [P, H, W, 3] in 0..1.  masks: [P, H, W] or None.  `on_step` is called after every step and may raise to
     stop.  files: where the work is kept as it goes and the concept is saved; None keeps nothing.  picture: small JPEG
-    for the file.
+    for the file.  automatic_mask: whether, without masks, the model's attention to the superclass takes their place.
     Raises PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The models keep
     their values bit for bit.
     """
     word, superclass = normalise_word(word), " ".join(superclass.split())
     _check_inputs(model, clip, word, superclass)
     started = time.monotonic()
+    masked = "given" if masks is not None else "attention" if automatic_mask else "none"
     latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
     with torch.inference_mode(False), torch.enable_grad():
         superclass_vectors = encode_superclass_vectors(clip, superclass)
@@ -86,6 +91,8 @@ def train_concept(
         inverse = statistics.inverse.clone()
         with HostDenoisingTask(model, clip, latents, weights, word, superclass_vectors) as task:
             vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
+            if masks is None and automatic_mask:
+                task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
             trainer = ConceptTrainer(task, settings, vectors, inverse)
 
             def concept_so_far() -> Concept:
@@ -98,6 +105,7 @@ def train_concept(
                     statistics_hash=statistics.hash(),
                     superclass_vectors=superclass_vectors,
                     pictures=len(images),
+                    masked=masked,
                     picture=picture,
                 )
 
@@ -106,10 +114,11 @@ def train_concept(
                     files.save(trainer, concept_so_far(), finished)
 
             if files is not None:
-                files.open(trainer, _what_must_not_change(concept_so_far(), settings, images, masks))
+                files.open(trainer, _what_must_not_change(concept_so_far(), settings, images, masks, masked))
             with files.telling_where(trainer) if files else nullcontext():
                 losses = train(trainer, on_step, keep, release_memory=comfy.model_management.soft_empty_cache)
                 keep()
+            used_masks = None if task.masks is None else task.masks.cpu()
     concept = round_for_file(concept_so_far())
     with files.telling_where(trainer) if files else nullcontext():
         check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
@@ -127,13 +136,14 @@ def train_concept(
         losses[-1],
         100 * effect,
     )
-    return TrainingResult(concept, losses, seconds, effect, files.path if files else None)
+    return TrainingResult(concept, losses, seconds, effect, files.path if files else None, used_masks)
 
 
-def _concept(trainer: ConceptTrainer, *, pictures: int, **described: Any) -> Concept:
+def _concept(trainer: ConceptTrainer, *, pictures: int, masked: str, **described: Any) -> Concept:
     """The concept as the trainer has it at present."""
     learned = trainer.learned()
     settings = {**dataclasses.asdict(trainer.settings), "steps": trainer.step_number, "pictures": pictures}
+    settings["masks"] = masked
     return Concept(
         encoding_width=len(learned.target_input),
         form=trainer.settings.form,
@@ -150,13 +160,13 @@ def _concept(trainer: ConceptTrainer, *, pictures: int, **described: Any) -> Con
 
 
 def _what_must_not_change(
-    concept: Concept, settings: TrainingSettings, images: Tensor, masks: Tensor | None
+    concept: Concept, settings: TrainingSettings, images: Tensor, masks: Tensor | None, masked: str
 ) -> dict[str, Any]:
     """All that a training needs to be the same when it goes on, by names for the user.  More steps may be asked for."""
     fixed = {name: value for name, value in dataclasses.asdict(settings).items() if name != "steps"}
     return {
         "pictures": fingerprint(images),
-        "masks": fingerprint(masks),
+        "masks": fingerprint(masks) or masked,
         "word": concept.word,
         "superclass": concept.superclass,
         "model family": concept.base_model,
