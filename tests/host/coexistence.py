@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -29,7 +30,7 @@ EFFECT = 20 * ROUNDING
 PROMPT, NEGATIVE = "a photo of <hugsy> beside a <cuppy>", "blurry, dark"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scene:
     """A MODEL, a CLIP that knows two concepts' words, and prompts that use them."""
 
@@ -38,6 +39,12 @@ class Scene:
     stack: ConceptStack
     positive: list
     negative: list
+
+    @cache  # noqa: B019 - a scene lives as long as the tests that share it
+    def without_partner(self, lock: str | None, **sampling: object) -> Tensor:
+        """Return the latents of the MODEL with the concepts alone, or of the base where the lock is None."""
+        model = self.model if lock is None else apply_concepts(self.model, self.stack, lock)
+        return sample(model, self.positive, self.negative, **sampling)
 
     def closed(self) -> ConceptStack:
         """Return the concepts with a window that never opens: all of the patch is there and nothing may come of it."""
@@ -102,26 +109,28 @@ def check_pair(
     """
     model, prompts = scene.model, (scene.positive, scene.negative)
 
-    def orders(stack: ConceptStack, with_: Partner) -> tuple[Tensor, Tensor]:
-        first, last = with_.patch(apply_concepts(model, stack, lock)), apply_concepts(with_.patch(model), stack, lock)
-        return with_.drawn(first, *prompts, **sampling), with_.drawn(last, *prompts, **sampling)
+    def concepts_first(stack: ConceptStack, with_: Partner) -> Tensor:
+        return with_.drawn(with_.patch(apply_concepts(model, stack, lock)), *prompts, **sampling)
 
-    base = sample(model, *prompts, **sampling)
-    concepts = sample(apply_concepts(model, scene.stack, lock), *prompts, **sampling)
+    def concepts_last(stack: ConceptStack, with_: Partner) -> Tensor:
+        return with_.drawn(apply_concepts(with_.patch(model), stack, lock), *prompts, **sampling)
+
+    base, concepts = scene.without_partner(None, **sampling), scene.without_partner(lock, **sampling)
     alone = partner.drawn(partner.patch(model), *prompts, **sampling)
     size = alone.abs().max().item()
-    first, last = orders(scene.stack, partner)
+    first, last = concepts_first(scene.stack, partner), concepts_last(scene.stack, partner)
     expected = (reference or partner.patch)(reference_model(scene.stack, locked_pairs(sum(prompts, []), lock)))
     numbers = {
-        "concept closed": max(difference(result, alone) for result in orders(scene.closed(), partner)),
-        "concept at strength 0": max(difference(result, alone) for result in orders(scene.absent(), partner)),
+        "concept closed": difference(concepts_first(scene.closed(), partner), alone),
+        "concept at strength 0": difference(concepts_last(scene.absent(), partner), alone),
         "two orders": difference(first, last),
         "reference": difference(first, partner.drawn(expected, *prompts, **sampling)) / size,
         "concept's effect": difference(first, alone) / size,
         "partner's effect": difference(first, concepts) / size,
     }
     if neutral is not None:
-        numbers["partner at 0"] = max(difference(result, concepts) for result in orders(scene.stack, neutral)) / size
+        both = concepts_first(scene.stack, neutral), concepts_last(scene.stack, neutral)
+        numbers["partner at 0"] = max(difference(result, concepts) for result in both) / size
     record_pair(record_property, f"{name}, global lock" if lock == "global" else name, **numbers)
 
     assert numbers["concept closed"] == numbers["concept at strength 0"] == 0.0

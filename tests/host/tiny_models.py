@@ -62,13 +62,22 @@ def fill(module: torch.nn.Module, seed: int, scale: float = 0.1) -> None:
             parameter.copy_((1 + noise if is_norm else noise).to(parameter.dtype))
 
 
-def tiny_model(seed: int = 0, dtype: torch.dtype = torch.float32, **changes) -> comfy.model_patcher.ModelPatcher:
-    """Return a MODEL with 7 cross-attention layers for encodings of width 32."""
+def tiny_model(
+    seed: int = 0,
+    dtype: torch.dtype = torch.float32,
+    manual_cast_dtype: torch.dtype | None = None,
+    patcher: type[comfy.model_patcher.ModelPatcher] = comfy.model_patcher.ModelPatcher,
+    **changes,
+) -> comfy.model_patcher.ModelPatcher:
+    """Return a MODEL with 7 cross-attention layers for encodings of width 32.
+
+    manual_cast_dtype: what the weights are cast to for every operation, if that is not their own dtype.
+    """
     config = TinyModelConfig({**UNET_CONFIG, **changes})
-    config.set_inference_dtype(dtype, None)
+    config.set_inference_dtype(dtype, manual_cast_dtype)
     base = comfy.model_base.BaseModel(config, device=CPU)
     fill(base.diffusion_model, seed)
-    return comfy.model_patcher.ModelPatcher(base, CPU, CPU)
+    return patcher(base, CPU, CPU)
 
 
 def clip_options(*names: str, width: int = WIDTH, layers: int = 2) -> dict:

@@ -1,0 +1,300 @@
+"""Concepts beside everything that changes, stores or moves the model's weights."""
+
+import comfy.hooks
+import comfy.model_management
+import comfy.sd
+import pytest
+import torch
+from coexistence import EFFECT, ROUNDING, Partner, check_pair, locked_pairs, make_scene, record_pair
+from comfy.model_patcher import ModelPatcher
+from comfy_extras.nodes_attention_multiply import UNetCrossAttentionMultiply
+from comfy_extras.nodes_model_merging import ModelMergeSimple
+from perfusion_pack.nodes.host import gate_patch
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from reference import reference_model
+from tiny_models import WIDTH, difference, gated, make_concept, sample, tiny_model
+
+import nodes
+
+LOCKS = pytest.mark.parametrize("lock", ["local", "global"])
+
+# Width of the output and the input of every projection that the LoRA changes.
+LORA_LAYERS = {
+    "input_blocks.1.1.transformer_blocks.0.attn2.to_v": (32, WIDTH),
+    "middle_block.1.transformer_blocks.0.attn2.to_q": (64, 64),
+    "middle_block.1.transformer_blocks.0.attn2.to_k": (64, WIDTH),
+    "middle_block.1.transformer_blocks.0.attn2.to_v": (64, WIDTH),
+    "output_blocks.3.1.transformer_blocks.0.attn2.to_k": (32, WIDTH),
+}
+
+
+def lora():
+    """Return a LoRA of rank 2, under the names of the host's layers and under those of the reference model."""
+    generator = torch.Generator().manual_seed(13)
+    weights = {}
+    for layer, (d_out, d_in) in LORA_LAYERS.items():
+        up, down = (torch.randn(shape, generator=generator) * 0.4 for shape in ((d_out, 2), (2, d_in)))
+        for name in (layer, f"{layer}.linear"):
+            weights[f"diffusion_model.{name}.lora_up.weight"] = up
+            weights[f"diffusion_model.{name}.lora_down.weight"] = down
+    return weights
+
+
+def with_lora(strength):
+    return lambda model: comfy.sd.load_lora_for_models(model, None, lora(), strength, 0.0)[0]
+
+
+def with_bypass_lora(strength):
+    return lambda model: comfy.sd.load_bypass_lora_for_models(model, None, lora(), strength, 0.0)[0]
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_scene()
+
+
+@LOCKS
+def test_lora_as_weight_patch(scene, lock, record_property):
+    check_pair(
+        scene,
+        "LoRA, weight patch",
+        Partner(with_lora(1.0)),
+        record_property,
+        lock=lock,
+        neutral=Partner(with_lora(0.0)),
+    )
+
+
+@LOCKS
+def test_lora_in_bypass_mode(scene, lock, record_property):
+    """The adapter adds to what the projection gives of the edited encoding; so does a patch of the weight."""
+    check_pair(
+        scene,
+        "LoRA, bypass",
+        Partner(with_bypass_lora(1.0)),
+        record_property,
+        lock=lock,
+        neutral=Partner(with_bypass_lora(0.0)),
+        reference=with_lora(1.0),
+    )
+
+
+def test_weights_multiplied(scene, record_property):
+    """The stock node multiplies to_q, to_k, to_v and to_out of every cross-attention layer."""
+    names = ("to_q", "to_k.linear", "to_v.linear", "to_out.0")
+
+    def by_hand(model):
+        for name, parameter in model.model.diffusion_model.named_parameters():
+            for projection, factor in zip(names, (1.0, 1.5, 0.7, 1.0), strict=True):
+                if f"attn2.{projection}." in name:
+                    parameter.data *= factor
+        return model
+
+    check_pair(
+        scene,
+        "cross-attention weights multiplied",
+        Partner(lambda model: UNetCrossAttentionMultiply.execute(model, 1.0, 1.5, 0.7, 1.0)[0]),
+        record_property,
+        neutral=Partner(lambda model: UNetCrossAttentionMultiply.execute(model, 1.0, 1.0, 1.0, 1.0)[0]),
+        reference=by_hand,
+    )
+
+
+# Hooks: the host exchanges weights between the steps of one run, and between the calls of one step.
+
+
+def hooks(*strengths):
+    """Return the hooks of the LoRA with keyframes of these strengths, evenly spread over the run."""
+    group = comfy.hooks.create_hook_lora(lora(), 1.0, 0.0)
+    frames = comfy.hooks.HookKeyframeGroup()
+    for index, strength in enumerate(strengths):
+        frames.add(comfy.hooks.HookKeyframe(strength=strength, start_percent=index / len(strengths)))
+    group.set_keyframes_on_hooks(frames)
+    return group
+
+
+def on_both(*strengths):
+    def conditioning(positive, negative):
+        group = hooks(*strengths)
+        return tuple(comfy.hooks.set_hooks_for_conditioning(cond, group) for cond in (positive, negative))
+
+    return conditioning
+
+
+def on_one_of_two_equal_prompts(positive, negative):
+    hooked = comfy.hooks.set_hooks_for_conditioning(positive, hooks(1.0, 0.3))
+    return nodes.ConditioningCombine().combine(hooked, positive)[0], negative
+
+
+HOOKED = {
+    "LoRA hook with keyframes": on_both(0.0, 1.0, 0.5),
+    "LoRA hook on one of two equal prompts": on_one_of_two_equal_prompts,
+}
+
+
+@LOCKS
+@pytest.mark.parametrize("name", HOOKED)
+def test_lora_as_hook(scene, name, lock, record_property):
+    check_pair(
+        scene,
+        name,
+        Partner(conditioning=HOOKED[name]),
+        record_property,
+        lock=lock,
+        neutral=Partner(conditioning=on_both(0.0)),
+        steps=4,
+    )
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_the_pairs_above_would_notice_a_stale_key_or_value(scene, name, monkeypatch):
+    """With keys and values reused although the weights change, the result is another one."""
+    prompts = HOOKED[name](scene.positive, scene.negative)
+    model = apply_concepts(scene.model, scene.stack)
+    right = sample(model, *prompts, steps=4)
+    monkeypatch.setattr(gate_patch, "_weights_may_change", lambda guider: False)
+    assert difference(sample(model, *prompts, steps=4), right) > EFFECT * right.abs().max().item()
+
+
+# Merging.
+
+
+@pytest.fixture(scope="module")
+def second():
+    return tiny_model(seed=21)
+
+
+def merged(second, ratio):
+    return lambda model: ModelMergeSimple().merge(model, second, ratio)[0]
+
+
+def merged_by_hand(second, ratio):
+    def patch(model):
+        theirs = second.model.diffusion_model.parameters()
+        for mine, other in zip(model.model.diffusion_model.parameters(), theirs, strict=True):
+            mine.data = ratio * mine + (1 - ratio) * other
+        return model
+
+    return patch
+
+
+def test_model_merging(scene, second, record_property):
+    check_pair(
+        scene,
+        "model merging",
+        Partner(merged(second, 0.6)),
+        record_property,
+        neutral=Partner(merged(second, 1.0)),
+        neutral_tolerance=ROUNDING,
+        reference=merged_by_hand(second, 0.6),
+        steps=2,
+    )
+
+
+def test_merging_takes_weights_only_from_the_second_model(scene, second):
+    """As with every patch but LoRAs, concepts of the second model stay behind."""
+    prompts = scene.positive, scene.negative
+    plain, with_concepts = (merged(other, 0.6)(scene.model) for other in (second, apply_concepts(second, scene.stack)))
+    assert torch.equal(sample(with_concepts, *prompts, steps=1), sample(plain, *prompts, steps=1))
+
+
+# Weights stored otherwise.
+
+
+class LowVramPatcher(ModelPatcher):
+    """What the host does to a model that does not fit into the memory: every weight is fetched for its operation."""
+
+    def load(self, device_to=None, lowvram_model_memory=0, force_patch_weights=False, full_load=False):
+        super().load(device_to, 64, force_patch_weights, False)
+
+
+@pytest.mark.parametrize("concepts_first", [True, False])
+def test_low_vram(scene, concepts_first, record_property):
+    """With a LoRA, which low VRAM computes anew whenever a weight is fetched."""
+    model, patch = tiny_model(patcher=LowVramPatcher), with_lora(1.0)
+    prompts = scene.positive, scene.negative
+
+    def drawn(stack):
+        if concepts_first:
+            return sample(patch(apply_concepts(model, stack)), *prompts)
+        return sample(apply_concepts(patch(model), stack), *prompts)
+
+    result = drawn(scene.stack)
+    to_k = model.model.diffusion_model.get_submodule("middle_block.1.transformer_blocks.0.attn2.to_k")
+    assert model.model.model_lowvram and to_k.comfy_cast_weights and to_k.weight_function
+    base, full = sample(patch(model), *prompts), sample(patch(apply_concepts(scene.model, scene.stack)), *prompts)
+    size = base.abs().max().item()
+    numbers = {
+        "concept closed": difference(drawn(scene.closed()), base),
+        "reference": difference(result, full) / size,
+        "concept's effect": difference(result, base) / size,
+    }
+    record_pair(record_property, "low VRAM with a LoRA", **numbers)
+    assert numbers["concept closed"] == 0.0
+    assert numbers["reference"] <= ROUNDING and numbers["concept's effect"] > EFFECT
+
+
+@LOCKS
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_fp8_weights(scene, dtype, lock, record_property):
+    model = tiny_model(dtype=dtype, manual_cast_dtype=torch.float32)
+    prompts = scene.positive, scene.negative
+    reference = reference_model(scene.stack, locked_pairs(sum(prompts, []), lock))
+    rounded = model.model.diffusion_model.parameters()
+    for parameter, stored in zip(reference.model.diffusion_model.parameters(), rounded, strict=True):
+        parameter.data = stored.float()
+
+    result, base = sample(apply_concepts(model, scene.stack, lock), *prompts), sample(model, *prompts)
+    size = base.abs().max().item()
+    patch = with_lora(1.0)
+    with_both = [
+        sample(patch(apply_concepts(model, scene.stack, lock)), *prompts),
+        sample(apply_concepts(patch(model), scene.stack, lock), *prompts),
+    ]
+    numbers = {
+        "concept closed": difference(sample(apply_concepts(model, scene.closed(), lock), *prompts), base),
+        "two orders": difference(*with_both),
+        "reference": difference(result, sample(reference, *prompts)) / size,
+        "concept's effect": difference(result, base) / size,
+    }
+    record_pair(record_property, f"{str(dtype).removeprefix('torch.')} weights, {lock} lock", **numbers)
+    assert numbers["concept closed"] == numbers["two orders"] == 0.0
+    assert numbers["reference"] <= ROUNDING and numbers["concept's effect"] > EFFECT
+    assert difference(with_both[0], result) > EFFECT * size
+
+
+# Loading.
+
+
+def test_unloading_and_loading_again(scene, record_property):
+    """Also after another clone had its LoRA written into the shared weights."""
+    prompts = scene.positive, scene.negative
+    patched = apply_concepts(scene.model, scene.stack)
+    base, first = sample(scene.model, *prompts), sample(patched, *prompts)
+    changes = []
+    for meanwhile in (
+        comfy.model_management.unload_all_models,
+        lambda: sample(with_lora(1.0)(patched), *prompts),
+        lambda: sample(with_bypass_lora(1.0)(scene.model), *prompts),
+    ):
+        meanwhile()
+        changes += [difference(sample(patched, *prompts), first), difference(sample(scene.model, *prompts), base)]
+    record_pair(record_property, "unloading and loading again", **{"afterwards": max(changes)})
+    assert max(changes) == 0.0 and difference(first, base) > EFFECT * base.abs().max().item()
+
+
+def test_two_models_in_turn(scene, second, record_property):
+    """Each with concepts of its own, one of them under a word that the other knows too; run after run."""
+    prompts = scene.positive, scene.negative
+    other = second
+    other_stack = (gated(make_concept(other, scene.clip, "<other>", seed=9)),)
+    one, two = apply_concepts(scene.model, scene.stack), apply_concepts(other, (*scene.stack[:1], *other_stack))
+    expected = {}
+    changes = []
+    for model, name in [(one, "one"), (two, "two"), (scene.model, "base"), (other, "other base")] * 2:
+        result = sample(model, *prompts)
+        changes.append(difference(result, expected.setdefault(name, result)))
+    record_pair(record_property, "two models in turn", **{"afterwards": max(changes)})
+    assert max(changes) == 0.0
+    for name, base in (("one", "base"), ("two", "other base")):
+        assert difference(expected[name], expected[base]) > EFFECT * expected[base].abs().max().item()
