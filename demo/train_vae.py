@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dataset
@@ -68,15 +69,20 @@ def trained_autoencoder(cache: Path) -> nn.Module:
     return autoencoder
 
 
-@torch.inference_mode()
 def encode_all(autoencoder: nn.Module, pictures: np.ndarray, device: torch.device) -> torch.Tensor:
     """Latent means [n, 4, H/8, W/8], on the CPU, of pictures uint8 [n, H, W, 3]."""
-    with torch.autocast(device.type, torch.bfloat16):
-        parts = [
-            split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu()
-            for start in range(0, len(pictures), 16)
-        ]
-    return torch.cat(parts)
+
+    def encode(start: int) -> torch.Tensor:
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+            return split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu()
+
+    cores = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)  # a thread of Python for each core instead, as in train_unet.py
+    with ThreadPoolExecutor(1 if device.type == "cuda" else cores) as pool:
+        latents = torch.cat([*pool.map(encode, range(0, len(pictures), 16))])
+    torch.set_num_threads(cores)
+    return latents.clone()  # no inference tensor
 
 
 @torch.no_grad()
