@@ -19,6 +19,8 @@ from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.training import Batch, masked_mean
 from .concept_words import ConceptWord, with_words
 from .cross_attention import cross_attention_layers
+from .gradient_checkpointing import checkpointed_forwards
+from .half_precision import gradient_scale, scaled_gradient
 from .inference_tensors import make_differentiable, ordinary
 from .projection_swap import swapped_forwards
 from .text_encoders import text_encoders, word_positions
@@ -31,6 +33,7 @@ class HostDenoisingTask:
     latents: of the pictures, [P, C, H, W], as the VAE gives them; the attribute holds them as the model wants them.
     masks: [P, 1, H, W] in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
     superclass_vectors: by embedding key, [m, width].
+    gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
 
@@ -52,6 +55,7 @@ class HostDenoisingTask:
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
+        self.gradient_checkpointing = False
 
     def __enter__(self) -> HostDenoisingTask:
         height, width = self.latents.shape[-2:]
@@ -169,22 +173,31 @@ class HostDenoisingTask:
         self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
     ) -> Tensor:
         dtype = self._base.get_dtype_inference()
-        key_context, value_context = edited.key_context.to(dtype), edited.value_context.to(dtype)
+        scale = gradient_scale(dtype, noisy.numel())
+        # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
+        key_context, value_context, value_gates = (
+            scaled_gradient(tensor, 1 / scale)
+            for tensor in (edited.key_context, edited.value_context, edited.value_gates)
+        )
+        key_context, value_context = key_context.to(dtype), value_context.to(dtype)
         replacements = []
+        targets = {name: scaled_gradient(target, 1 / scale) for name, target in value_targets.items()}
         for name, layer in self.layers.items():
             replacements += [
                 (layer.to_k, lambda _context, keys=layer.to_k.forward: keys(key_context)),
                 (
                     layer.to_v,
-                    lambda _context, values=layer.to_v.forward, target=value_targets[name]: add_value_targets(
-                        values(value_context), edited.value_gates, target[None]
+                    lambda _context, values=layer.to_v.forward, target=targets[name]: add_value_targets(
+                        values(value_context), value_gates, target[None]
                     ),
                 ),
             ]
         # The contexts replace whatever arrives, so the encoding that travels through the model only has to fit in
         # shape.
+        if self.gradient_checkpointing:
+            replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
-            return self.predict(noisy, sigma, edited.value_context)
+            return scaled_gradient(self.predict(noisy, sigma, edited.value_context), scale)
 
     def predict(self, noisy: Tensor, sigma: Tensor, encoding: Tensor) -> Tensor:
         """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d]."""

@@ -1,0 +1,269 @@
+"""Training on weights of any precision, under a LoRA, with gradient checkpointing; nothing is left behind."""
+
+from __future__ import annotations
+
+import comfy.model_base
+import comfy.model_patcher
+import comfy.sd
+import pytest
+import torch
+from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.half_precision import gradient_scale, scaled_gradient
+from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
+from perfusion_pack.perfusion_core.errors import PerfusionError
+from perfusion_pack.perfusion_core.training import Batch, TrainingSettings
+from tiny_models import (
+    CPU,
+    UNET_CONFIG,
+    TinyModelConfig,
+    clip_options,
+    difference,
+    encode,
+    fill,
+    instance_forwards,
+    sample,
+)
+from training_inputs import training_inputs
+
+SETTINGS = TrainingSettings(steps=3, batch_size=2)
+F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
+E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
+# How the weights are stored, and what they are cast to for every operation (None: they are used as they are).
+STORAGES = [(F32, None), (BF16, None), (F16, None), (BF16, F32), (F16, F32), (E4M3, F32), (E5M2, F32), (E4M3, BF16)]
+
+
+def stored_model(dtype: torch.dtype, compute: torch.dtype | None, seed: int = 0, **changes):
+    """A tiny model whose weights are what a float32 model of this seed has, rounded to a dtype."""
+    with torch.inference_mode():
+        config = TinyModelConfig({**UNET_CONFIG, **changes})
+        config.set_inference_dtype(dtype, compute)
+        base = comfy.model_base.BaseModel(config, device=CPU)
+        fill(base.diffusion_model, seed)
+        return comfy.model_patcher.ModelPatcher(base, CPU, CPU)
+
+
+def as_float(model):
+    """The same weights, rounding and all, stored and computed in float32."""
+    exact = stored_model(F32, None)
+    with torch.inference_mode():
+        state = {name: tensor.float() for name, tensor in model.model.diffusion_model.state_dict().items()}
+        exact.model.diffusion_model.load_state_dict(state)
+    return exact
+
+
+def bits(*modules: torch.nn.Module) -> list[torch.Tensor]:
+    """Everything the modules hold, bit for bit; fp8 numbers cannot be compared as such."""
+    return [t.detach().clone().contiguous().view(-1).view(torch.uint8) if t.dim() else t.clone()
+            for module in modules for t in module.state_dict().values()]  # fmt: skip
+
+
+def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
+    return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return training_inputs()
+
+
+def learn(inputs, model=None, clip=None, settings=SETTINGS, on_step=lambda report: None, **changes):
+    with torch.inference_mode():
+        return train_concept(
+            model or inputs.model, clip or inputs.clip, inputs.vae,
+            **{"images": inputs.images, "masks": inputs.masks, "word": "<hugsy>", "superclass": "teddy", **changes},
+            settings=settings, statistics=inputs.statistics, on_step=on_step,
+        )  # fmt: skip
+
+
+def first_gradients(
+    model, clip, size: int = 8, scale: float = 1.0, gradient_checkpointing: bool = False
+) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of the value targets and the word's vectors in one step from the superclass."""
+    latents = torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = {key: value.requires_grad_() for key, value in encode_superclass_vectors(clip, "teddy").items()}
+        with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
+            task.gradient_checkpointing = gradient_checkpointing
+            encodings, positions = task.encode(vectors, ["a photo of a {}"] * 2)
+            token = encodings[positions].mean(dim=0).detach()
+            edited = edit_encoding(encodings, [ConceptEdit(token, token, token, bias=0.75, temperature=0.1)])
+            targets = {
+                name: value.detach().clone().requires_grad_() for name, value in task.value_outputs(token).items()
+            }
+            batch = Batch(torch.tensor([0, 1]), torch.tensor([False, True]), torch.tensor([0, 0]))
+            loss = task.loss(batch, edited, targets, torch.Generator().manual_seed(9))
+            (loss * scale).backward()
+    learned = {**targets, **vectors}
+    return loss.item(), {name: tensor.grad / scale for name, tensor in learned.items()}
+
+
+def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    flat = [torch.cat([tensor.flatten().double() for tensor in tensors.values()]) for tensors in (one, other)]
+    return torch.nn.functional.cosine_similarity(*flat, dim=0).item()
+
+
+@pytest.mark.parametrize(("dtype", "compute"), STORAGES)
+def test_a_model_stored_in_any_precision(inputs, dtype, compute, record_property):
+    model, exact = stored_model(dtype, compute), None
+    before, clip_before = bits(model.model), bits(inputs.clip.cond_stage_model)
+    prompt, empty = encode(inputs.clip, "a photo of a teddy"), encode(inputs.clip, "")
+    with torch.inference_mode():
+        picture = sample(model, prompt, empty)
+    result = learn(inputs, model)
+    assert all(torch.tensor(result.losses).isfinite()) and result.effect > 0
+    with torch.inference_mode():
+        assert difference(sample(model, prompt, empty), picture) == 0.0
+    assert same(before, bits(model.model)) and same(clip_before, bits(inputs.clip.cond_stage_model))
+    assert not instance_forwards(model)
+
+    exact = as_float(model)
+    loss, gradients = first_gradients(model, inputs.clip)
+    exact_loss, exact_gradients = first_gradients(exact, inputs.clip)
+    precision = 1e-5 if (compute or dtype) == F32 else 0.03
+    likeness = cosine(gradients, exact_gradients)
+    record_property(f"gradient of {dtype} in {compute}", f"loss {loss / exact_loss - 1:+.1e}, cosine {likeness:.6f}")
+    assert loss == pytest.approx(exact_loss, rel=precision)
+    assert likeness > 1 - precision
+
+
+@pytest.mark.parametrize("dtype", [F16, BF16, E4M3])
+def test_a_text_encoder_stored_in_any_precision(inputs, dtype):
+    with torch.inference_mode():
+        target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+        clip = comfy.sd.CLIP(target, model_options={**clip_options("clip_l"), "dtype": dtype})
+        fill(clip.cond_stage_model, 1)
+    before = bits(clip.cond_stage_model)
+    result = learn(inputs, clip=clip)
+    assert all(torch.tensor(result.losses).isfinite()) and result.effect > 0
+    assert same(before, bits(clip.cond_stage_model))
+
+
+@pytest.mark.parametrize("share", [2**-8, 2**-10, 2**-13])
+def test_small_gradients_survive_half_precision(inputs, share, record_property):
+    """As at batch 4 and 1024 pixels, where the error of one number counts 1 / 2^18 or so; float16 ends at 2^-24."""
+    model = stored_model(F16, None)
+    _, half = first_gradients(model, inputs.clip, scale=share)
+    _, exact = first_gradients(as_float(model), inputs.clip)
+    record_property(f"cosine of float16 gradients when the loss is scaled by {share}", cosine(half, exact))
+    assert cosine(half, exact) > 0.99
+
+
+def with_lora(model, strength: float = 1.0):
+    """The model with a LoRA of rank 2 on every attention projection, put on by the host's own loader."""
+    draw = torch.Generator().manual_seed(11)
+    lora = {}
+    for name, weight in model.model.diffusion_model.state_dict().items():
+        if ".attn" in name and name.endswith(".weight") and weight.dim() == 2:
+            stem = "lora_unet_" + name.removesuffix(".weight").replace(".", "_")
+            lora[f"{stem}.lora_up.weight"] = torch.randn(weight.shape[0], 2, generator=draw) * 0.2
+            lora[f"{stem}.lora_down.weight"] = torch.randn(2, weight.shape[1], generator=draw) * 0.2
+    with torch.inference_mode():
+        return comfy.sd.load_lora_for_models(model, None, lora, strength, 0.0)[0]
+
+
+def merged(patched):
+    """A model that holds the patched weights as its own."""
+    with torch.inference_mode():
+        patched.patch_model()
+        state = {name: tensor.clone() for name, tensor in patched.model.diffusion_model.state_dict().items()}
+        patched.unpatch_model()
+        exact = stored_model(F32, None)
+        exact.model.diffusion_model.load_state_dict(state)
+    return exact
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_a_model_that_carries_a_lora(inputs, failing):
+    """It is learned on the patched weights, and both the LoRA's and the base's model stay as they were."""
+    base = stored_model(F32, None)
+    patched = with_lora(base)
+    before = bits(base.model)
+    prompt, empty = encode(inputs.clip, "a photo of a teddy"), encode(inputs.clip, "")
+    with torch.inference_mode():
+        pictures = [sample(model, prompt, empty) for model in (base, patched, base)]
+    assert difference(pictures[0], pictures[1]) > 1e-3 and difference(pictures[0], pictures[2]) == 0.0
+    if failing:
+        with pytest.raises(RuntimeError, match="stop here"):
+            learn(inputs, patched, on_step=stop_here)
+    else:
+        found, expected = learn(inputs, patched).concept, learn(inputs, merged(patched)).concept
+        plain = learn(inputs, base).concept
+        for name, values in found.value_targets.items():
+            assert torch.allclose(values, expected.value_targets[name], atol=1e-5), name
+            assert not torch.allclose(values, plain.value_targets[name], atol=1e-3), name
+    with torch.inference_mode():
+        again = [sample(model, prompt, empty) for model in (patched, base)]
+    assert difference(again[0], pictures[1]) == 0.0 and difference(again[1], pictures[0]) == 0.0
+    assert same(before, bits(base.model))
+
+
+def stop_here(report) -> None:
+    raise RuntimeError("stop here")
+
+
+@pytest.mark.parametrize("dtype", [F32, F16, E4M3])
+def test_an_error_leaves_the_model_as_it_was(inputs, dtype):
+    """From the callback, from inside the model, and from a loss that is not finite."""
+    model = stored_model(dtype, F32 if dtype == E4M3 else None)
+    before, clip_before = bits(model.model), bits(inputs.clip.cond_stage_model)
+    with pytest.raises(RuntimeError, match="stop here"):
+        learn(inputs, model, on_step=stop_here)
+    layer = model.model.diffusion_model.middle_block[1]
+    handle = layer.register_forward_hook(lambda *_: stop_here(None))
+    with pytest.raises(RuntimeError, match="stop here"):
+        learn(inputs, model)
+    handle.remove()
+    handle = layer.register_forward_hook(lambda module, args, output: output * float("nan"))
+    with pytest.raises(PerfusionError, match="loss became nan"):
+        learn(inputs, model)
+    handle.remove()
+    assert same(before, bits(model.model)) and same(clip_before, bits(inputs.clip.cond_stage_model))
+    assert not instance_forwards(model)
+    assert learn(inputs, model).effect > 0  # the queue is usable
+
+
+class SavedNumbers:
+    """Counts the numbers that autograd keeps for the backward pass, each storage once."""
+
+    def __enter__(self):
+        self.storages: dict[int, int] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._note, lambda tensor: tensor)
+        self._hooks.__enter__()
+        return self
+
+    def _note(self, tensor):
+        self.storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def __exit__(self, *exception):
+        self._hooks.__exit__(*exception)
+        self.total = sum(self.storages.values())
+
+
+@pytest.mark.parametrize(("dtype", "compute"), [(F32, None), (F16, None), (E4M3, F32)])
+def test_gradient_checkpointing_changes_memory_and_nothing_else(inputs, dtype, compute, record_property):
+    """Bit-equal losses and gradients, and far fewer numbers kept between the passes."""
+    found = {}
+    for checkpointing in (False, True):
+        model = stored_model(dtype, compute)
+        before = bits(model.model)
+        with SavedNumbers() as saved:
+            loss, gradients = first_gradients(model, inputs.clip, size=16, gradient_checkpointing=checkpointing)
+        assert not instance_forwards(model) and same(before, bits(model.model))
+        found[checkpointing] = (loss, gradients, saved.total)
+    (loss, gradients, most), (again, checkpointed, least) = found[False], found[True]
+    record_property(f"kept with gradient checkpointing, {dtype}", least / most)
+    assert loss == again
+    assert all(torch.equal(gradient, checkpointed[name]) for name, gradient in gradients.items())
+    assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
+    assert least < 0.7 * most
+
+
+def test_gradients_of_float32_are_not_scaled():
+    tensor = torch.ones(3)
+    assert gradient_scale(F32, 2**17) == gradient_scale(BF16, 2**17) == 1.0 and scaled_gradient(tensor, 1.0) is tensor
+    tensor.requires_grad_()
+    scaled_gradient(tensor, 0.25).sum().backward()
+    assert gradient_scale(F16, 2**17 + 5) == 2.0**17 and tensor.grad.tolist() == [0.25] * 3
