@@ -28,6 +28,9 @@ TRAINER = {
     "training_bias": 0.75,
     "training_temperature": 0.1,
     "resume": False,
+    "automatic_mask": True,
+    "validate_every": 25,
+    "preview_every": 100,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

@@ -5,21 +5,27 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io, ui
 
-from ..perfusion_core.concept import GatedConcept, normalise_word
+from ..perfusion_core.concept import Concept, GatedConcept, normalise_word
 from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
-from .host.concept_words import add_words
-from .host.gate_patch import apply_concepts
-from .host.progress import NodeProgress, progress_over
-from .host.sampling import sample_pictures
+from ..perfusion_core.training_status import TrainingStatus
+from .host.progress import NodeProgress, memory_in_use, progress_over
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
 from .host.training_files import TrainingFiles
-from .pictures import thumbnail, to_image, to_tensor, training_report
-from .training_settings import CUSTOM, DEFAULTS, PRESETS, custom_inputs, training_settings
+from .pictures import thumbnail, to_image, to_tensor
+from .training_report import TrainingReport, joined, under_masks
+from .training_samples import SCENES, TrainingSamples
+from .training_settings import (
+    CUSTOM,
+    DEFAULTS,
+    PRESET_TOOLTIP,
+    PRESETS,
+    custom_inputs,
+    settings_text,
+    training_settings,
+)
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
-
-SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")
 
 
 class TrainConcept(io.ComfyNode):
@@ -39,17 +45,18 @@ class TrainConcept(io.ComfyNode):
                 io.Model.Input(
                     "model", tooltip="The model to learn the concept for, from before any gate node. It stays as it is."
                 ),
-                io.Clip.Input("clip", tooltip="Its CLIP."),
-                io.Vae.Input("vae", tooltip="Its VAE."),
+                io.Clip.Input("clip", tooltip="The CLIP of that model, from before any gate node too."),
+                io.Vae.Input("vae", tooltip="The VAE of that model."),
                 io.Image.Input(
                     "images",
-                    tooltip="Pictures of the thing, about five, before different backgrounds, all of one size (the "
-                    "model's own).",
+                    tooltip="Pictures of the thing: start with five, all of one size (the model's own), before "
+                    "different backgrounds. One works but learns its pose too; with many more, doubtful ones do harm.",
                 ),
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="White where the thing is: one mask a picture. Keeps backgrounds out of the concept.",
+                    tooltip="White where the thing is: one mask a picture, or one for all. Keeps backgrounds out of "
+                    "the concept. Left open, the model finds the thing itself (automatic_mask).",
                 ),
                 io.String.Input(
                     "word",
@@ -59,30 +66,26 @@ class TrainConcept(io.ComfyNode):
                 io.String.Input(
                     "superclass",
                     default="",
-                    tooltip="The plain word for its kind, such as teddy, dog or cup. Too wide a word (toy) loses"
+                    tooltip="The plain word for its kind: start with teddy, dog or cup. Too wide a word (toy) loses"
                     " shape, too narrow a one loses freedom.",
                 ),
-                io.Combo.Input(
-                    "preset",
-                    options=[*PRESETS, CUSTOM],
-                    default="Standard",
-                    tooltip="Quick: 150 steps of 4. Standard: 300 steps of 8. Paper: the paper's 400 steps of 16 and "
-                    "its form of the edit. Custom: the advanced inputs.",
-                ),
+                io.Combo.Input("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
                 io.Int.Input(
                     "seed",
                     default=0,
                     min=0,
                     max=2**32 - 1,
                     control_after_generate=False,
-                    tooltip="Fixes everything random in the training.",
+                    tooltip="Fixes everything random in the training and in its samples. Start with 0; try another "
+                    "one where a concept came out badly, before you change settings.",
                 ),
                 io.Int.Input(
                     "samples",
                     default=4,
                     min=0,
                     max=len(SCENES),
-                    tooltip="Pictures to make with the concept at the end, for the report.",
+                    tooltip="Pictures to make with the concept at the end, for the report. Start with 4; 0 saves their "
+                    "time, but then the report does not show what was learned.",
                 ),
                 io.String.Input(
                     "file_name",
@@ -92,14 +95,15 @@ class TrainConcept(io.ComfyNode):
                 PerfusionStatistics.Input(
                     "statistics",
                     optional=True,
-                    tooltip="From Measure Text Statistics; left open, the trainer measures its own once.",
+                    tooltip="From Measure Text Statistics; left open, the trainer measures its own once for each CLIP.",
                 ),
                 io.Boolean.Input(
                     "flip",
                     default=DEFAULTS.flip,
                     optional=True,
                     advanced=True,
-                    tooltip="Mirror half of the pictures at random. Off for things with writing or a left and right.",
+                    tooltip="Mirror half of the pictures at random. Start with on; off for things with writing or a "
+                    "left and right, which would be learned both ways round.",
                 ),
                 io.Float.Input(
                     "sample_cfg",
@@ -109,7 +113,8 @@ class TrainConcept(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     advanced=True,
-                    tooltip="CFG of the samples in the report: about 3 for the demo model, 7 for SD1.5.",
+                    tooltip="CFG of the samples and previews: start with 3 for the demo model, 7 for SD1.5. Too low "
+                    "hardly follows the prompt, too high burns colours; the concept is the same.",
                 ),
                 *custom_inputs(),
                 io.Boolean.Input(
@@ -119,13 +124,42 @@ class TrainConcept(io.ComfyNode):
                     tooltip="Go on where the last training of this file name stopped (Cancel, an error, a power cut), "
                     "with the same inputs; steps may be raised. With nothing to resume it starts anew.",
                 ),
+                io.Boolean.Input(
+                    "automatic_mask",
+                    default=True,
+                    optional=True,
+                    tooltip="Where no mask is connected, find the thing by the model's own attention to the superclass "
+                    "(shown in the report). Start with on; off for a style or a whole scene, and where the report "
+                    "shows the wrong place. With it off, backgrounds are learned with the thing.",
+                ),
+                io.Int.Input(
+                    "validate_every",
+                    default=DEFAULTS.validate_every,
+                    min=0,
+                    max=1000,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Steps between validations; the best validated step is saved, not the last. Start with 25 "
+                    "(about 4 % of the time). Lower costs time, higher misses the best step, 0 takes the last one.",
+                ),
+                io.Int.Input(
+                    "preview_every",
+                    default=100,
+                    min=0,
+                    max=10_000,
+                    optional=True,
+                    tooltip="Steps between previews in the node: two pictures of the same seeds each time. Start with "
+                    "100 (about 1 % of the time each); lower takes longer, 0 makes none. The concept stays the same.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
                 PerfusionConcept.Output(display_name="concept", tooltip="The concept, ready for the gate node."),
                 io.LossMap.Output(display_name="loss_map", tooltip="The loss of every step, for Plot Loss Graph."),
                 io.Image.Output(
-                    display_name="report", tooltip="Training pictures, loss curve and samples in one picture."
+                    display_name="report",
+                    tooltip="Training pictures, masks, loss, samples over the steps and settings in one picture; also "
+                    "saved beside the concept.",
                 ),
                 io.String.Output(display_name="path", tooltip="The saved concept file."),
             ],
@@ -149,17 +183,23 @@ class TrainConcept(io.ComfyNode):
         masks: torch.Tensor | None = None,
         statistics: TextStatistics | None = None,
         resume: bool = False,
+        automatic_mask: bool = True,
+        validate_every: int = DEFAULTS.validate_every,
+        preview_every: int = 100,
         **custom: object,
     ) -> io.NodeOutput:
-        settings = training_settings(preset, seed, flip, custom)
+        settings = training_settings(preset, seed, flip, validate_every, custom)
         statistics = statistics or cached_statistics(clip, progress_over(cls.hidden.unique_id))
-        progress = NodeProgress(settings.steps, cls.hidden.unique_id)
+        files = TrainingFiles(file_name or normalise_word(word), resume)
+        latent_shape = model.model.latent_format.latent_channels, images.shape[1] // 8, images.shape[2] // 8
+        painted = TrainingSamples(model, clip, vae, latent_shape, seed, sample_cfg)
+        progress, status = NodeProgress(settings.steps, cls.hidden.unique_id), TrainingStatus(settings)
 
         def show(report: StepReport) -> None:
-            progress.show(
-                report.step,
-                f"step {report.step}/{report.steps}, loss {report.loss:.4f}, gate at the word {report.gate:.2f}",
-            )
+            progress.show(report.step, status.line(report, memory_in_use()))
+
+        def preview(concept: Concept) -> None:
+            progress.show(concept.training["steps"], preview=joined(painted.preview(concept)))
 
         result = train_concept(
             model,
@@ -172,31 +212,30 @@ class TrainConcept(io.ComfyNode):
             settings,
             statistics,
             show,
-            TrainingFiles(file_name or normalise_word(word), resume),
+            files,
             thumbnail(images[0]),
+            automatic_mask,
+            preview,
+            preview_every,
         )
         concept, path = result.concept, result.path
-        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
-
-        prompts = [scene.format(concept.word) for scene in SCENES[:samples]]
-        latent = model.model.latent_format.latent_channels, images.shape[1] // 8, images.shape[2] // 8
-        pictures = (
-            sample_pictures(
-                apply_concepts(model, stack), add_words(clip, stack), vae, prompts, latent, seed, cfg=sample_cfg
-            )
-            if prompts
-            else []
-        )
+        painted.final(concept, samples)
         title = (
-            f"{concept.word}, a {concept.superclass}: {len(result.losses)} steps, {result.seconds:.0f} s,"
-            f" {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
+            f"{concept.word}, a {concept.superclass}: step {result.chosen_step} of {len(result.losses)},"
+            f" {result.seconds:.0f} s, {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
         )
-        report = to_tensor(
-            training_report(
-                [to_image(image) for image in images],
-                list(zip(prompts, map(to_image, pictures), strict=True)),
-                result.losses,
-                title,
-            )
-        )
-        return io.NodeOutput(stack, {"loss": result.losses}, report, str(path), ui=ui.PreviewImage(report, cls=cls))
+        report = TrainingReport(
+            title,
+            settings_text(preset, settings, len(images)),
+            [to_image(image) for image in images],
+            result.losses,
+            [] if result.masks is None else under_masks(images, result.masks),
+            {"given": "the mask input", "attention": "automatic"}.get(concept.training["masks"], ""),
+            result.validations,
+            result.chosen_step,
+            painted.rows,
+        ).draw()
+        files.save_report(report)
+        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
+        shown = to_tensor(report)
+        return io.NodeOutput(stack, {"loss": result.losses}, shown, str(path), ui=ui.PreviewImage(shown, cls=cls))

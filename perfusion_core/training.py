@@ -12,7 +12,7 @@ which is a statistic of earlier steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,7 +22,16 @@ from torch import Tensor
 from .concept import unit_energy
 from .edit import ConceptEdit, EditedEncoding, edit_encoding
 from .errors import PerfusionError
-from .training_state import MEANS, TrainingState, adam_moments, set_adam_moments
+from .step_choice import (
+    AT_ONCE,
+    HELD_OUT_TEMPLATES,
+    SAMPLES_PER_STEP_SAMPLE,
+    StepChoice,
+    Validation,
+    validation_batches,
+)
+from .training_batch import Batch
+from .training_state import BEST, MEANS, TrainingState, adam_moments, set_adam_moments
 
 # The templates of the paper's training, as its re-implementations list them (method.md, section 2).
 TEMPLATES = (
@@ -47,7 +56,7 @@ class TrainingSettings:
     the demo model .01 kept the kind better (category right in 1.00 of 72 pictures against .90, thing .44 against .38).
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
     form: of the edit, "gated" or "paper".  flip: whether half of the pictures are mirrored.  seed: of everything
-    random.
+    random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
     """
 
     steps: int = 300
@@ -61,30 +70,14 @@ class TrainingSettings:
     form: str = "gated"
     flip: bool = True
     seed: int = 0
+    validate_every: int = 25
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "accumulation"):
-            if getattr(self, name) < 1:
+        for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
+            if getattr(self, name) < least:
                 raise PerfusionError(
-                    f"The training setting {name} must be at least 1, but it is {getattr(self, name)}."
+                    f"The training setting {name} must be at least {least}, but it is {getattr(self, name)}."
                 )
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What one forward pass is made of: a picture, its mirroring, and a template for each of B samples."""
-
-    pictures: Tensor  # indices, int64 [B]
-    mirrored: Tensor  # bool [B]
-    templates: Tensor  # indices into a list of templates, int64 [B]
-    levels: Tensor | None = None  # noise levels as shares of the schedule, 0..1, [B]; None draws them
-
-    def split(self, size: int) -> Iterator[Batch]:
-        """The same samples in parts of at most `size`."""
-        parts = [self.pictures.split(size), self.mirrored.split(size), self.templates.split(size)]
-        if self.levels is not None:
-            parts.append(self.levels.split(size))
-        return (Batch(*part) for part in zip(*parts, strict=True))
 
 
 class DenoisingTask(Protocol):
@@ -107,13 +100,17 @@ class DenoisingTask(Protocol):
 
 @dataclass(frozen=True)
 class StepReport:
-    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate."""
+    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
+
+    best_step: the best of those that were validated so far, None before the first.
+    """
 
     step: int
     steps: int
     loss: float
     similarity: float
     gate: float
+    best_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -135,6 +132,7 @@ class ConceptTrainer:
 
     A step happens whole or not at all: whatever stops it, tensors, moments and random numbers are those before it.
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
+    choice: the validations so far and the best step.
     start: what the learned values and the superclass' encoding were at step 0; it tells one model from another.
     """
 
@@ -146,6 +144,7 @@ class ConceptTrainer:
         self.step_number = 0
         self.micro_batch = settings.batch_size
         self.losses: list[float] = []
+        self.choice = StepChoice(settings.validate_every)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self.word_vectors = {
             key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
@@ -188,11 +187,7 @@ class ConceptTrainer:
         self._optimiser.zero_grad(set_to_none=True)
         for batch in (part for _ in range(settings.accumulation) for part in self._draw().split(self.micro_batch)):
             share = len(batch.pictures) / (settings.batch_size * settings.accumulation)
-            used, rows = batch.templates.unique(return_inverse=True)
-            encodings, positions = self.task.encode(self.word_vectors, [TEMPLATES[i] for i in used.tolist()])
-            encodings, positions = encodings[rows], positions[rows]
-            edited = edit_encoding(encodings, [self._edit()])
-            loss = self.task.loss(batch, edited, self.value_targets, self._generator)
+            loss, encodings, positions, edited = self._loss(batch, TEMPLATES, self._generator)
             if not math.isfinite(loss.item()):
                 raise self._not_finite(f"loss became {loss.item()}")
             (loss * share).backward()
@@ -217,6 +212,44 @@ class ConceptTrainer:
         self.losses.append(loss_sum)
         return report
 
+    def _loss(
+        self, batch: Batch, templates: Sequence[str], generator: torch.Generator
+    ) -> tuple[Tensor, Tensor, Tensor, EditedEncoding]:
+        """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
+        used, rows = batch.templates.unique(return_inverse=True)
+        encodings, positions = self.task.encode(self.word_vectors, [templates[i] for i in used.tolist()])
+        encodings, positions = encodings[rows], positions[rows]
+        edited = edit_encoding(encodings, [self._edit()])
+        return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
+
+    def validate(self) -> None:
+        """Measure the present step where that is due and was not done yet; see `StepChoice`."""
+        if self.choice.is_due(self.step_number):
+            self.choice.add(Validation(self.step_number, self.validation_error()), self._copied_tensors())
+
+    def validation_error(self) -> float:
+        """The denoising error of what was learned so far on the fixed samples of a validation, which draw nothing from
+        the training's random numbers.  Raises PerfusionError where it is not finite."""
+        samples = SAMPLES_PER_STEP_SAMPLE * self.settings.batch_size * self.settings.accumulation
+        at_once = min(AT_ONCE, self.settings.batch_size)
+        error = 0.0
+        with torch.no_grad():
+            for batch, generator in validation_batches(self.task.picture_count, samples, at_once):
+                error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
+        if not math.isfinite(error):
+            raise self._not_finite(f"validation error became {error}")
+        return error
+
+    def best_step(self) -> int:
+        """The step to keep: the best of those that were validated and the present one, which is the last."""
+        best = self.choice.best
+        if best is None or best.step == self.step_number:
+            return self.step_number
+        if any(v.step == self.step_number for v in self.choice.validations):
+            return best.step
+        # Not noted in the choice: a longer training, which might go on from here, would not have stopped for it.
+        return self.step_number if self.validation_error() < best.error else best.step
+
     def _not_finite(self, problem: str) -> PerfusionError:
         return PerfusionError(
             f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
@@ -238,14 +271,19 @@ class ConceptTrainer:
 
     def state(self) -> TrainingState:
         """A copy of all that the next steps depend on, besides the task and the settings."""
-        learned = {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
+        learned = self._copied_tensors()
+        best = {BEST + name: tensor for name, tensor in self.choice.tensors.items()}
         return TrainingState(
             step=self.step_number,
             micro_batch=self.micro_batch,
             losses=tuple(self.losses),
             generator=self._generator.get_state(),
-            tensors={**learned, **adam_moments(self._optimiser, self._parameters())},
+            tensors={**learned, **adam_moments(self._optimiser, self._parameters()), **best},
+            validations=tuple(self.choice.validations),
         )
+
+    def _copied_tensors(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
 
     def restore(self, state: TrainingState) -> None:
         """Go on from a state, bit for bit. Raises PerfusionError, changing nothing, for one of other tensors."""
@@ -262,20 +300,34 @@ class ConceptTrainer:
         set_adam_moments(self._optimiser, self._parameters(), state.tensors)
         self._generator.set_state(state.generator)
         self.step_number, self.micro_batch, self.losses = state.step, state.micro_batch, list(state.losses)
+        best = {
+            name.removeprefix(BEST): tensor.to(self.target_input.device)
+            for name, tensor in state.tensors.items()
+            if name.startswith(BEST)
+        }
+        self.choice = StepChoice(self.settings.validate_every, list(state.validations), best)
 
-    def learned(self) -> LearnedTensors:
-        """A copy of what was learned so far, float32 on the CPU."""
+    def learned(self, step: int | None = None) -> LearnedTensors:
+        """A copy of what was learned, float32 on the CPU, by the present step or by the best of the validated ones."""
+        tensors = self._tensors()
+        if step not in (None, self.step_number):
+            if self.choice.best is None or self.choice.best.step != step:
+                raise ValueError(f"only the present and the best step are known, not {step}")
+            tensors = self.choice.tensors
 
         def copied(tensor: Tensor) -> Tensor:
             return tensor.detach().to("cpu", torch.float32, copy=True)
 
-        target_input = copied(self.target_input)
+        def all_of(kind: str) -> dict[str, Tensor]:
+            return {name.removeprefix(kind): copied(t) for name, t in tensors.items() if name.startswith(kind)}
+
+        target_input = copied(tensors["target_input"])
         return LearnedTensors(
             target_input,
-            unit_energy(target_input, copied(self._inverse @ self.target_input)),
-            copied(self.superclass_encoding),
-            {key: copied(vectors) for key, vectors in self.word_vectors.items()},
-            {name: copied(value) for name, value in self.value_targets.items()},
+            unit_energy(target_input, copied(self._inverse @ tensors["target_input"])),
+            copied(tensors["superclass_encoding"]),
+            all_of("word."),
+            all_of("value."),
         )
 
     def _edit(self) -> ConceptEdit:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
 from .errors import PerfusionError
+from .step_choice import StepChoice
 from .training import ConceptTrainer, StepReport
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ def train(
 ) -> list[float]:
     """Make the remaining steps and return the losses of all.
 
+    The training is validated as its settings say, for the choice of the best step.
     on_step: called after every step; may raise to stop.  keep: writes the trainer's work to disk; called every
     `keep_every` steps and when anything, Cancel too, stops the training after a step that was not yet kept.
     release_memory: called where memory ran out, before the step is made again with a smaller micro-batch.
@@ -41,12 +44,15 @@ def train(
     """
     kept = trainer.step_number
     try:
+        validate_within_memory(trainer, release_memory)  # step 0, or one that was stopped before its validation
         while trainer.step_number < trainer.settings.steps:
             report = step_within_memory(trainer, release_memory)
+            validate_within_memory(trainer, release_memory)
+            best = trainer.choice.best
             if trainer.step_number % keep_every == 0:
                 keep()
                 kept = trainer.step_number
-            on_step(report)
+            on_step(report if best is None else replace(report, best_step=best.step))
     except BaseException:
         if trainer.step_number > kept:
             try:
@@ -55,6 +61,19 @@ def train(
                 logger.exception("The training stopped at step %d and could not be kept.", trainer.step_number)
         raise
     return list(trainer.losses)
+
+
+def validate_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], None]) -> None:
+    """Validate the present step if that is due; where memory runs out the training goes on without choosing a step."""
+    try:
+        trainer.validate()
+        return
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    trainer.choice = StepChoice(every=0)
+    release_memory()
+    logger.warning("Memory ran out while step %d was validated; the last step is taken.", trainer.step_number)
 
 
 def step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], None]) -> StepReport:

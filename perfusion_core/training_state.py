@@ -8,6 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .step_choice import Validation
+
+# Prefix of what had been learned at the best step so far.
+BEST = "best."
+
 # What Adam keeps of each parameter: the means of gradient and squared gradient, and the number of its steps.
 MEANS = ("exp_avg", "exp_avg_sq")
 MOMENTS = (*MEANS, "step")
@@ -20,7 +25,9 @@ class TrainingState:
     step: steps made.  micro_batch: pictures per forward pass.  losses: of the steps made.
     generator: state of the random generator, uint8 [G].
     tensors: "target_input" and "superclass_encoding", [d]; "value.<layer>", "word.<key>"; and, from the first step
-    on, Adam's moments of each of these two kinds: "exp_avg.value.<layer>" and so on.
+    on, Adam's moments of each of these two kinds: "exp_avg.value.<layer>" and so on.  From the first validation on,
+    "best.target_input" and so on: what had been learned at the best step.
+    validations: so far.
     """
 
     step: int
@@ -28,6 +35,7 @@ class TrainingState:
     losses: tuple[float, ...]
     generator: Tensor
     tensors: Mapping[str, Tensor]
+    validations: tuple[Validation, ...] = ()
 
 
 def adam_moments(

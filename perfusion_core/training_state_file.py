@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .errors import PerfusionError
+from .step_choice import Validation
 from .tensor_file import TensorHeader, read_tensors, write_tensors
 from .training_state import TrainingState
 
@@ -69,6 +70,7 @@ def save_training(path: str | os.PathLike[str], kept: KeptTraining) -> None:
         "perfusion.version": str(VERSION),
         "perfusion.step": str(state.step),
         "perfusion.micro_batch": str(state.micro_batch),
+        "perfusion.validations": json.dumps([[v.step, v.error] for v in state.validations]),
         "perfusion.generator": base64.b64encode(state.generator.cpu().numpy().tobytes()).decode(),
         "perfusion.inputs": json.dumps(dict(kept.inputs), sort_keys=True),
         "perfusion.finished": json.dumps(kept.finished),
@@ -87,6 +89,8 @@ def load_training(path: str | os.PathLike[str]) -> KeptTraining:
         torch.Generator().set_state(generator)  # refuses what is no state
         step, micro_batch = int(metadata["perfusion.step"]), int(metadata["perfusion.micro_batch"])
         inputs, finished = json.loads(metadata["perfusion.inputs"]), json.loads(metadata["perfusion.finished"])
+        noted = json.loads(metadata["perfusion.validations"])
+        validations = tuple(Validation(int(at), float(error)) for at, error in noted)
         losses = tuple(tensors.pop(LOSSES).tolist())
         if step != len(losses) or micro_batch < 1 or not isinstance(inputs, dict) or not isinstance(finished, bool):
             raise ValueError(f"step {step} with {len(losses)} losses and a micro-batch of {micro_batch}")
@@ -95,7 +99,8 @@ def load_training(path: str | os.PathLike[str]) -> KeptTraining:
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise PerfusionError(f"{path} is a {KIND} with numbers that are not finite; train anew.")
     start = {name.removeprefix(START): tensors.pop(name) for name in list(tensors) if name.startswith(START)}
-    return KeptTraining(TrainingState(step, micro_batch, losses, generator, tensors), inputs, start, finished)
+    state = TrainingState(step, micro_batch, losses, generator, tensors, validations)
+    return KeptTraining(state, inputs, start, finished)
 
 
 def _check_header(header: TensorHeader, path: str | os.PathLike[str]) -> None:

@@ -58,29 +58,33 @@ class HostDenoisingTask:
         self.gradient_checkpointing = False
 
     def __enter__(self) -> HostDenoisingTask:
-        height, width = self.latents.shape[-2:]
-        memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
-        comfy.model_management.load_models_gpu(
-            [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
-        )
-        base = self.model.model
-        for module in (base, self.clip.cond_stage_model):
-            make_differentiable(module)
-            module.requires_grad_(False)
-        self._base = base
+        self._base = self.model.model
+        self.load()
         self._sampling = self.model.get_model_object("model_sampling")
         encoders = text_encoders(self.clip)
         encoding_width = sum(encoder.width for encoder in encoders.values())
-        self.layers = cross_attention_layers(base.diffusion_model, encoding_width)
+        self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
+        height, width = self.latents.shape[-2:]
         self._size = {"width": width * 8, "height": height * 8}
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
             self._open.enter_context(differentiable_text_encoder(encoder.model))
+        return self
+
+    def load(self) -> None:
+        """Make the models ready to train with: at the start, and after the host has sampled with them, which may have
+        moved them to other memory, made inference tensors of them, and set the text encoder's options."""
+        memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
+        comfy.model_management.load_models_gpu(
+            [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
+        )
+        for module in (self._base, self.clip.cond_stage_model):
+            make_differentiable(module)
+            module.requires_grad_(False)
         self.clip.cond_stage_model.reset_clip_options()
         if self.clip.layer_idx is not None:
             self.clip.cond_stage_model.set_clip_options({"layer": self.clip.layer_idx})
         self.clip.cond_stage_model.set_clip_options({"execution_device": self.clip.patcher.load_device})
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self._open.close()

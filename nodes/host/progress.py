@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import comfy.model_management
 import comfy.utils
 from PIL import Image
 from server import PromptServer
@@ -18,11 +19,22 @@ class NodeProgress:
         self._node_id = node_id
 
     def show(self, done: int, text: str = "", preview: Image.Image | None = None) -> None:
-        """Move the bar to `done`; raises the host's interrupt exception if Cancel was pressed."""
+        """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
+        exception if Cancel was pressed."""
         server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
         if text and server is not None and self._node_id is not None:
             server.send_progress_text(text, self._node_id)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
+        # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def memory_in_use() -> str:
+    """How much of the memory that models run in is in use, by whatever program: "memory 5.2 of 24.0 GB"."""
+    device = comfy.model_management.get_torch_device()
+    total = comfy.model_management.get_total_memory(device)
+    used = total - comfy.model_management.get_free_memory(device)
+    return f"memory {used / 2**30:.1f} of {total / 2**30:.1f} GB"
 
 
 def progress_over(node_id: str | None) -> Callable[[int, int], None]:

@@ -22,6 +22,7 @@ from ...perfusion_core.concept_check import check_learned, check_saved
 from ...perfusion_core.concept_file import round_for_file
 from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import TextStatistics
+from ...perfusion_core.step_choice import Validation
 from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
 from ...perfusion_core.training_run import train
 from .attention_mask import attention_masks
@@ -46,7 +47,8 @@ class TrainingResult:
 
     losses: of every step.  effect: by how much the concept changes the model's prediction, relative to that.
     path: of its file, None where none was asked for.  masks: the weights of the loss, [P, 1, h, w] in 0..1 at the size
-    of the latents, on the CPU; None where every place counted the same.
+    of the latents, on the CPU; None where every place counted the same.  chosen_step: the one whose tensors the concept
+    holds.  validations: by which it was chosen.
     """
 
     concept: Concept
@@ -55,6 +57,8 @@ class TrainingResult:
     effect: float
     path: Path | None = None
     masks: Tensor | None = None
+    chosen_step: int = 0
+    validations: tuple[Validation, ...] = ()
 
 
 def train_concept(
@@ -71,12 +75,16 @@ def train_concept(
     files: TrainingFiles | None = None,
     picture: bytes | None = None,
     automatic_mask: bool = False,
+    on_preview: Callable[[Concept], None] | None = None,
+    preview_every: int = 0,
 ) -> TrainingResult:
     """Learn the word for what the pictures show.
 
     images: [P, H, W, 3] in 0..1.  masks: [P, H, W] or None.  `on_step` is called after every step and may raise to
     stop.  files: where the work is kept as it goes and the concept is saved; None keeps nothing.  picture: small JPEG
     for the file.  automatic_mask: whether, without masks, the model's attention to the superclass takes their place.
+    on_preview: is given the concept as it is after every `preview_every` steps, 0 for never, to sample with; not after
+    the last step.
     Raises PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The models keep
     their values bit for bit.
     """
@@ -95,9 +103,10 @@ def train_concept(
                 task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
             trainer = ConceptTrainer(task, settings, vectors, inverse)
 
-            def concept_so_far() -> Concept:
+            def concept_at(step: int | None = None) -> Concept:
                 return _concept(
                     trainer,
+                    step,
                     word=word,
                     superclass=superclass,
                     base_model=model_family(model, clip),
@@ -109,41 +118,60 @@ def train_concept(
                     picture=picture,
                 )
 
-            def keep(finished: bool = False) -> None:
+            def keep(step: int | None = None, finished: bool = False) -> None:
                 if files is not None:
-                    files.save(trainer, concept_so_far(), finished)
+                    files.save(trainer, concept_at(step), finished)
+
+            def follow(report: StepReport) -> None:
+                on_step(report)
+                if on_preview and preview_every and report.step % preview_every == 0 and report.step < report.steps:
+                    _preview(on_preview, concept_at(), task)
 
             if files is not None:
-                files.open(trainer, _what_must_not_change(concept_so_far(), settings, images, masks, masked))
+                files.open(trainer, _what_must_not_change(concept_at(), settings, images, masks, masked))
             with files.telling_where(trainer) if files else nullcontext():
-                losses = train(trainer, on_step, keep, release_memory=comfy.model_management.soft_empty_cache)
-                keep()
+                losses = train(trainer, follow, keep, release_memory=comfy.model_management.soft_empty_cache)
+                chosen = trainer.best_step()
+                keep(chosen)
             used_masks = None if task.masks is None else task.masks.cpu()
-    concept = round_for_file(concept_so_far())
+    concept = round_for_file(concept_at(chosen))
     with files.telling_where(trainer) if files else nullcontext():
         check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
         if files is not None:
             check_saved(files.path, concept)
         effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
-        keep(finished=True)
+        keep(chosen, finished=True)
     seconds = time.monotonic() - started
     logger.info(
-        "Trained %s to step %d in %.1f s; loss %.4f at first, %.4f at last; it changes a prediction by %.0f %%.",
+        "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
         word,
         len(losses),
         seconds,
+        chosen,
         losses[0],
         losses[-1],
         100 * effect,
     )
-    return TrainingResult(concept, losses, seconds, effect, files.path if files else None, used_masks)
+    validations = tuple(trainer.choice.validations)
+    path = files.path if files else None
+    return TrainingResult(concept, losses, seconds, effect, path, used_masks, chosen, validations)
 
 
-def _concept(trainer: ConceptTrainer, *, pictures: int, masked: str, **described: Any) -> Concept:
-    """The concept as the trainer has it at present."""
-    learned = trainer.learned()
+def _preview(on_preview: Callable[[Concept], None], concept: Concept, task: HostDenoisingTask) -> None:
+    """Show the concept; what goes wrong there is told and does not stop the training, which Cancel does."""
+    try:
+        on_preview(concept)
+    except Exception:
+        logger.exception("The preview at step %s failed; the training goes on.", concept.training["steps"])
+    finally:
+        task.load()
+
+
+def _concept(trainer: ConceptTrainer, step: int | None, *, pictures: int, masked: str, **described: Any) -> Concept:
+    """The concept as the trainer has it at present, or as it was at the best step."""
+    learned = trainer.learned(step)
     settings = {**dataclasses.asdict(trainer.settings), "steps": trainer.step_number, "pictures": pictures}
-    settings["masks"] = masked
+    settings |= {"masks": masked, "chosen_step": trainer.step_number if step is None else step}
     return Concept(
         encoding_width=len(learned.target_input),
         form=trainer.settings.form,

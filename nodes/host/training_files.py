@@ -1,17 +1,22 @@
-"""The two files of a training in output/perfusion: its concept, and beside it the state from which it can go on.
+"""The files of a training in output/perfusion: its concept, and beside it the state from which it can go on and, at
+the end, its report.
 
-Both have one stem (hugsy.safetensors, hugsy.training_state).  Only the first has an ending that the loader lists.
+All have one stem (hugsy.safetensors, hugsy.training_state, hugsy.report.jpg).  Only the first has an ending that the
+loader lists.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from torch import Tensor
 
 from ...perfusion_core.concept import Concept
@@ -20,6 +25,8 @@ from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.training import ConceptTrainer
 from ...perfusion_core.training_state_file import KeptTraining, load_training, save_training
 from .concept_folders import free_concept_path, state_path, trained_concept_paths
+
+REPORT_QUALITY = 92
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +94,23 @@ class TrainingFiles:
         save_training(state_path(path), kept)
         save_concept(path, concept)
         self.path = path
+        return path
+
+    def save_report(self, report: Image.Image) -> Path:
+        """Write the picture beside the concept, in one step, and return its path; `save` must have been called.
+
+        Where the system refuses to write it, that is told in the log only: the concept is safe, and the node shows the
+        report anyway.
+        """
+        path = self.path.with_suffix(".report.jpg")
+        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        try:
+            report.save(temporary, "JPEG", quality=REPORT_QUALITY)
+            os.replace(temporary, path)
+        except OSError as problem:
+            logger.warning("The report %s could not be written (%s).", path, problem)
+        finally:
+            temporary.unlink(missing_ok=True)
         return path
 
     @contextmanager

@@ -147,6 +147,7 @@ def test_a_state_of_another_shape_is_refused_and_changes_nothing():
         ({"perfusion.version": "2"}, "version '2'"),
         ({"perfusion.step": "4"}, "wrong header"),
         ({"perfusion.micro_batch": "0"}, "wrong header"),
+        ({"perfusion.validations": "[3]"}, "wrong header"),
         ({"perfusion.generator": "AAAA"}, "wrong header"),
         ({"perfusion.generator": "no base64"}, "wrong header"),
         ({"perfusion.inputs": "[]"}, "wrong header"),

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from perfusion_core.edit import EditedEncoding, add_value_targets
+from perfusion_core.step_choice import HELD_OUT_TEMPLATES
 from perfusion_core.training import TEMPLATES, Batch, ConceptTrainer, TrainingSettings
 
+ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES)
 WIDTH, TOKENS, OUT = 6, 4, 5
 
 
@@ -30,12 +32,12 @@ class ToyTask:
     def __post_init__(self) -> None:
         draw = torch.Generator().manual_seed(self.seed)
         shared = torch.randn(TOKENS, WIDTH, generator=draw)
-        self.base = shared + 0.1 * torch.randn(len(TEMPLATES), TOKENS, WIDTH, generator=draw)
+        self.base = shared + 0.1 * torch.randn(len(ALL_TEMPLATES), TOKENS, WIDTH, generator=draw)
         self.values = torch.randn(OUT, WIDTH, generator=draw)
         self.target = torch.randn(OUT, generator=draw)
 
     def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
-        rows = self.base[[TEMPLATES.index(template) for template in templates]]
+        rows = self.base[[ALL_TEMPLATES.index(template) for template in templates]]
         placed = torch.zeros(len(rows), TOKENS, 1)
         placed[:, 1], placed[:, 2] = 1.0, 0.1
         positions = torch.zeros(len(rows), TOKENS, dtype=torch.bool)
@@ -57,14 +59,17 @@ class ToyTask:
 
 
 def start(task: ToyTask | None = None, **changes) -> ConceptTrainer:
+    """A trainer of the toy; without validations, which would be among the task's batches."""
     vectors = {"clip_l": torch.linspace(-1, 1, WIDTH)[None]}
-    return ConceptTrainer(task or ToyTask(), TrainingSettings(**{"steps": 20, **changes}), vectors, torch.eye(WIDTH))
+    settings = TrainingSettings(**{"steps": 20, "validate_every": 0, **changes})
+    return ConceptTrainer(task or ToyTask(), settings, vectors, torch.eye(WIDTH))
 
 
 def assert_same_state(one: ConceptTrainer, other: ConceptTrainer) -> None:
     """Assert that two trainers are at one point, bit for bit."""
     mine, theirs = one.state(), other.state()
     assert (mine.step, mine.micro_batch, mine.losses) == (theirs.step, theirs.micro_batch, theirs.losses)
+    assert mine.validations == theirs.validations
     assert torch.equal(mine.generator, theirs.generator)
     assert set(mine.tensors) == set(theirs.tensors)
     for name, tensor in mine.tensors.items():

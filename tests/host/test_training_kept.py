@@ -53,7 +53,8 @@ def press_cancel(monkeypatch):
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("*"))
+    """All but the reports, which only a finished training has."""
+    return sorted(path.name for path in folder.glob("*") if not path.name.endswith(".report.jpg"))
 
 
 def weights_hash(inputs) -> str:
@@ -66,23 +67,26 @@ def weights_hash(inputs) -> str:
     return digest.hexdigest()
 
 
-def test_forty_steps_are_twenty_cancel_and_twenty_more(inputs, folder, press_cancel):
+@pytest.mark.parametrize("validate_every", [25, 8])
+def test_forty_steps_are_twenty_cancel_and_twenty_more(inputs, folder, press_cancel, validate_every):
     press_cancel(None)
-    straight = run_node(inputs, steps=40, file_name="straight")
+    forty = {"steps": 40, "validate_every": validate_every}
+    straight = run_node(inputs, **forty, file_name="straight")
     press_cancel(20)
     with pytest.raises(Interrupted):
-        run_node(inputs, steps=40)
+        run_node(inputs, **forty)
     assert files(folder) == [f"{n}.{e}" for n in ("hugsy", "straight") for e in ("safetensors", "training_state")]
     partial = load_concept(folder / "hugsy.safetensors")
     assert partial.training["steps"] == 20 and partial.picture is not None
     assert load_training(folder / "hugsy.training_state").state.step == 20
 
     press_cancel(None)
-    resumed = run_node(inputs, steps=40, resume=True)
+    resumed = run_node(inputs, **forty, resume=True)
     assert resumed[3] == str(folder / "hugsy.safetensors") and len(files(folder)) == 4
     assert (folder / "hugsy.safetensors").read_bytes() == (folder / "straight.safetensors").read_bytes()
     assert resumed[1] == straight[1]
     one, other = (load_training(folder / f"{name}.training_state") for name in ("hugsy", "straight"))
+    assert one.state.validations == other.state.validations and len(one.state.validations) == 1 + 40 // validate_every
     assert one.finished and all(torch.equal(t, other.state.tensors[n]) for n, t in one.state.tensors.items())
 
 
@@ -107,7 +111,7 @@ def test_cancel_inside_a_step_keeps_the_steps_before(inputs, folder, press_cance
     def loss(self, *args):
         calls.append(1)
         result = original(self, *args)
-        if len(calls) == 4:
+        if len(calls) == 2 + 4:  # two were the validation of step 0
             raise Interrupted
         return result
 
@@ -200,7 +204,7 @@ def test_the_models_stay_bit_identical_and_sample_as_before(inputs, folder, monk
     def denoise(self, *args):
         calls.append(1)
         result = original(self, *args)
-        if error is not None and len(calls) == 3:
+        if error is not None and len(calls) == 2 + 3:  # two were the validation of step 0
             raise error
         return result
 
@@ -228,7 +232,7 @@ def test_numbers_that_are_not_finite_stop_with_the_last_good_state(inputs, folde
 
     def loss(self, *args):
         calls.append(1)
-        return original(self, *args) * (float("nan") if len(calls) == 3 else 1.0)
+        return original(self, *args) * (float("nan") if len(calls) == 2 + 3 else 1.0)
 
     monkeypatch.setattr(HostDenoisingTask, "loss", loss)
     with pytest.raises(PerfusionError, match=r"nan at step 3.*2 steps are kept in .*hugsy\.safetensors") as caught:

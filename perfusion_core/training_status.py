@@ -1,0 +1,57 @@
+"""What a person reads while a training runs, in one line."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+
+from .training import StepReport, TrainingSettings
+
+WINDOW = 25  # steps over which loss and time are averaged
+
+
+class TrainingStatus:
+    """Turns step reports into lines of text.
+
+    settings: of the training, for its learning rates.  clock: seconds, for tests.  Make it when the training starts.
+    """
+
+    def __init__(self, settings: TrainingSettings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+        self._times: deque[float] = deque([clock()], maxlen=WINDOW + 1)
+
+    def line(self, report: StepReport, memory: str = "") -> str:
+        """The line after a step; memory: text of what is in use, left out where empty.
+
+        Seconds per step hold all that was done meanwhile, so that the time left is what one has to wait.
+        """
+        self._losses.append(report.loss)
+        self._times.append(self._clock())
+        each = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
+        settings = self._settings
+        parts = [
+            f"step {report.step} of {report.steps}",
+            f"loss {report.loss:.4f} (mean of {len(self._losses)}: {sum(self._losses) / len(self._losses):.4f})",
+            f"learning rate {settings.value_learning_rate:g}, word {settings.word_learning_rate:g}",
+            f"{each:.2f} s per step",
+            f"{duration(each * (report.steps - report.step))} left",
+            f"gate at the word {report.gate:.2f}",
+        ]
+        if report.best_step is not None:
+            parts.append(f"best step so far {report.best_step}")
+        if memory:
+            parts.append(memory)
+        return " · ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "45 s", "3 min 20 s", "1 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

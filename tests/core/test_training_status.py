@@ -1,0 +1,39 @@
+"""perfusion_core.training_status: the line of text under the node."""
+
+from __future__ import annotations
+
+import pytest
+
+from perfusion_core.training import StepReport, TrainingSettings
+from perfusion_core.training_status import TrainingStatus, duration
+
+
+def report(step: int, loss: float, best_step: int | None = None) -> StepReport:
+    return StepReport(step, 300, loss, similarity=0.97, gate=0.91, best_step=best_step)
+
+
+def test_the_line_says_step_loss_rate_time_and_memory():
+    ticks = iter([100.0, 100.5, 101.1])
+    status = TrainingStatus(TrainingSettings(), clock=lambda: next(ticks))
+    assert status.line(report(1, 0.5)) == (
+        "step 1 of 300 · loss 0.5000 (mean of 1: 0.5000) · learning rate 0.01, word 0.006 · 0.50 s per step"
+        " · 2 min 30 s left · gate at the word 0.91"
+    )
+    line = status.line(report(2, 0.3, best_step=25), "memory 1.2 of 4.0 GB")
+    assert "loss 0.3000 (mean of 2: 0.4000)" in line and "0.55 s per step · 2 min 44 s left" in line
+    assert line.endswith("best step so far 25 · memory 1.2 of 4.0 GB")
+
+
+def test_the_time_of_a_resumed_training_counts_only_its_own_steps():
+    ticks = iter([0.0, 2.0])
+    assert "2.00 s per step · 3 min 20 s left" in TrainingStatus(TrainingSettings(), lambda: next(ticks)).line(
+        report(200, 0.1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.4, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3599, "59 min 59 s"), (3900, "1 h 5 min")],
+)
+def test_duration(seconds, expected):
+    assert duration(seconds) == expected

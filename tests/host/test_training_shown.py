@@ -1,0 +1,139 @@
+"""What the trainer node shows: the line of text, previews while it runs, and the report that is saved at the end."""
+
+from __future__ import annotations
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from perfusion_pack.nodes.host import progress
+from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
+from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
+from perfusion_pack.nodes.training_samples import TrainingSamples
+from perfusion_pack.perfusion_core.step_choice import Validation
+from PIL import Image
+from tiny_models import instance_forwards
+from training_inputs import run_node, training_inputs
+
+
+@pytest.fixture(scope="module")
+def inputs():
+    return training_inputs()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path / "perfusion"
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """All that was shown: (done, text, preview)."""
+    calls = []
+    original = NodeProgress.show
+
+    def show(self, done, text="", preview=None):
+        calls.append((done, text, preview))
+        return original(self, done, text, preview)
+
+    monkeypatch.setattr(NodeProgress, "show", show)
+    return calls
+
+
+def test_previews_and_text_appear_while_it_runs_and_the_concept_stays_the_same(inputs, folder, shown):
+    plain = run_node(inputs, steps=6, preview_every=0, file_name="plain")
+    assert not [preview for _, _, preview in shown if preview]
+    shown.clear()
+    run_node(inputs, steps=6, preview_every=2, samples=1, file_name="shown")
+    previews = [(done, preview.size) for done, _, preview in shown if preview]
+    assert previews == [(2, (128, 64)), (4, (128, 64))]  # none at the end, where the samples are
+    texts = [text for _, text, _ in shown if text]
+    assert len(texts) == 6 and texts[-1].startswith("step 6 of 6 · loss ") and "memory " in texts[-1]
+    assert (folder / "plain.safetensors").read_bytes() == (folder / "shown.safetensors").read_bytes()
+    assert plain[1]["loss"] and not instance_forwards(inputs.model)
+
+
+def test_the_report_is_saved_beside_the_concept_and_returned(inputs, folder):
+    _, _, report, path = run_node(inputs, steps=3, samples=2, validate_every=1)
+    with Image.open(folder / "hugsy.report.jpg") as saved:
+        assert saved.size == (report.shape[2], report.shape[1])
+        difference = np.asarray(saved.convert("RGB")).astype(float) / 255 - report[0].numpy()
+    assert np.abs(difference).mean() < 0.02
+    assert path == str(folder / "hugsy.safetensors")
+    assert sorted(p.name for p in folder.iterdir()) == ["hugsy.report.jpg", "hugsy.safetensors", "hugsy.training_state"]
+
+
+def test_a_preview_that_fails_does_not_stop_the_training(inputs, folder, monkeypatch, caplog):
+    def broken(self, concept):
+        raise RuntimeError("no memory for a preview")
+
+    monkeypatch.setattr(TrainingSamples, "preview", broken)
+    losses = run_node(inputs, steps=3, preview_every=1)[1]["loss"]
+    assert len(losses) == 3 and "preview at step 1 failed" in caplog.text
+
+
+def test_after_a_preview_the_models_are_made_ready_again(inputs, folder, monkeypatch):
+    """The host may have moved weights in inference mode, and encodes with options of its own."""
+    loads, original = [], HostDenoisingTask.load
+
+    def load(self):
+        loads.append(1)
+        original(self)
+        modules = (self.model.model, self.clip.cond_stage_model)
+        assert not any(parameter.is_inference() for module in modules for parameter in module.parameters())
+
+    def spoil(self, concept):
+        weight = self.model.model.diffusion_model.out[2].weight
+        with torch.inference_mode():
+            self.model.model.diffusion_model.out[2].weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+        return torch.zeros(1, 8, 8, 3)
+
+    monkeypatch.setattr(HostDenoisingTask, "load", load)
+    monkeypatch.setattr(TrainingSamples, "preview", spoil)
+    run_node(inputs, steps=3, preview_every=1)
+    assert len(loads) == 3
+
+
+def test_cancel_is_seen_where_the_bar_has_nothing_to_send(monkeypatch):
+    class Pressed(BaseException):
+        pass
+
+    def pressed():
+        raise Pressed
+
+    monkeypatch.setattr(progress.comfy.model_management, "throw_exception_if_processing_interrupted", pressed)
+    with pytest.raises(Pressed):
+        NodeProgress(10, None).show(1)
+
+
+def test_memory_is_said_in_words():
+    assert memory_in_use().startswith("memory ") and memory_in_use().endswith(" GB")
+
+
+def test_a_report_shows_masks_validations_and_the_chosen_step():
+    pictures = [Image.new("RGB", (64, 48), "red")] * 3
+    few = TrainingReport("title", "settings", pictures, [0.5])
+    small = few.draw()
+    full = TrainingReport(
+        "title", "settings " * 60, pictures, [1.0, 0.5, 0.4, 0.3], masked=pictures, mask_source="automatic",
+        validations=[Validation(0, 0.9), Validation(2, 0.5), Validation(4, 0.6)], chosen_step=2,
+        samples=[[("step 2: a photo", pictures[0])], [(f"a {i}", pictures[0]) for i in range(9)]],
+    ).draw()  # fmt: skip
+    assert small.width <= full.width and full.height > small.height + 4 * 160
+    assert (200, 60, 40) in {colour for _, colour in full.getcolors(1 << 24)}  # the mark of the chosen step
+    assert (200, 60, 40) not in {colour for _, colour in small.getcolors(1 << 24)}
+
+
+def test_under_masks_darkens_what_did_not_count():
+    masks = torch.zeros(1, 1, 2, 2)
+    masks[..., 0, 0] = 1.0
+    drawn = np.asarray(under_masks(torch.ones(1, 64, 64, 3), masks)[0])
+    assert drawn[0, 0, 0] == 255 and drawn[63, 63, 0] == round(0.15 * 255)
+
+
+def test_smoothing_is_a_running_mean():
+    assert smoothed([1.0, 3.0]) == ([1.0, 3.0], 1)
+    mean, window = smoothed([float(i) for i in range(30)])
+    assert window == 2 and mean[:3] == [0.0, 0.5, 1.5]
