@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
 from .host.progress import progress_over
-from .host.text_statistics import cached_statistics
+from .host.text_statistics import CAPTIONS_MEASURED, cached_statistics
 from .types import ALIASES, CATEGORY, PerfusionStatistics
 
 
@@ -34,6 +34,16 @@ class TextStatisticsNode(io.ComfyNode):
                     tooltip="A text file in the input folder with one caption a line; empty uses the"
                     " built-in captions. A few thousand varied captions are enough.",
                 ),
+                io.Int.Input(
+                    "caption_count",
+                    default=CAPTIONS_MEASURED,
+                    min=100,
+                    max=100_000,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"How many built-in captions to measure, without a captions file. Start with"
+                    f" {CAPTIONS_MEASURED}. Fewer make the gate less sure of a word, more take longer for little.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -44,22 +54,40 @@ class TextStatisticsNode(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, clip: io.Clip.Type, captions_file: str) -> io.NodeOutput:
+    def execute(cls, clip: io.Clip.Type, captions_file: str, caption_count: int = CAPTIONS_MEASURED) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
-        return io.NodeOutput(cached_statistics(clip, progress_over(cls.hidden.unique_id), captions))
+        statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count)
+        return io.NodeOutput(statistics, ui=ui.PreviewText(statistics.summary()))
+
+    @classmethod
+    def fingerprint_inputs(cls, captions_file: str = "", **_: object) -> int:
+        """Another number when the file has changed, so that the host runs the node again."""
+        path = Path(folder_paths.get_input_directory()) / (captions_file or "").strip()
+        return path.stat().st_mtime_ns if path.is_file() else 0
+
+
+def _path(name: str) -> Path:
+    folder = Path(folder_paths.get_input_directory()).resolve()
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder):
+        raise PerfusionError(
+            f"The captions file must lie in the input folder, but {name} does not; copy it to {folder}."
+        )
+    return path
 
 
 def _captions(name: str) -> list[str]:
-    path = Path(folder_paths.get_input_directory()) / name
+    path = _path(name)
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [" ".join(line.split()) for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise PerfusionError(
             f"The captions file {path} could not be read ({error}); it must be a UTF-8 text file in the input folder."
         ) from error
-    captions = [line for line in lines if line]
+    captions = list(dict.fromkeys(line for line in lines if line))
     if len(captions) < 100:
         raise PerfusionError(
-            f"The captions file {path} has {len(captions)} captions where at least 100 are needed; add more lines."
+            f"The captions file {path} has {len(captions)} different captions where at least 100 are needed; add more"
+            " lines."
         )
     return captions

@@ -92,6 +92,17 @@ class TextStatistics:
         digest.update(self.inverse.cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def summary(self) -> str:
+        """One line for the user: size, condition number as measured, and how much was shrunk."""
+        values = torch.linalg.eigvalsh(self.second_moment.double())
+        condition = values[-1].item() / max(values[0].item(), 1e-12 * values[-1].item())
+        width = len(values)
+        measured = f"{self.captions:,} captions, {width} x {width}, condition number {condition:,.0f}"
+        if self.shrinkage == 0:
+            return f"{measured}: well measured, not shrunk"
+        used = torch.linalg.cond(self.inverse.double()).item()
+        return f"{measured}: {self.shrinkage:.2%} of it shrunk towards its mean, condition number {used:,.0f}"
+
 
 def statistics_from_moment(
     matrix: Tensor, count: int, encoder_hash: str, max_condition: float = MAX_CONDITION

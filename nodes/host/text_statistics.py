@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 import torch
 from comfy.sd import CLIP
+from torch import Tensor
 
 from ...perfusion_core.captions import built_in_captions
+from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import (
     SecondMoment,
     TextStatistics,
@@ -21,30 +26,57 @@ from ...perfusion_core.statistics import (
 )
 from .text_encoders import text_encoders
 
+logger = logging.getLogger(__name__)
+
 CAPTIONS_PER_BATCH = 32
+TOKEN_RULE = "start to end"  # part of a kept file's name
 CAPTIONS_MEASURED = 2000  # of the built-in corpus, when nobody asks for more
 
 # Under this key a CLIP's patcher may carry a function that gives captions of its own world, as the demo model's does.
 CAPTIONS_ATTACHMENT = "perfusion_for_comfyui.captions"
 
 
+class TokenKind(IntEnum):
+    """What stands at a position of an encoded caption."""
+
+    START = 0
+    WORD = 1
+    END = 2
+    PADDING = 3
+
+
 def encoder_hash(clip: CLIP) -> str:
-    """16 hexadecimal digits that name the CLIP's weights, patches and layer."""
-    digest = hashlib.sha256(f"{clip.layer_idx} {clip.patcher.patches_uuid if clip.patcher.patches else ''}".encode())
+    """16 hexadecimal digits that name the CLIP's weights, patches and layer, whether or not they are loaded now."""
+    digest = hashlib.sha256(f"{clip.layer_idx}".encode())
     for key, encoder in sorted(text_encoders(clip).items()):
         for name, tensor in sorted(encoder.model.state_dict().items()):
+            # Where a LoRA is patched into the weights, the host keeps the weight itself in the backup.
+            backup = clip.patcher.backup.get(f"{key}.{name}")
             digest.update(f"{key}.{name} {tuple(tensor.shape)}".encode())
-            # A few hundred numbers of each tensor tell two encoders apart; hashing a gigabyte would take seconds.
-            digest.update(tensor.detach().flatten()[:: max(1, tensor.numel() // 256)].float().cpu().numpy().tobytes())
+            _add_to(digest, tensor if backup is None else backup.weight)
+    for name, patches in sorted(clip.patcher.patches.items()):
+        digest.update(name.encode())
+        _add_to(digest, patches)
     return digest.hexdigest()[:16]
 
 
-def measure_statistics(clip: CLIP, captions: Sequence[str], on_captions: Callable[[int, int], None]) -> TextStatistics:
-    """C over the captions, from the start token to the end token of each (padding says nothing of language).
+def _add_to(digest: Any, value: Any) -> None:
+    """Add what a weight or a patch (numbers, names and tensors in tuples and adapters) consists of."""
+    if isinstance(value, torch.Tensor):
+        # A few hundred numbers of each tensor tell two encoders apart; hashing a gigabyte would take seconds.
+        few = value.detach().flatten()[:: max(1, value.numel() // 256)]
+        digest.update(few.float().cpu().numpy().tobytes())
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _add_to(digest, part)
+    elif hasattr(value, "weights"):  # the host's adapters: LoRA, LoHa, ...
+        _add_to(digest, (type(value).__name__, value.weights))
+    elif isinstance(value, str | int | float | None):
+        digest.update(f"{value!r} ".encode())
 
-    `on_captions` is called with the number of captions measured so far and that of all, and may raise to stop.
-    """
-    moment: SecondMoment | None = None
+
+def encoded_captions(clip: CLIP, captions: Sequence[str]) -> Iterator[tuple[Tensor, Tensor, int]]:
+    """Encode the captions in batches: (encodings [n, d], what stands at each position [n], captions done so far)."""
     for start in range(0, len(captions), CAPTIONS_PER_BATCH):
         batch = [
             clip.tokenize(caption, return_word_ids=True) for caption in captions[start : start + CAPTIONS_PER_BATCH]
@@ -53,39 +85,64 @@ def measure_statistics(clip: CLIP, captions: Sequence[str], on_captions: Callabl
         joined = {
             name: [[entry[:2] for entry in chunk] for tokens in batch for chunk in tokens[name]] for name in batch[0]
         }
-        counted = torch.cat([_until_end(chunk) for tokens in batch for chunk in next(iter(tokens.values()))])
-        encoding = clip.encode_from_tokens(joined)[0]
-        moment = moment or SecondMoment(encoding.shape[-1])
-        moment.add(encoding, counted[: len(encoding)])
-        on_captions(min(start + CAPTIONS_PER_BATCH, len(captions)), len(captions))
+        kinds = torch.cat([_token_kinds(chunk) for tokens in batch for chunk in next(iter(tokens.values()))])
+        yield clip.encode_from_tokens(joined)[0], kinds, min(start + CAPTIONS_PER_BATCH, len(captions))
+
+
+def _token_kinds(chunk: list[tuple]) -> Tensor:
+    """TokenKind at each position; word id 0 marks what is no word."""
+    kinds = torch.full((len(chunk),), TokenKind.PADDING)
+    words = [index for index, entry in enumerate(chunk) if entry[2] != 0]
+    kinds[words] = TokenKind.WORD
+    kinds[words[-1] + 1 if words else 1] = TokenKind.END
+    kinds[0] = TokenKind.START
+    return kinds
+
+
+def measure_statistics(clip: CLIP, captions: Sequence[str], on_captions: Callable[[int, int], None]) -> TextStatistics:
+    """C over the captions, from the start token to the end token of each (padding says nothing of language).
+
+    `on_captions` is called with the number of captions measured so far and that of all, and may raise to stop.
+    """
+    moment: SecondMoment | None = None
+    for encodings, kinds, done in encoded_captions(clip, captions):
+        moment = moment or SecondMoment(encodings.shape[-1])
+        moment.add(encodings, kinds != TokenKind.PADDING)
+        on_captions(done, len(captions))
     assert moment is not None, "callers pass at least one caption"
     return statistics_from_moment(moment.matrix(), len(captions), encoder_hash(clip))
 
 
-def _until_end(chunk: list[tuple]) -> torch.Tensor:
-    """True for the start token, the words and the first token after the last word; word id 0 marks what is no word."""
-    words = [index for index, entry in enumerate(chunk) if entry[2] != 0]
-    last = words[-1] + 1 if words else 1
-    return torch.arange(len(chunk)) <= last
-
-
 def cached_statistics(
-    clip: CLIP, on_captions: Callable[[int, int], None], captions: Sequence[str] | None = None
+    clip: CLIP,
+    on_captions: Callable[[int, int], None],
+    captions: Sequence[str] | None = None,
+    count: int = CAPTIONS_MEASURED,
 ) -> TextStatistics:
-    """The statistics of the CLIP, measured once for each encoder and set of captions and kept in the host's user
-    folder.
+    """The statistics of the CLIP, measured once for each encoder and set of captions, and kept in the user folder.
+
+    captions: to measure on; by default those that the CLIP brings along, else the first `count` built-in ones.
+    A kept file that cannot be read any more is measured and written anew.
     """
-    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or partial(built_in_captions, CAPTIONS_MEASURED)
+    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or partial(built_in_captions, count)
     captions = captions or own_captions()
-    text_hash = hashlib.sha256("\n".join(captions).encode()).hexdigest()[:8]
-    path = (
-        Path(folder_paths.get_user_directory())
-        / "perfusion"
-        / f"text_statistics_{encoder_hash(clip)}_{text_hash}.safetensors"
-    )
-    if path.exists():
-        return load_statistics(path)
-    statistics = measure_statistics(clip, captions, on_captions)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_statistics(path, statistics)
+    text_hash = hashlib.sha256("\n".join([TOKEN_RULE, *captions]).encode()).hexdigest()[:8]
+    folder = Path(folder_paths.get_user_directory()) / "perfusion"
+    path = folder / f"text_statistics_{encoder_hash(clip)}_{text_hash}.safetensors"
+    statistics = _kept(path)
+    if statistics is None:
+        statistics = measure_statistics(clip, captions, on_captions)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_statistics(path, statistics)
+    logger.info("Text statistics: %s.", statistics.summary())
     return statistics
+
+
+def _kept(path: Path) -> TextStatistics | None:
+    if not path.exists():
+        return None
+    try:
+        return load_statistics(path)
+    except PerfusionError as error:
+        logger.warning("The kept text statistics are measured again: %s", error)
+        return None

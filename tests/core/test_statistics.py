@@ -144,6 +144,14 @@ def test_hash_tells_statistics_apart():
     assert len(statistics.hash()) == 16
 
 
+def test_the_user_is_told_how_much_was_shrunk():
+    well = statistics_from_moment(second_moment(WIDTH), 1234, "encoder")
+    assert well.summary().startswith("1,234 captions, 12 x 12, condition number ")
+    assert well.summary().endswith("well measured, not shrunk")
+    poorly = statistics_from_moment(second_moment(WIDTH), 1234, "encoder", max_condition=2.0)
+    assert f"{poorly.shrinkage:.2%} of it shrunk towards its mean, condition number 2" in poorly.summary()
+
+
 def test_round_trip(tmp_path):
     statistics = statistics_from_moment(second_moment(WIDTH), 1000, "encoder", max_condition=10)
     save_statistics(tmp_path / "a.safetensors", statistics)
