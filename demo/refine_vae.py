@@ -36,7 +36,7 @@ from train_vae import (
     split_moments,
     trained_autoencoder,
 )
-from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate, step_in_parts
+from training_state import MatrixOptimiser, load_state, moving_average, save_state, set_learning_rate, step_in_parts
 
 BODY_WEIGHT = 4.0  # of a pixel of an individual's body, beside 1 for every other pixel
 BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
@@ -84,9 +84,7 @@ def main() -> None:
     rng = np.random.default_rng(arguments.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder = trained_autoencoder(arguments.cache).to(device)
-    average = torch.optim.swa_utils.AveragedModel(
-        autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(AVERAGE)
-    )
+    average = moving_average(autoencoder, AVERAGE)
     colours_of = nn.Conv2d(4, 3, 1).to(device)
     trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
     if not arguments.decoder_only:

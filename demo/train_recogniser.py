@@ -31,7 +31,7 @@ from recogniser_data import (
 )
 from torch import Tensor
 from torch.nn import functional as F
-from training_state import load_state, save_state, set_learning_rate
+from training_state import load_state, moving_average, save_state, set_learning_rate
 from world.things import THINGS
 
 TEMPERATURE = 0.1  # of the contrastive loss
@@ -189,9 +189,7 @@ def main() -> None:
     optimiser = torch.optim.AdamW(
         recogniser.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98)
     )
-    average = torch.optim.swa_utils.AveragedModel(
-        recogniser, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average), use_buffers=True
-    )
+    average = moving_average(recogniser, arguments.average, use_buffers=True)
     state_file = arguments.cache / "recogniser.pt"
     first = load_state(state_file, recogniser, average, [optimiser])
     batches = Batches(single, versions, others, seed=arguments.seed + first)

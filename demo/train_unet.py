@@ -24,7 +24,7 @@ from host import use_comfyui
 from safetensors.torch import load_file
 from text import VOCABULARY_FILE, CaptionTokens
 from torch import nn
-from training_state import MatrixOptimiser, load_state, save_state, set_learning_rate, step_in_parts
+from training_state import MatrixOptimiser, load_state, moving_average, save_state, set_learning_rate, step_in_parts
 
 CAPTION_DROPOUT = 0.1
 # Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
@@ -172,9 +172,7 @@ def main() -> None:
     noise_share = (1 - signal.square()).sqrt()
 
     trained, optimisers = optimisers_of(both, arguments.learning_rate)
-    average = torch.optim.swa_utils.AveragedModel(
-        both, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(arguments.average)
-    )
+    average = moving_average(both, arguments.average)
     if arguments.continue_weights:
         for part, name in ((unet, "unet"), (text_model, "text")):
             load_shipped(part, name, tokens.vocabulary)

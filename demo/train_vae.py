@@ -21,7 +21,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
-from training_state import load_state, save_state, set_learning_rate
+from training_state import load_state, moving_average, save_state, set_learning_rate
 
 KL_WEIGHT = 3e-4
 WEIGHTS = Path(__file__).parent / "weights"
@@ -132,9 +132,7 @@ def main() -> None:
     autoencoder.to(device, memory_format=torch.channels_last)
     trained = list(autoencoder.parameters())
     optimiser = torch.optim.AdamW(trained, lr=arguments.learning_rate, weight_decay=1e-4, betas=(0.9, 0.98))
-    average = torch.optim.swa_utils.AveragedModel(
-        autoencoder, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.998)
-    )
+    average = moving_average(autoencoder, 0.998)
     first = load_state(state_file, autoencoder, average, [optimiser])
     pictures, loaded_at = dataset.load(arguments.cache), time.monotonic()
     start = time.monotonic()

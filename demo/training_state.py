@@ -27,6 +27,22 @@ class MatrixOptimiser(torch.optim.Muon):
         super().step(closure)
 
 
+def moving_average(module: nn.Module, decay: float, use_buffers: bool = False) -> torch.optim.swa_utils.AveragedModel:
+    """The exponential moving average of a module's weights, over ever more of the last steps, at most 1 / (1 - decay):
+    a run that starts from other weights, or from noise, has forgotten them at its end however short it was."""
+
+    def update(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], steps: torch.Tensor) -> None:
+        steps = int(steps)
+        share = 1 - min(decay, (1 + steps) / (10 + steps))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), share)
+            else:
+                average.copy_(value)
+
+    return torch.optim.swa_utils.AveragedModel(module, multi_avg_fn=torch.no_grad()(update), use_buffers=use_buffers)
+
+
 def step_in_parts(
     pool: Executor,
     part_of_batch: Callable[..., tuple[float, Sequence[torch.Tensor]]],
