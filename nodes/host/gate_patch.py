@@ -139,12 +139,14 @@ def _projection(current: threading.local, layer: str, projection: str) -> Callab
 
     It stays the same object from step to step and from run to run, since torch.compile compiles again for a new one;
     what changes is found through `current`, which holds one call per thread (the host runs several devices at once).
+    torch.compile calls it as it is: what is looked up and remembered here differs from call to call, and tracing it
+    would compile every layer anew until the compiler gives up.
     """
 
     def forward(encoding: Tensor) -> Tensor:
         return current.call.project(layer, projection, encoding)
 
-    return forward
+    return torch.compiler.disable(forward)
 
 
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""What the patch costs: steps with 0, 1, 2, 4 and 8 concepts taken in turn within one run, as one Markdown table.
+
+    python benchmarks/cost.py [--smallest] [--shapes sd15 sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
+
+Needs the environment of a ComfyUI (COMFYUI_PATH, or ~/comfy/ComfyUI) and a machine that does nothing else. The UNets
+have the true structure of SD1.5, and that of SDXL with two transformer blocks where it has ten, with random weights;
+cond and uncond share a batch of 2. One thread on the CPU, in processor time; on a GPU in wall time.
+
+Bars: a step <= 1.00 of the base's with 1 concept, <= 1.01 with 8; putting concepts on a model <= 20 ms; memory <= 1 %.
+`--smallest` tries everything in a minute on UNets of a fifth of the width; its numbers mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY / "demo"))
+
+COUNTS = (0, 1, 2, 4, 8)
+
+SD15 = {
+    "image_size": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "model_channels": 320,
+    "num_res_blocks": [2, 2, 2, 2],
+    "channel_mult": [1, 2, 4, 4],
+    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+    "transformer_depth_middle": 1,
+    "use_spatial_transformer": True,
+    "context_dim": 768,
+    "legacy": False,
+    "adm_in_channels": None,
+    "use_linear_in_transformer": False,
+}
+SDXL = {
+    **SD15,
+    "num_res_blocks": [2, 2, 2],
+    "channel_mult": [1, 2, 4],
+    "transformer_depth": [0, 0, 2, 2, 2, 2],
+    "transformer_depth_output": [0, 0, 0, 2, 2, 2, 2, 2, 2],
+    "transformer_depth_middle": 2,
+    "context_dim": 2048,
+    "num_classes": "sequential",
+    "adm_in_channels": 2816,
+    "use_linear_in_transformer": True,
+}
+SHAPES = {"sd15": ("SD15", SD15), "sdxl": ("SDXL", SDXL)}
+
+
+def make_model(shape: str, smallest: bool) -> Any:
+    """Return a MODEL of the shape with random weights that keep activations of ordinary size."""
+    import comfy.model_management
+    import comfy.model_patcher
+    import comfy.supported_models
+    import torch
+
+    family, unet_config = SHAPES[shape]
+    config = getattr(comfy.supported_models, family)({**unet_config, "model_channels": 64 if smallest else 320})
+    device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
+    config.set_inference_dtype(torch.float32 if device.type == "cpu" else torch.float16, None)
+    base = config.get_model({}, "", device=offload)
+    generator = torch.Generator().manual_seed(0)
+    for name, parameter in base.diffusion_model.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1:
+            noise *= parameter[0].numel() ** -0.5
+        else:
+            noise = noise * 0.02 + (1.0 if name.endswith("weight") else 0.0)
+        parameter.data.copy_(noise)
+    return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=offload)
+
+
+def make_stack(model: Any, count: int, width: int) -> tuple:
+    """Return that many concepts with random target inputs, each for a token of its own in `make_conditioning`."""
+    import torch
+    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+    from perfusion_pack.perfusion_core.concept import Concept, GatedConcept
+
+    encodings = make_conditioning(width, 1)[0][0][0]
+    layers = cross_attention_layers(model.model.diffusion_model, width)
+    stack = []
+    for index in range(count):
+        target_input = encodings[4 + index].clone()
+        concept = Concept(
+            word=f"<c{index}>",
+            superclass="dog",
+            base_model="sd1",
+            encoding_width=width,
+            clip_layer=None,
+            form="gated",
+            bias=0.65,
+            temperature=0.15,
+            statistics_hash="0",
+            training={},
+            target_input=target_input,
+            inverse_target_input=target_input / target_input.square().sum(),
+            superclass_encoding=encodings[40 + index].clone(),
+            word_vectors={"clip_l": torch.ones(1, 768)},
+            superclass_vectors={"clip_l": torch.ones(1, 768)},
+            value_targets={name: torch.ones(layer.to_v.out_features) * 0.1 for name, layer in layers.items()},
+        )
+        stack.append(GatedConcept(concept, 0.65, 0.15))
+    return tuple(stack)
+
+
+def make_conditioning(width: int, seed: int) -> list:
+    """Return the random encoding of one prompt as stock nodes hand it on."""
+    import torch
+
+    encoding = torch.randn(1, 77, width, generator=torch.Generator().manual_seed(seed))
+    return [[encoding, {"pooled_output": encoding[:, 0, :1280]}]]
+
+
+def with_steps(models: list, width: int, latent: int, then: Callable, steps: tuple = ()) -> None:
+    """Call `then` with one function for each MODEL that takes a step of a sampling run of it.
+
+    All runs are open at the same time, one inside the other, so that their steps can be taken in turn.
+    """
+    import comfy.sample
+    import comfy.samplers
+    import torch
+
+    if not models:
+        then(steps)
+        return
+
+    class OpenRun(comfy.samplers.Sampler):
+        def sample(self, model, sigmas, extra_args, callback, noise, *args: Any, **kwargs: Any) -> Any:
+            options = {key: extra_args[key] for key in ("model_options", "seed")}
+
+            def step(index: int) -> None:
+                model(noise * sigmas[index], sigmas[index : index + 1], **options)
+
+            with_steps(models[1:], width, latent, then, (*steps, step))
+            return noise
+
+    guider = comfy.samplers.CFGGuider(models[0])
+    guider.set_conds(make_conditioning(width, 1), make_conditioning(width, 2))
+    guider.set_cfg(5.0)
+    empty = torch.zeros(1, 4, latent, latent)
+    sigmas = comfy.samplers.calculate_sigmas(models[0].get_model_object("model_sampling"), "normal", 50)
+    guider.sample(comfy.sample.prepare_noise(empty, 7), empty, OpenRun(), sigmas, disable_pbar=True, seed=7)
+
+
+def clock() -> float:
+    """Return processor time in seconds, or wall time once the GPU has done its work."""
+    import comfy.model_management
+    import torch
+
+    if comfy.model_management.get_torch_device().type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def measure_steps(models: list, width: int, latent: int, rounds: int) -> dict[str, list[list[float]]]:
+    """Return seconds of every MODEL's first step and of its later ones, [model][round]."""
+    times: dict[str, list[list[float]]] = {"first": [[] for _ in models], "later": [[] for _ in models]}
+
+    def alternate(steps: tuple) -> None:
+        for round_ in range(rounds + 1):
+            order = [(index + round_) % len(steps) for index in range(len(steps))]
+            for index in order:
+                started = clock()
+                steps[index](round_)
+                times["later" if round_ else "first"][index].append(clock() - started)
+
+    with_steps(models, width, latent, alternate)
+    return times
+
+
+def measure_apply(model: Any, stack: tuple) -> float:
+    """Return milliseconds for putting the concepts on the MODEL, the middle one of nine tries."""
+    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+
+    seconds = []
+    for _ in range(9):
+        started = clock()
+        apply_concepts(model, stack)
+        seconds.append(clock() - started)
+    return statistics.median(seconds) * 1000
+
+
+def peak_memory(shape: str, count: int, arguments: argparse.Namespace) -> float:
+    """Return the peak of memory in bytes over a short run in a process of its own: of the GPU, or of the process."""
+    command = [sys.executable, __file__, "--memory-of", shape, str(count), "--latent", str(arguments.latent)]
+    done = subprocess.run([*command, *(["--smallest"] if arguments.smallest else [])], capture_output=True, check=True)
+    return float(json.loads(done.stdout.splitlines()[-1]))
+
+
+def print_peak_memory(shape: str, count: int, arguments: argparse.Namespace) -> None:
+    import comfy.model_management
+    import torch
+    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+
+    model, width = make_model(shape, arguments.smallest), SHAPES[shape][1]["context_dim"]
+    model = apply_concepts(model, make_stack(model, count, width))
+    with_steps([model], width, arguments.latent, lambda steps: [steps[0](index) for index in range(3)])
+    if comfy.model_management.get_torch_device().type == "cuda":
+        print(torch.cuda.max_memory_allocated())
+    else:  # macOS counts bytes, Linux kilobytes
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+
+
+def measure(shape: str, arguments: argparse.Namespace) -> list[str]:
+    """Return the table's lines for one shape."""
+    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+
+    model, width = make_model(shape, arguments.smallest), SHAPES[shape][1]["context_dim"]
+    stacks = [make_stack(model, count, width) for count in COUNTS]
+    times = measure_steps([apply_concepts(model, stack) for stack in stacks], width, arguments.latent, arguments.rounds)
+    base = times["later"][0]
+    memory = {count: peak_memory(shape, count, arguments) for count in (COUNTS[0], COUNTS[-1])}
+    lines = []
+    for index, count in enumerate(COUNTS):
+        ratios = sorted(mine / bases for mine, bases in zip(times["later"][index], base, strict=True))
+        quarter = len(ratios) // 4
+        lines.append(
+            f"| {shape} | {count} | {statistics.median(times['later'][index]):.3f} | {statistics.median(ratios):.3f}"
+            f" | {ratios[quarter]:.3f} to {ratios[-1 - quarter]:.3f}"
+            f" | {times['first'][index][0] / statistics.median(base):.3f}"
+            f" | {measure_apply(model, stacks[index]) if count else 0:.1f}"
+            f" | {f'{memory[count] / memory[0]:.4f}' if count in memory else ''} |"
+        )
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--smallest", action="store_true", help="try everything on tiny UNets, with few rounds")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--latent", type=int, help="side of the latent, a multiple of 8 (32 is 256 px)")
+    parser.add_argument("--rounds", type=int, help="steps of every model that are measured")
+    parser.add_argument("--output", type=Path, help="write the table into this file too")
+    parser.add_argument("--memory-of", nargs=2, metavar=("SHAPE", "COUNT"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    arguments.latent = arguments.latent or (8 if arguments.smallest else 32)
+    arguments.rounds = arguments.rounds or (3 if arguments.smallest else 12)
+
+    from host import load_pack, use_comfyui
+
+    use_comfyui()
+    load_pack()
+    import comfy.model_management
+    import torch
+
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        if arguments.memory_of:
+            print_peak_memory(arguments.memory_of[0], int(arguments.memory_of[1]), arguments)
+            return
+        device = comfy.model_management.get_torch_device_name(comfy.model_management.get_torch_device())
+        lines = [
+            f"{device}, latent {arguments.latent} x {arguments.latent}, batch 2, {arguments.rounds} rounds"
+            + (", SMALLEST: these numbers mean nothing" if arguments.smallest else ""),
+            "",
+            "| UNet | concepts | step, s | of the base's | middle half | first step, of the base's | applying, ms"
+            " | peak memory, of the base's |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        print("\n".join(lines))
+        for shape in arguments.shapes:
+            lines += measure(shape, arguments)
+    if arguments.output:
+        arguments.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Concepts in a model that torch.compile has compiled, as TorchCompileModel does it: the same picture, compiled once.
+
+The backend runs the captured graphs as they are: what is tested is what is captured, and how often.
+"""
+
+import pytest
+import torch
+from coexistence import EFFECT, make_scene, record_pair
+from comfy_api.torch_helpers import set_torch_compile_wrapper
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from tiny_models import difference, sample, tiny_model
+from torch._dynamo.utils import counters
+
+# One level and one cross-attention layer: compiling takes its time even for the smallest model.
+SMALL = {
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [0],
+    "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return make_scene(tiny_model(**SMALL))
+
+
+@pytest.fixture(autouse=True)
+def nothing_compiled_yet():
+    torch._dynamo.reset()
+    counters.clear()
+    yield
+    torch._dynamo.reset()
+
+
+def compiled(model):
+    clone = model.clone()
+    set_torch_compile_wrapper(model=clone, backend="eager")
+    return clone
+
+
+def drawn_with_graphs(model, scene):
+    """Return the latents and how many graphs had been compiled after each step."""
+    graphs = []
+
+    def count(*_):
+        graphs.append(counters["stats"]["unique_graphs"])
+
+    return sample(model, scene.positive, scene.negative, callback=count), graphs
+
+
+@pytest.fixture(scope="module")
+def graphs_of_the_base(scene):
+    torch._dynamo.reset()
+    counters.clear()
+    result, graphs = drawn_with_graphs(compiled(scene.model), scene)
+    assert difference(result, scene.without_partner(None)) == 0.0
+    return graphs
+
+
+@pytest.mark.parametrize("concepts_first", [True, False])
+def test_torch_compile(scene, graphs_of_the_base, concepts_first, record_property):
+    def both(stack):
+        if concepts_first:
+            return compiled(apply_concepts(scene.model, stack))
+        return apply_concepts(compiled(scene.model), stack)
+
+    model = both(scene.stack)
+    result, graphs = drawn_with_graphs(model, scene)
+    again, later_graphs = drawn_with_graphs(model, scene)
+    base, concepts = scene.without_partner(None), scene.without_partner("local")
+    numbers = {
+        "reference": difference(result, concepts),
+        "concept's effect": difference(result, base) / base.abs().max().item(),
+        "graphs": graphs[-1],
+        "graphs of the base": graphs_of_the_base[-1],
+    }
+    record_pair(record_property, f"TorchCompileModel, concepts {'first' if concepts_first else 'last'}", **numbers)
+    assert numbers["reference"] == difference(again, result) == 0.0
+    assert numbers["concept's effect"] > EFFECT
+    assert graphs == graphs_of_the_base, "the concepts add no graph"
+    assert set(later_graphs) == {graphs[-1]}, "and none is compiled again in a later run"
+    if concepts_first:  # compiling takes long; the order makes no difference to a window that never opens
+        assert difference(drawn_with_graphs(both(scene.closed()), scene)[0], base) == 0.0
