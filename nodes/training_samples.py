@@ -16,7 +16,7 @@ from .pictures import to_image
 
 SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")
 PREVIEWS = 2  # scenes of a preview
-PREVIEW_STEPS, FINAL_STEPS = 10, 20  # of the sampler; a preview must not take long
+PREVIEW_STEPS, FINAL_STEPS = 8, 20  # of the sampler; a preview must not take long
 
 
 @dataclass

@@ -25,10 +25,10 @@ from .errors import PerfusionError
 from .step_choice import (
     AT_ONCE,
     HELD_OUT_TEMPLATES,
-    SAMPLES_PER_STEP_SAMPLE,
     StepChoice,
     Validation,
     validation_batches,
+    validation_samples,
 )
 from .training_batch import Batch
 from .training_state import BEST, MEANS, TrainingState, adam_moments, set_adam_moments
@@ -230,7 +230,7 @@ class ConceptTrainer:
     def validation_error(self) -> float:
         """The denoising error of what was learned so far on the fixed samples of a validation, which draw nothing from
         the training's random numbers.  Raises PerfusionError where it is not finite."""
-        samples = SAMPLES_PER_STEP_SAMPLE * self.settings.batch_size * self.settings.accumulation
+        samples = validation_samples(self.settings.batch_size * self.settings.accumulation)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
         with torch.no_grad():

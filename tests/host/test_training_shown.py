@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import comfy.model_management
 import folder_paths
 import numpy as np
 import pytest
@@ -11,10 +12,14 @@ from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
-from perfusion_pack.perfusion_core.step_choice import Validation
+from perfusion_pack.nodes.training_settings import PRESETS, training_settings
+from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
+from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
 from tiny_models import instance_forwards
 from training_inputs import run_node, training_inputs
+
+Interrupted = comfy.model_management.InterruptProcessingException
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +77,17 @@ def test_a_preview_that_fails_does_not_stop_the_training(inputs, folder, monkeyp
     monkeypatch.setattr(TrainingSamples, "preview", broken)
     losses = run_node(inputs, steps=3, preview_every=1)[1]["loss"]
     assert len(losses) == 3 and "preview at step 1 failed" in caplog.text
+
+
+def test_cancel_in_a_preview_stops_and_keeps_the_work(inputs, folder, monkeypatch):
+    def cancelled(self, concept):
+        raise Interrupted
+
+    monkeypatch.setattr(TrainingSamples, "preview", cancelled)
+    with pytest.raises(Interrupted):
+        run_node(inputs, steps=5, preview_every=3)
+    assert load_training(folder / "hugsy.training_state").state.step == 3
+    assert not (folder / "hugsy.report.jpg").exists() and not instance_forwards(inputs.model)
 
 
 def test_after_a_preview_the_models_are_made_ready_again(inputs, folder, monkeypatch):
@@ -137,3 +153,12 @@ def test_smoothing_is_a_running_mean():
     assert smoothed([1.0, 3.0]) == ([1.0, 3.0], 1)
     mean, window = smoothed([float(i) for i in range(30)])
     assert window == 2 and mean[:3] == [0.0, 0.5, 1.5]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_validations_take_at_most_a_twentieth_of_a_training(preset):
+    """In samples; one without gradients takes .61 of one with them on the demo model."""
+    settings = training_settings(preset, seed=0, flip=True, validate_every=25, custom={})
+    of_a_step = settings.batch_size * settings.accumulation
+    validated = (1 + settings.steps // settings.validate_every) * validation_samples(of_a_step)
+    assert 0.61 * validated <= 0.05 * settings.steps * of_a_step
