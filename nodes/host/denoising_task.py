@@ -111,7 +111,11 @@ class HostDenoisingTask:
             clip = with_words(self.clip, [ConceptWord(self.word, self.superclass_vectors, self.superclass_vectors)])
             self._token_lists[template] = clip.tokenize(template.format(self.word))
         result = {}
-        for (name, chunks), vectors in zip(self._token_lists[template].items(), word_vectors.values(), strict=True):
+        for name, chunks in self._token_lists[template].items():
+            # By name: SDXL lists its encoders in another order, and its refiner lists one that it does not have.
+            vectors = word_vectors.get(f"clip_{name}")
+            if vectors is None:
+                continue
             if len(chunks) > 1:
                 raise PerfusionError(
                     f"The superclass has {len(vectors)} tokens, too many for one prompt; use a shorter word."

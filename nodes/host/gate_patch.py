@@ -29,6 +29,7 @@ from ...perfusion_core.edit import edit_encoding
 from ...perfusion_core.errors import DependentConceptsError, PerfusionError
 from .cross_attention import cross_attention_layers
 from .gate_run import KEYS, VALUES, GateCall, GateRun
+from .model_family import check_text_conditioned
 from .projection_swap import swapped_forwards
 from .superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
 
@@ -98,6 +99,7 @@ def cross_attention_layers_for(model: ModelPatcher, concepts: Iterable[Concept])
 
     Raises PerfusionError naming the concept, what it was made for and what is loaded.
     """
+    check_text_conditioned(model)
     layers: dict[str, Module] = {}
     for concept in concepts:
         try:

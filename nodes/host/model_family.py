@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 
+from ...perfusion_core.errors import PerfusionError
 from .text_encoders import text_encoders
 
 _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "sdxl", ("clip_g",): "sdxl_refiner"}
@@ -15,3 +16,17 @@ def model_family(model: ModelPatcher, clip: CLIP) -> str:
     configuration = model.model.model_config
     named = getattr(configuration, "perfusion_family", None)
     return named or _BY_ENCODERS.get(tuple(sorted(text_encoders(clip)))) or type(configuration).__name__.lower()
+
+
+def check_text_conditioned(model: ModelPatcher) -> None:
+    """Raise PerfusionError for a MODEL whose cross-attention is given a picture: Stable Video Diffusion, Zero123.
+
+    Their layers look like a text model's, so that a concept of the same width would be taken, and mean nothing. The
+    former have layers that attend over time, the latter a projection of the picture beside the UNet.
+    """
+    over_time = any(name.rpartition(".")[2] == "time_stack" for name, _ in model.model.diffusion_model.named_modules())
+    if over_time or hasattr(model.model, "cc_projection"):
+        raise PerfusionError(
+            f"The MODEL needs cross-attention layers for text, but {type(model.model).__name__} sees a picture where"
+            " others see the prompt; use a model of the SD1, SD2 or SDXL family."
+        )

@@ -31,7 +31,7 @@ from .concept_words import known_words
 from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks
 from .gate_patch import applied_concepts
-from .model_family import model_family
+from .model_family import check_text_conditioned, model_family
 from .text_encoders import encode_superclass_vectors
 from .training_files import TrainingFiles, fingerprint
 
@@ -205,6 +205,7 @@ def _what_must_not_change(
 
 
 def _check_inputs(model: ModelPatcher, clip: CLIP, word: str, superclass: str) -> None:
+    check_text_conditioned(model)
     cross_attention_layers(model.get_model_object("diffusion_model"))
     if applied_concepts(model) is not None or word in known_words(clip):
         raise PerfusionError(

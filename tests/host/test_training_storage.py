@@ -5,6 +5,7 @@ from __future__ import annotations
 import comfy.model_base
 import comfy.model_patcher
 import comfy.sd
+import comfy.sdxl_clip
 import pytest
 import torch
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
@@ -24,6 +25,7 @@ from tiny_models import (
     fill,
     instance_forwards,
     sample,
+    tiny_sdxl_clip,
 )
 from training_inputs import training_inputs
 
@@ -96,7 +98,7 @@ def first_gradients(
             loss = task.loss(batch, edited, targets, torch.Generator().manual_seed(9))
             (loss * scale).backward()
     learned = {**targets, **vectors}
-    return loss.item(), {name: tensor.grad / scale for name, tensor in learned.items()}
+    return loss.item(), {name: tensor.grad / scale for name, tensor in learned.items() if tensor.grad is not None}
 
 
 def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
@@ -267,3 +269,28 @@ def test_gradients_of_float32_are_not_scaled():
     tensor.requires_grad_()
     scaled_gradient(tensor, 0.25).sum().backward()
     assert gradient_scale(F16, 2**17 + 5) == 2.0**17 and tensor.grad.tolist() == [0.25] * 3
+
+
+@pytest.mark.parametrize("refiner", [False, True])
+def test_the_word_learns_in_every_encoder(refiner):
+    """SDXL's tokenizer lists the encoders in another order than the model; its refiner's lists one more than it has."""
+    with torch.inference_mode():
+        clip = tiny_sdxl_clip()
+        if refiner:
+            target = comfy.supported_models_base.ClipTarget(
+                comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLRefinerClipModel
+            )
+            clip = comfy.sd.CLIP(target, model_options=clip_options("clip_g", width=48, layers=3))
+            fill(clip.cond_stage_model, 2)
+        plain = encode(clip, "a photo of a teddy")[0][0][0]
+    model = stored_model(F32, None, context_dim=plain.shape[-1])
+    _, gradients = first_gradients(model, clip)
+    learned = {"clip_g"} if refiner else {"clip_l", "clip_g"}
+    assert {name for name in gradients if name.startswith("clip_")} == learned
+    for name in learned:
+        assert gradients[name].abs().sum() > 0, name
+    with torch.inference_mode(False):
+        vectors = encode_superclass_vectors(clip, "teddy")
+        with HostDenoisingTask(model, clip, torch.zeros(1, 4, 8, 8), None, "<hugsy>", vectors) as task:
+            encoding, _ = task.encode(vectors, ["a photo of a {}"])
+    assert difference(encoding[0].detach(), plain) < 1e-5

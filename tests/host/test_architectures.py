@@ -1,0 +1,161 @@
+"""Every architecture with text cross-attention, from the host's loader to a picture; one sentence for the others."""
+
+from __future__ import annotations
+
+import comfy.latent_formats
+import comfy.model_base
+import comfy.model_management
+import comfy.model_patcher
+import comfy.supported_models
+import pytest
+import torch
+from architectures import ARCHITECTURES, Architecture, checkpoint, load, text_checkpoint
+from perfusion_pack.nodes.host.concept_words import add_words
+from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
+from perfusion_pack.perfusion_core.errors import PerfusionError
+from perfusion_pack.perfusion_core.statistics import TextStatistics
+from perfusion_pack.perfusion_core.training import TrainingSettings
+from tiny_models import CPU, difference, encode, gated, instance_forwards, make_concept, sample, tiny_clip, tiny_model
+from training_inputs import tiny_vae
+
+
+@pytest.fixture(scope="module")
+def text_encoders():
+    """CLIPs by the keys of their encoders: the relatives of SDXL share theirs, as they do in the world."""
+    made = {}
+    yield made
+    made.clear()
+    comfy.model_management.unload_all_models()
+
+
+def loaded(architecture: Architecture, text_encoders: dict):
+    key = tuple(architecture.widths)
+    weights = checkpoint(architecture)
+    if key not in text_encoders:
+        weights |= text_checkpoint(architecture)
+    model, clip = load(weights, with_text=key not in text_encoders)
+    return model, text_encoders.setdefault(key, clip)
+
+
+def learn(model, clip, width: int):
+    """Two steps on two random pictures, with the identity as metric: measuring the real one would take minutes."""
+    statistics = TextStatistics(torch.eye(width), torch.eye(width), 0.0, "", 0)
+    settings = TrainingSettings(steps=2, batch_size=1)
+    with torch.inference_mode():
+        return train_concept(
+            model, clip, tiny_vae(), torch.rand(2, 64, 64, 3), None, "<hugsy>", "teddy", settings, statistics,
+            lambda report: None,
+        )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_from_the_loader_to_a_picture(name, text_encoders, tmp_path, record_property):
+    """Train, save, load, gate, sample."""
+    architecture = ARCHITECTURES[name]
+    model, clip = loaded(architecture, text_encoders)
+    assert type(model.model.model_config) is architecture.config
+    assert model.model.model_type == comfy.model_base.ModelType[("EPS", "V_PREDICTION")[architecture.velocity]]
+    width = sum(architecture.widths.values())
+    assert len(cross_attention_layers(model.model.diffusion_model, width)) == architecture.layers
+
+    result = learn(model, clip, width)
+    save_concept(tmp_path / "hugsy.safetensors", result.concept)
+    concept = load_concept(tmp_path / "hugsy.safetensors")
+    assert concept.base_model == architecture.family
+    assert {key: vectors.shape[-1] for key, vectors in concept.word_vectors.items()} == dict(architecture.widths)
+    assert {key: vectors.shape[-1] for key, vectors in concept.superclass_vectors.items()} == dict(architecture.widths)
+    for key, vectors in concept.word_vectors.items():
+        assert not torch.equal(vectors, concept.superclass_vectors[key]), f"{key} did not learn"
+    assert len(concept.value_targets) == architecture.layers and result.effect > 0
+    record_property(f"effect of two steps, {name}", result.effect)
+
+    with torch.inference_mode():
+        stack = (gated(concept),)
+        knowing = add_words(clip, stack)
+        positive, negative = encode(knowing, "a photo of <hugsy> in the snow"), encode(knowing, "")
+        base, again, off = (
+            sample(chosen, positive, negative, steps=2)
+            for chosen in (model, apply_concepts(model, stack), apply_concepts(model, (gated(concept, strength=0.0),)))
+        )
+    assert base.isfinite().all() and again.isfinite().all()
+    assert difference(base, again) > 0 and difference(base, off) == 0.0
+    assert not instance_forwards(model)
+    comfy.model_management.unload_all_models()
+
+
+# --- architectures that have no text cross-attention -----------------------------------------------------------------
+
+
+def without_weights(config, base: type, **changes) -> comfy.model_patcher.ModelPatcher:
+    """A MODEL on the meta device: there to be looked at."""
+    config.set_inference_dtype(torch.float16, None)
+    return comfy.model_patcher.ModelPatcher(base(config, device="meta", **changes), CPU, CPU)
+
+
+def flux():
+    unet = {
+        "image_model": "flux", "in_channels": 16, "out_channels": 16, "patch_size": 2, "vec_in_dim": 64,
+        "context_in_dim": 64, "hidden_size": 128, "mlp_ratio": 2.0, "num_heads": 1, "depth": 1,
+        "depth_single_blocks": 1, "axes_dim": [16, 56, 56], "txt_ids_dims": [],
+        "theta": 10000, "qkv_bias": True, "guidance_embed": True,
+    }  # fmt: skip
+    return without_weights(comfy.supported_models.Flux(unet), comfy.model_base.Flux)
+
+
+def stable_diffusion_3():
+    embedder = {"target": "torch.nn.Linear", "params": {"in_features": 64, "out_features": 128}}
+    unet = {"in_channels": 16, "patch_size": 2, "depth": 2, "input_size": None, "adm_in_channels": 64,
+            "context_embedder_config": embedder, "num_patches": 64, "pos_embed_max_size": 8,
+            "pos_embed_scaling_factor": None}  # fmt: skip
+    return without_weights(comfy.supported_models.SD3(unet), comfy.model_base.SD3)
+
+
+def _image_unet(context: int, **more) -> dict:
+    depths = {"transformer_depth": [1, 0], "transformer_depth_output": [1, 0, 0, 0], "transformer_depth_middle": 1}
+    return {
+        "image_size": 32, "in_channels": 8, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1, 1],
+        "channel_mult": [1, 1], "use_spatial_transformer": True, "legacy": False, "context_dim": context, **depths,
+        **more,
+    }  # fmt: skip
+
+
+def video_diffusion():
+    unet = _image_unet(
+        64, use_linear_in_transformer=True, adm_in_channels=768, num_classes="sequential", extra_ff_mix_layer=True,
+        use_spatial_context=True, merge_strategy="learned_with_images", merge_factor=0.0, video_kernel_size=[3, 1, 1],
+        use_temporal_resblock=True, use_temporal_attention=True,
+    )  # fmt: skip
+    return without_weights(comfy.supported_models.SVD_img2vid(unet), comfy.model_base.SVD_img2vid)
+
+
+def zero123():
+    weights = {"cc_projection_weight": torch.zeros(768, 772), "cc_projection_bias": torch.zeros(768)}
+    config = comfy.supported_models.Stable_Zero123(_image_unet(32, use_linear_in_transformer=False))
+    return without_weights(config, comfy.model_base.Stable_Zero123, **weights)
+
+
+REFUSED = {
+    flux: "Flux has none",
+    stable_diffusion_3: "has none",
+    video_diffusion: "sees a picture where others see the prompt",
+    zero123: "sees a picture where others see the prompt",
+}
+
+
+@pytest.mark.parametrize("make", REFUSED)
+def test_other_architectures_get_one_sentence(make):
+    """From the trainer and from the gate; nothing of the model is touched."""
+    model, clip = make(), tiny_clip()
+    concept = make_concept(tiny_model(), clip)
+    with pytest.raises(PerfusionError) as training:
+        learn(model, clip, concept.encoding_width)
+    with pytest.raises(PerfusionError) as gate:
+        apply_concepts(model, (gated(concept),))
+    for message in (str(training.value), str(gate.value)):
+        assert "\n" not in message and message.endswith(".") and message.count(". ") == 0
+    assert REFUSED[make] in str(training.value)
+    assert "SD1, SD2 or SDXL" in str(training.value)
