@@ -8,7 +8,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
-from .host.progress import progress_over
+from .host.progress import NodeProgress, progress_over
 from .host.text_statistics import CAPTIONS_MEASURED, cached_statistics
 from .types import ALIASES, CATEGORY, PerfusionStatistics
 
@@ -57,6 +57,7 @@ class TextStatisticsNode(io.ComfyNode):
     def execute(cls, clip: io.Clip.Type, captions_file: str, caption_count: int = CAPTIONS_MEASURED) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
         statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count)
+        NodeProgress(1, cls.hidden.unique_id).show(1, statistics.summary())  # the line of text under the node
         return io.NodeOutput(statistics, ui=ui.PreviewText(statistics.summary()))
 
     @classmethod
