@@ -111,7 +111,7 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
             preview_every=EVERY,
         )  # fmt: skip
     validations = {v.step: v.error for v in result.validations}
-    learned_away = validations[0] - min(validations.values())
+    learned_away = validations[0] - min(validations.values()) or 1.0  # where nothing got better than step 0
     learned = {step: (validations[0] - error) / learned_away for step, error in validations.items()}
     print(f"{thing}: trained and painted in {result.seconds:.0f} s", flush=True)
     return [

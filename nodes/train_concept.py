@@ -140,7 +140,7 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Steps between validations; the best validated step is saved, not the last. Start with 25 "
-                    "(about 4 % of the time). Lower costs time, higher misses the best step, 0 takes the last one.",
+                    "(at most 5 % of the time). Lower costs time, higher misses the best step, 0 takes the last one.",
                 ),
                 io.Int.Input(
                     "preview_every",
@@ -149,7 +149,7 @@ class TrainConcept(io.ComfyNode):
                     max=10_000,
                     optional=True,
                     tooltip="Steps between previews in the node: two pictures of the same seeds each time. Start with "
-                    "100 (about 1 % of the time each); lower takes longer, 0 makes none. The concept stays the same.",
+                    "100; lower takes longer (each as long as a few steps), 0 makes none. The concept stays the same.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -75,7 +75,7 @@ def custom_inputs() -> list[io.Input]:
             "steps",
             1,
             10_000,
-            "optimiser steps; start with 300. Below about 150: not yet alike. Above 600: stiff, ignores the prompt.",
+            "optimiser steps; start with 300. Too few: not yet alike. Too many: stiff, ignores the prompt.",
         ),
         number(
             whole,
@@ -98,8 +98,8 @@ def custom_inputs() -> list[io.Input]:
             "value_learning_rate",
             1e-5,
             1.0,
-            "for the values; start with 0.01 (0.03 in the paper). Above 0.1 things fall into blobs, below 0.001 they "
-            "stay the plain kind.",
+            "for the values; start with 0.01 (0.03 in the paper, with which one demo picture in ten lost its kind). "
+            "Too high falls into blobs, too low stays the plain kind.",
             **rate,
         ),
         number(
@@ -135,7 +135,7 @@ def custom_inputs() -> list[io.Input]:
             0.01,
             1.0,
             "the gate's temperature while training; start with 0.1, as the paper. Higher opens it for more words; near "
-            "0.01 it is a switch that gives the word no gradient.",
+            "0 it is a switch that gives the word no gradient.",
             step=0.01,
         ),
     ]
