@@ -101,11 +101,14 @@ def cross_attention_layers_for(model: ModelPatcher, concepts: Iterable[Concept])
     """
     check_text_conditioned(model)
     layers: dict[str, Module] = {}
+    looked_for = None
     for concept in concepts:
-        try:
-            layers = cross_attention_layers(model.get_model_object("diffusion_model"), concept.encoding_width)
-        except PerfusionError:
-            raise _misfit(model, concept, f"text encodings of width {concept.encoding_width}", None) from None
+        if concept.encoding_width != looked_for:  # once for all concepts of a width: the model is large
+            looked_for = concept.encoding_width
+            try:
+                layers = cross_attention_layers(model.get_model_object("diffusion_model"), looked_for)
+            except PerfusionError:
+                raise _misfit(model, concept, f"text encodings of width {looked_for}", None) from None
         widths = {name: layer.to_v.out_features for name, layer in layers.items()}
         for name in (*widths, *concept.value_targets):
             made_for = f"width {len(concept.value_targets[name])}" if name in concept.value_targets else "no such layer"
@@ -169,9 +172,14 @@ def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., A
 
 
 def _weights_may_change(guider: Any) -> bool:
-    """Whether hooks may exchange the model's weights between the calls of this run."""
+    """Whether the model's weights may be others from one call of this run to the next.
+
+    Hooks exchange them, and a weight wrapper is a function of another pack's, which computes a weight for every call.
+    """
     patcher = guider.model_patcher
     if getattr(patcher, "forced_hooks", None) is not None or getattr(patcher, "hook_patches", None):
+        return True
+    if getattr(patcher, "weight_wrapper_patches", None):
         return True
     return any("hooks" in cond for conds in guider.conds.values() for cond in conds)
 

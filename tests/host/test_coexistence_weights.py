@@ -156,6 +156,29 @@ def test_the_pairs_above_would_notice_a_stale_key_or_value(scene, name, monkeypa
     assert difference(sample(model, *prompts, steps=4), right) > EFFECT * right.abs().max().item()
 
 
+def test_a_weight_that_another_pack_computes_for_every_call(scene, record_property):
+    """The host's weight wrappers; this one grows from call to call."""
+    name = "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_v{}.weight"
+
+    def growing(model, suffix=""):
+        calls, clone = [], model.clone()
+
+        def grown(weight):
+            calls.append(1)
+            return weight * (1 + 0.2 * len(calls))
+
+        clone.add_weight_wrapper(name.format(suffix), grown)
+        return clone
+
+    check_pair(
+        scene,
+        "weights computed for every call",
+        Partner(growing),
+        record_property,
+        reference=lambda model: growing(model, ".linear"),
+    )
+
+
 # Merging.
 
 

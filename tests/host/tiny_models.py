@@ -212,14 +212,16 @@ def sample(
     batch: int = 1,
     size: int = 8,
     sampler: str = "euler",
+    denoise: float = 1.0,
     callback=None,
 ) -> torch.Tensor:
     """Return the latents that the host's KSampler makes, [B, 4, size, size]."""
     latent = torch.zeros(batch, 4, size, size)
     noise = comfy.sample.prepare_noise(latent, seed)
     return comfy.sample.sample(
-        model, noise, steps, cfg, sampler, "normal", positive, negative, latent, callback=callback, disable_pbar=True
-    )
+        model, noise, steps, cfg, sampler, "normal", positive, negative, latent,
+        denoise=denoise, callback=callback, disable_pbar=True, seed=seed,
+    )  # fmt: skip
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
