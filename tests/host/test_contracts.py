@@ -103,6 +103,28 @@ def test_the_base_stays_untouched_also_while_its_clone_is_sampling(model, stack,
     assert torch.equal(sample(model, positive, negative), before)
 
 
+def test_a_clone_stays_untouched_while_another_clone_is_sampling(model, stack, positive, negative):
+    """Calls of other clones of one model between the steps: with another concept, with more of them."""
+    context, x, sigma = positive[0][0], torch.ones(1, 4, 8, 8), torch.tensor([3.0])
+
+    def called(clone):
+        options = {"wrappers": clone.wrappers, "sigmas": sigma}
+        return clone.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options)
+
+    outer = apply_concepts(model, stack[:1])
+    clones = [apply_concepts(model, stack[1:]), apply_concepts(outer, stack[1:]), outer]
+    expected, alone = [called(clone) for clone in clones], sample(outer, positive, negative)
+    seen = []
+
+    def meanwhile(*_):
+        seen.extend(difference(called(clone), one) for clone, one in zip(clones, expected, strict=True))
+
+    assert torch.equal(sample(outer, positive, negative, callback=meanwhile), alone)
+    assert seen == [0.0] * 9
+    assert all(difference(one, called(model)) > 1e-3 for one in expected)
+    assert not instance_forwards(model)
+
+
 # Contract 2: a prompt without a concept's word changes by no more than the gate's leak, given as a number.
 
 
@@ -160,6 +182,19 @@ GRAPHS = {
     "masks": (lambda say: combined(masked(say(PHOTO), "default"), masked(say(SNOW), "mask bounds")), {}),
     "timestep ranges": (lambda say: combined(in_time(say(PHOTO), 0, 0.4), in_time(say(SNOW), 0.4, 1)), {"steps": 4}),
     "zeroed": (lambda say: nodes.ConditioningZeroOut().zero_out(say(PHOTO))[0], {}),
+    "words without a space": (lambda say: say("<hugsy><cuppy>,<HUGSY>"), {}),
+    "one of two words absent": (lambda say: say("a <cuppy> in the snow"), {}),
+    "a word in the negative": (lambda say: say(PHOTO), {"negative": "two <cuppy>, blurry"}),
+    "a longer negative": (lambda say: say(PHOTO), {"negative": f"{LONG}, <cuppy>", "batch": 2}),
+    "percentage area and mask in one": (
+        lambda say: combined(
+            nodes.ConditioningSetAreaPercentage().append(say(PHOTO), 0.5, 1.0, 0.5, 0, 1.0)[0],
+            masked(say(SNOW), "default"),
+        ),
+        {},
+    ),
+    "denoising half way": (lambda say: say(BOTH), {"denoise": 0.5}),
+    "ancestral": (lambda say: say(BOTH), {"sampler": "euler_ancestral"}),
     "second order": (lambda say: say(BOTH), {"sampler": "dpmpp_2m", "steps": 4}),
 }
 
@@ -169,6 +204,9 @@ GRAPHS = {
 def test_every_graph_gives_what_the_edited_layers_give(model, spoken, stack, negative, name, lock):
     graph, settings = GRAPHS[name]
     positive = graph(lambda text: encode(spoken, text))
+    if "negative" in settings:
+        negative = encode(spoken, settings["negative"])
+        settings = {key: value for key, value in settings.items() if key != "negative"}
     patched = apply_concepts(model, stack, lock)
     with CountForwards(model) as base_forwards:
         base = sample(model, positive, negative, **settings)
@@ -176,7 +214,7 @@ def test_every_graph_gives_what_the_edited_layers_give(model, spoken, stack, neg
         result = sample(patched, positive, negative, **settings)
     assert forwards.batches == base_forwards.batches, "cond and uncond share their batches as they do in the base"
 
-    expected = sample(reference_model(stack, pairs(positive, lock)), positive, negative, **settings)
+    expected = sample(reference_model(stack, pairs(positive + negative, lock)), positive, negative, **settings)
     rounding = 2e-5 * base.abs().max().item()
     assert difference(result, expected) <= rounding
     if name != "zeroed":  # a closed gate on encodings of zeros: nothing should happen
