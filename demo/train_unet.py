@@ -137,6 +137,9 @@ def main() -> None:
     parser.add_argument(
         "--continue-weights", action="store_true", help="start from the shipped weights, not from noise"
     )
+    parser.add_argument(
+        "--more-described", type=float, default=0.0, help="share of samples from dataset.DESCRIBED, beside the others"
+    )
     parser.add_argument("--workers", type=int, default=2, help="threads that share a batch on a CPU")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -203,6 +206,8 @@ def main() -> None:
             break
         set_learning_rate(optimisers, arguments.learning_rate, step, warm_up=300, progress=progress, last=0.01)
         chosen = rng.integers(len(latents), size=arguments.batch)
+        described = rng.integers(dataset.DESCRIBED.start, dataset.DESCRIBED.stop, size=arguments.batch)
+        chosen = np.where(rng.random(arguments.batch) < arguments.more_described, described, chosen)
         caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
         batch_rows = rows[chosen, caption]
         dropped = torch.from_numpy(rng.random(arguments.batch) < CAPTION_DROPOUT).to(device)
