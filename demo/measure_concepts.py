@@ -1,6 +1,7 @@
 """Measures concepts on the demo model: is it the thing, and is it in the scene that was asked for?
 
     python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.5 0.65 0.8
+    python demo/measure_concepts.py --rough-words      (no training: what the model alone makes of a description)
 
 Trains each thing with the trainer's own function, paints it in new scenes at every bias with the host's sampler, and
 reads the pictures with the recogniser.  "Thing right": the picture's look is nearer to the thing than to each of the
@@ -49,12 +50,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="pictures of each thing in each scene at each bias")
     parser.add_argument("--cfg", type=float, default=3.0)
     parser.add_argument("--pictures", type=int, default=5, help="training pictures of each thing")
+    parser.add_argument("--rough-words", action="store_true", help="paint from a description, without a concept")
     parser.add_argument("--sheet", type=Path, help="draw all pictures into this file")
     parser.add_argument("--setting", nargs="*", default=[], help="training settings, as name=value")
     arguments = parser.parse_args()
     use_comfyui()
     load_pack()
     from perfusion_pack.demo.load import load_demo_model, world_captions
+    from perfusion_pack.demo.world.captions import rough_words
     from perfusion_pack.demo.world.things import THINGS
     from perfusion_pack.nodes.host.concept_words import add_words
     from perfusion_pack.nodes.host.gate_patch import apply_concepts
@@ -77,21 +80,24 @@ def main() -> None:
     for thing in arguments.things:
         pictures, masks = thing_tensors(thing, arguments.pictures)
         references = reconstruct(vae, pictures)
-        started = time.monotonic()
-        with torch.inference_mode():
-            result = train_concept(
-                model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
-                statistics, lambda report: None,
-            )  # fmt: skip
-        seconds = time.monotonic() - started
-        print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "
-              f"{np.mean(result.losses[-30:]):.4f}", flush=True)  # fmt: skip
+        if not arguments.rough_words:
+            started = time.monotonic()
+            with torch.inference_mode():
+                result = train_concept(
+                    model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
+                    statistics, lambda report: None,
+                )  # fmt: skip
+            seconds = time.monotonic() - started
+            print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "
+                  f"{np.mean(result.losses[-30:]):.4f}", flush=True)  # fmt: skip
         for bias in arguments.biases:
-            stack = (GatedConcept(result.concept, bias, arguments.temperature),)
-            patched, knowing = apply_concepts(model, stack), add_words(clip, stack)
+            patched, knowing, name = model, clip, rough_words(THINGS[thing].placed())
+            if not arguments.rough_words:
+                stack = (GatedConcept(result.concept, bias, arguments.temperature),)
+                patched, knowing, name = apply_concepts(model, stack), add_words(clip, stack), f"<{thing}>"
             strip: list[Image.Image] = []
             for scene, asked in SCENES.items():
-                prompt = scene.format(f"<{thing}>", other=other_category(THINGS[thing].category))
+                prompt = scene.format(name, other=other_category(THINGS[thing].category))
                 painted = sample_pictures(
                     patched, knowing, vae, [prompt] * arguments.seeds, (4, 16, 16), seed=100, cfg=arguments.cfg
                 ).float().cpu()  # fmt: skip

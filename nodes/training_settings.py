@@ -16,11 +16,12 @@ PRESETS: dict[str, dict[str, object]] = {
 }
 CUSTOM = "Custom"
 
-# What was measured (README.md, 72 pictures of four demo things): with 0.01 the thing was right in 0.44, the scene in
-# 0.97 and the kind in 1.00 of them; with the paper's 0.03 in 0.38, 0.94 and 0.90.
+# What was measured (demo/measure_concepts.py, 72 pictures of four demo things, on the demo model's weights before its
+# autoencoder kept free colours): with 0.01 the thing was right in 0.44, the scene in 0.97 and the kind in 1.00 of them;
+# with the paper's 0.03 in 0.38, 0.94 and 0.90.
 PRESET_TOOLTIP = (
     "Start with Standard: 300 steps of 8 pictures. It departs from the paper in its length (400 steps of 16), its form "
-    "of the edit (gated) and its learning rate of the values: 0.01 for 0.03, with which, on the demo model, the kind "
+    "of the edit (gated) and its learning rate of the values: 0.01 for 0.03, with which, on an earlier demo model, the kind "
     "stayed right in 100 % of the pictures for 90 %, the scene in 97 % for 94 %, and the thing was right in 44 % for "
     "38 %. Quick: 150 steps of 4, a quarter of the pictures seen, for a first look; often not yet alike. Paper: 400 "
     "steps of 16, the paper's form and rates; takes 2.7 times as long. Custom: the advanced inputs."

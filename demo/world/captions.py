@@ -68,6 +68,11 @@ def full_caption(scene: Scene) -> str:
     return with_article(f"{text} {PHRASES[scene.background]}")
 
 
+def rough_words(placed: Placed) -> str:
+    """All that words say of an object with a free look, such as "banded pale teal and white cup"."""
+    return " ".join(_described(placed, True, True, free_looks=True))
+
+
 def with_article(text: str) -> str:
     """The text with "a" before "orange" turned into "an"."""
     return text.replace("a orange", "an orange")
