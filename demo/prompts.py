@@ -95,7 +95,7 @@ def train_prompt(
     prompt: Prompt = {
         "demo": _node("PerfusionDemoModel"),
         "pictures": _node("PerfusionDemoPictures", thing=thing, count=pictures, seed=0),
-        "statistics": _node("PerfusionTextStatistics", clip=["demo", 1], captions_file=""),
+        "statistics": _node("PerfusionTextStatistics", clip=["demo", 1], captions_file="", caption_count=2000),
         "train": _node(
             "PerfusionTrainConcept",
             model=["demo", 0],

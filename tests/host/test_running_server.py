@@ -136,7 +136,7 @@ def test_cancel_stops_a_training_within_a_step_and_resume_goes_on(running_host):
     # More steps than 3 were made, so that what is left to do are the checks and the samples.
     resumed = prompts.train_prompt("zippy", file_name="cancelled", **SHORT, resume=True)
     assert len(run(running_host, resumed)["report"]) == 1
-    assert saved(running_host) - before == kept
+    assert saved(running_host) - before == kept | {"cancelled.report.jpg"}
 
 
 @pytest.mark.parametrize(
