@@ -22,9 +22,9 @@ CUSTOM = "Custom"
 PRESET_TOOLTIP = (
     "Start with Standard: 300 steps of 8 pictures. It departs from the paper in its length (400 steps of 16), its form "
     "of the edit (gated) and its learning rate of the values: 0.01 for 0.03, with which, on an earlier demo model, "
-    "the kind stayed right in 100 % of the pictures for 90 %, the scene in 97 % for 94 %, and the thing was right in 44 % for "
-    "38 %. Quick: 150 steps of 4, a quarter of the pictures seen, for a first look; often not yet alike. Paper: 400 "
-    "steps of 16, the paper's form and rates; takes 2.7 times as long. Custom: the advanced inputs."
+    "the kind stayed right in 100 % of the pictures for 90 %, the scene in 97 % for 94 %, and the thing was right in "
+    "44 % for 38 %. Quick: 150 steps of 4, a quarter of the pictures seen, for a first look; often not yet alike. "
+    "Paper: 400 steps of 16, the paper's form and rates; takes 2.7 times as long. Custom: the advanced inputs."
 )
 
 # Inputs of the preset Custom by name, and the setting that each one is.
