@@ -12,7 +12,7 @@ which is a statistic of earlier steps.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -133,7 +133,8 @@ class ConceptTrainer:
 
     A step happens whole or not at all: whatever stops it, tensors, moments and random numbers are those before it.
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
-    choice: the validations so far and the best step.
+    choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
+    the denoising error, where it is set.
     start: what the learned values and the superclass' encoding were at step 0; it tells one model from another.
     """
 
@@ -146,6 +147,7 @@ class ConceptTrainer:
         self.micro_batch = settings.batch_size
         self.losses: list[float] = []
         self.choice = StepChoice(settings.validate_every)
+        self.measure: Callable[[], float] | None = None
         self._generator = torch.Generator().manual_seed(settings.seed)
         self.word_vectors = {
             key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
@@ -229,16 +231,21 @@ class ConceptTrainer:
             self.choice.add(Validation(self.step_number, self.validation_error()), self._copied_tensors())
 
     def validation_error(self) -> float:
-        """The denoising error of what was learned so far on the fixed samples of a validation, which draw nothing from
-        the training's random numbers.  Raises PerfusionError where it is not finite."""
+        """The error of what was learned so far: what `measure` says, otherwise the denoising error on the fixed samples
+        of a validation, which draw nothing from the training's random numbers.  Raises PerfusionError where it is not
+        finite."""
+        error = self._denoising_error() if self.measure is None else self.measure()
+        if not math.isfinite(error):
+            raise self._not_finite(f"validation error became {error}")
+        return error
+
+    def _denoising_error(self) -> float:
         samples = validation_samples(self.settings.batch_size * self.settings.accumulation)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
         with torch.no_grad():
             for batch, generator in validation_batches(self.task.picture_count, samples, at_once):
                 error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
-        if not math.isfinite(error):
-            raise self._not_finite(f"validation error became {error}")
         return error
 
     def best_step(self) -> int:

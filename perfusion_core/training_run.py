@@ -91,8 +91,8 @@ def step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], Non
             if trainer.micro_batch == 1:
                 raise PerfusionError(
                     f"Memory ran out at step {trainer.step_number + 1} with a single picture at a time, the least there"
-                    " is; train on smaller pictures, load the model in a smaller type (bf16 or fp8), or close other"
-                    " programs that use the device."
+                    " is; turn gradient checkpointing on if it is off, train on smaller pictures, load the model in a"
+                    " smaller type (bf16 or fp8), or close other programs that use the device."
                 ) from None
         # Here, not in the handler: while it lasts, the exception's frames hold the tensors of the failed step.
         trainer.micro_batch = (trainer.micro_batch + 1) // 2
