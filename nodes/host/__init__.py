@@ -7,6 +7,8 @@ Using concepts:
     gate_run              what one sampling run of such a MODEL remembers between its steps
     text_encoders         the text encoders inside a CLIP, their tokenizers and embedding tables
     concept_words         teaching a CLIP the words of concepts
+    encoder_patch         code of the pack around the encoding of a prompt
+    clip_layer            clip skip: a warning of another layer than a concept's
     superclass_encoding   the second text encoding that the global key lock feeds to the keys
 
 Learning and keeping them:

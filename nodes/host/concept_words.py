@@ -9,7 +9,6 @@ where that word's token stands: weights, long prompts and `embedding:` words sta
 from __future__ import annotations
 
 import copy
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -20,28 +19,30 @@ from torch import Tensor
 
 from ...perfusion_core.concept import Concept, ConceptStack, check_stack
 from ...perfusion_core.errors import PerfusionError
+from .clip_layer import warn_of_other_layer
+from .encoder_patch import encode_through
 from .superclass_encoding import encode_superclass_too
-from .text_encoders import SUPERCLASS, WORD, TextEncoder, text_encoders
+from .text_encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 
 # Rare words kept ready per tokenizer; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
-
-logger = logging.getLogger(__name__)
 
 
 class ConceptWord(NamedTuple):
     """A word with its vectors by embedding key, each [n, width], and those of its superclass, each [m, width].
 
     The vectors may be under training: the encoding is differentiable in them.
+    clip_layer: as in `Concept`, or ANY_LAYER.
     """
 
     word: str
     vectors: Mapping[str, Tensor]
     superclass_vectors: Mapping[str, Tensor]
+    clip_layer: int | None = ANY_LAYER
 
     @classmethod
     def of(cls, concept: Concept) -> ConceptWord:
-        return cls(concept.word, concept.word_vectors, concept.superclass_vectors)
+        return cls(concept.word, concept.word_vectors, concept.superclass_vectors, concept.clip_layer)
 
 
 def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
@@ -49,18 +50,14 @@ def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
 
     stack: the concepts, also those of strength 0, whose words would otherwise fall apart into letters.
     key_lock: "global" encodes every prompt that has a concept's word a second time, with the superclass in its place.
+    Encoding on another layer than a concept's warns, also where a later node sets it.
     Raises PerfusionError for a word that the CLIP knows already or that occurs twice, and for vectors that do not fit.
     """
     check_stack(stack)
-    for gated in stack:
-        if gated.concept.clip_layer != clip.layer_idx:
-            logger.warning(
-                "Concept %s was trained on text encoder layer %s, but the CLIP is set to %s; its gate may stay closed.",
-                gated.concept.word,
-                _layer_name(gated.concept.clip_layer),
-                _layer_name(clip.layer_idx),
-            )
-    return with_words(clip, [ConceptWord.of(gated.concept) for gated in stack], key_lock)
+    clone = with_words(clip, [ConceptWord.of(gated.concept) for gated in stack], key_lock)
+    if stack:
+        encode_through(clone, warn_of_other_layer)
+    return clone
 
 
 def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local") -> CLIP:
@@ -162,6 +159,7 @@ class WordTokenizer:
                 vector = vectors[index]
                 setattr(vector, WORD, word.word)
                 setattr(vector, SUPERCLASS, superclass[index])
+                setattr(vector, LAYER, word.clip_layer)
                 yield vector
 
 
@@ -189,7 +187,3 @@ def _check_vectors(word: ConceptWord, key: str, encoder: TextEncoder) -> None:
             f"The CLIP's text encoder {key} needs a tokenizer with a vocabulary, but {type(encoder.tokenizer).__name__}"
             f" has none; load a CLIP of the SD1, SD2 or SDXL family."
         )
-
-
-def _layer_name(layer: int | None) -> str:
-    return "the default" if layer is None else str(layer)

@@ -7,18 +7,16 @@ ignore it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from comfy.conds import CONDCrossAttn
-from comfy.model_patcher import ModelPatcher
-from comfy.patcher_extension import CallbacksMP
 from comfy.sd import CLIP
 from torch import Tensor
 from torch.nn import Module
 
+from .encoder_patch import Encode, encode_through
 from .text_encoders import SUPERCLASS
 
 CONDITIONING_KEY = "perfusion_superclass_encoding"
@@ -26,45 +24,21 @@ CONDITIONING_KEY = "perfusion_superclass_encoding"
 # The host's own names of what a model is told about the prompt, and a ControlNet where it shall be told something else.
 _CONTEXT, _CONTROL_CONTEXT = "c_crossattn", "crossattn_controlnet"
 
-_PATCH_KEY = "perfusion_for_comfyui.superclass_encoding"
-_ENCODE = "encode_token_weights"
-
 
 def encode_superclass_too(clip: CLIP) -> None:
-    """Let this CLIP, a clone of the caller's, add the superclass encoding to every prompt that has a concept's word.
-
-    Why a patch in the patcher's list: it is the only way by which a stock encode node calls code of ours, the host
-    applies and removes it together with the clone's other patches, and later clones (LoRA, clip skip) keep it.
-    """
-    patcher = clip.patcher
-    if patcher.get_attachment(_PATCH_KEY):
-        return
-    patcher.set_attachments(_PATCH_KEY, True)
-    other = patcher.object_patches.get(_ENCODE)
-    ours = _encoder_with_superclass(patcher.model, other)
-    patcher.add_object_patch(_ENCODE, ours)
-
-    def rebind(source: ModelPatcher, clone: ModelPatcher) -> None:
-        # A function in an instance's place does not know its instance, and a deep clone runs another one.
-        if clone.model is not source.model and clone.object_patches.get(_ENCODE) is ours:
-            clone.add_object_patch(_ENCODE, _encoder_with_superclass(clone.model, other))
-
-    patcher.add_callback_with_key(CallbacksMP.ON_CLONE, _PATCH_KEY, rebind)
+    """Let this CLIP, a clone of the caller's, add the superclass encoding to every prompt that has a concept's word."""
+    encode_through(clip, _with_superclass_encoding)
 
 
-def _encoder_with_superclass(model: Module, other: Callable | None) -> Callable[..., tuple]:
-    """Return what stands in for model.encode_token_weights; `other` is another pack's patch, which stays in force."""
-    encode = other or partial(getattr(type(model), _ENCODE), model)
-
-    def encode_token_weights(tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
-        encoded = encode(tokens, *args, **kwargs)
-        substituted = _with_superclass(tokens)
-        if substituted is None:
-            return encoded
-        extra = encoded[2] if len(encoded) > 2 else {}
-        return (*encoded[:2], {**extra, CONDITIONING_KEY: encode(substituted, *args, **kwargs)[0]})
-
-    return encode_token_weights
+def _with_superclass_encoding(
+    model: Module, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any
+) -> tuple:
+    encoded = encode(tokens, *args, **kwargs)
+    substituted = _with_superclass(tokens)
+    if substituted is None:
+        return encoded
+    extra = encoded[2] if len(encoded) > 2 else {}
+    return (*encoded[:2], {**extra, CONDITIONING_KEY: encode(substituted, *args, **kwargs)[0]})
 
 
 def _with_superclass(tokens: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -34,6 +34,7 @@ def start_host(folder: Path) -> None:
     sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != REPOSITORY]
     sys.path.insert(0, str(folder))
     import comfy.cli_args
+    import utils.extra_config  # noqa: F401  first, as in main.py: nodes.py puts comfy/ with its utils.py before it
 
     comfy.cli_args.args.cpu = True
 

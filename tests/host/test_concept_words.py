@@ -1,7 +1,6 @@
 """Concept words in the stock text-encode node: every syntax of the host's prompts, two encoders, clones."""
 
 import dataclasses
-import logging
 
 import comfy.sd
 import pytest
@@ -192,12 +191,58 @@ def test_vectors_that_do_not_fit_are_refused(clip, model, hugsy):
         add_words(wide, (gated(hugsy),))
 
 
-def test_another_layer_of_the_text_encoder_is_worth_a_warning(clip, hugsy, caplog):
-    with caplog.at_level(logging.WARNING):
-        add_words(clip, (gated(hugsy),))
-        assert not caplog.records
-        add_words(clip, (gated(dataclasses.replace(hugsy, clip_layer=-2)),))
-    assert "trained on text encoder layer -2" in caplog.text
+def set_last_layer(clip, layer):
+    return nodes.CLIPSetLastLayer().set_last_layer(clip, layer)[0]
+
+
+@pytest.mark.parametrize("key_lock", ["local", "global"])
+@pytest.mark.parametrize("skip_first", [True, False])
+def test_clip_skip_other_than_the_concepts_warns_once_per_encoding(clip, hugsy, cuppy, caplog, key_lock, skip_first):
+    stack = (gated(hugsy), gated(dataclasses.replace(cuppy, clip_layer=-2)))
+
+    def taught(layer):
+        if skip_first:
+            return add_words(set_last_layer(clip, layer), stack, key_lock)
+        return set_last_layer(add_words(clip, stack, key_lock), layer)
+
+    default, skipped = taught(-1), taught(-2)
+    assert not caplog.records
+    for taught_clip, prompt, warned in (
+        (default, "a <hugsy> in the snow", None),
+        (skipped, "a <hugsy>, another <hugsy>, " + "and a very long prompt " * 20, "<hugsy> (layer -1)"),
+        (skipped, "a <cuppy> and a cat", None),
+        (default, "a <cuppy> beside a <hugsy>", "<cuppy> (layer -2)"),
+        (skipped, "a teddy", None),
+        (add_words(clip, stack, key_lock), "a <hugsy>", None),
+    ):
+        caplog.clear()
+        encode(taught_clip, prompt)
+        named = [record.getMessage().split(": ")[1].split(";")[0] for record in caplog.records]
+        assert named == ([warned] if warned else [])
+
+
+def test_a_layer_that_is_the_default_anyway_is_no_reason_to_warn(caplog):
+    clip, model = tiny_sdxl_clip(), tiny_model(context_dim=80)
+    concept = make_concept(model, clip)
+    taught = add_words(clip, (gated(concept),))
+    encode(set_last_layer(taught, -2), "a <hugsy>")
+    assert not caplog.records
+    encode(set_last_layer(taught, -1), "a <hugsy>")
+    assert [record.getMessage().count("<hugsy> (layer -2)") for record in caplog.records] == [1]
+
+
+def test_the_warning_and_the_second_encoding_share_one_patch(clip, hugsy, cuppy, caplog):
+    """Two gates in a row, of either lock: each prompt is still encoded once, or twice under the global lock."""
+    both = add_words(add_words(clip, (gated(hugsy),)), (gated(cuppy),), "global")
+    other_way = add_words(add_words(clip, (gated(hugsy),), "global"), (gated(cuppy),))
+    expected = encode(add_words(clip, (gated(hugsy), gated(cuppy)), "global"), "a <hugsy> and a <cuppy>")[0]
+    for chained in (both, other_way):
+        found = encode(set_last_layer(set_last_layer(chained, -2), -1), "a <hugsy> and a <cuppy>")[0]
+        assert torch.equal(found[0], expected[0])
+        assert torch.equal(found[1][CONDITIONING_KEY], expected[1][CONDITIONING_KEY])
+        caplog.clear()
+        encode(set_last_layer(chained, -2), "a <hugsy> and a <cuppy>")
+        assert len(caplog.records) == 1 and "<hugsy> (layer -1), <cuppy> (layer -1)" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "   "])
