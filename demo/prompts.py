@@ -31,6 +31,7 @@ TRAINER = {
     "automatic_mask": True,
     "validate_every": 25,
     "preview_every": 100,
+    "gradient_checkpointing": False,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

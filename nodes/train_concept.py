@@ -14,7 +14,7 @@ from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
 from .host.training_files import TrainingFiles
 from .pictures import thumbnail, to_image, to_tensor
-from .training_report import TrainingReport, joined, under_masks
+from .training_report import ERROR, LIKENESS, TrainingReport, joined, under_masks
 from .training_samples import SCENES, TrainingSamples
 from .training_settings import (
     CUSTOM,
@@ -151,6 +151,21 @@ class TrainConcept(io.ComfyNode):
                     tooltip="Steps between previews in the node: two pictures of the same seeds each time. Start with "
                     "100; lower takes longer (each as long as a few steps), 0 makes none. The concept stays the same.",
                 ),
+                io.Boolean.Input(
+                    "gradient_checkpointing",
+                    default=False,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Keep less in memory and compute each block a second time on the way back. Start with off; "
+                    "on where memory runs out, before smaller pictures: the same concept, but each step takes longer.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="The vision model of this CLIP (Load CLIP Vision), to choose the best step as the paper "
+                    "does: by how like the thing and like the prompt pictures are. Needs a CLIP with its text "
+                    "projection and takes longer. Left open, the validation error chooses.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -186,6 +201,8 @@ class TrainConcept(io.ComfyNode):
         automatic_mask: bool = True,
         validate_every: int = DEFAULTS.validate_every,
         preview_every: int = 100,
+        gradient_checkpointing: bool = False,
+        clip_vision: io.ClipVision.Type | None = None,
         **custom: object,
     ) -> io.NodeOutput:
         settings = training_settings(preset, seed, flip, validate_every, custom)
@@ -217,6 +234,9 @@ class TrainConcept(io.ComfyNode):
             automatic_mask,
             preview,
             preview_every,
+            gradient_checkpointing,
+            clip_vision,
+            sample_cfg,
         )
         concept, path = result.concept, result.path
         painted.final(concept, samples)
@@ -226,7 +246,7 @@ class TrainConcept(io.ComfyNode):
         )
         report = TrainingReport(
             title,
-            settings_text(preset, settings, len(images)),
+            settings_text(preset, settings, len(images), gradient_checkpointing),
             [to_image(image) for image in images],
             result.losses,
             [] if result.masks is None else under_masks(images, result.masks),
@@ -234,6 +254,7 @@ class TrainConcept(io.ComfyNode):
             result.validations,
             result.chosen_step,
             painted.rows,
+            ERROR if clip_vision is None else LIKENESS,
         ).draw()
         files.save_report(report)
         stack = (GatedConcept(concept, concept.bias, concept.temperature),)

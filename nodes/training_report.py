@@ -21,6 +21,9 @@ MARGIN, CAPTION, LINE = 8, 18, 17
 INK, PAPER, FAINT = (30, 30, 36), (250, 250, 248), (205, 205, 205)
 CURVE, CHOSEN = (44, 92, 214), (200, 60, 40)
 
+ERROR = "validation error (held-out templates, fixed noise)"
+LIKENESS = "1 - harmonic mean of image and text similarity (CLIP, fixed seeds)"
+
 Captioned = tuple[str, Image.Image]
 
 
@@ -31,6 +34,7 @@ class TrainingReport:
     title: one line.  settings: text, wrapped.  pictures: of the training.  masked: the same under their masks, empty
     without masks.  mask_source: where the masks are from.  losses: of every step.  validations, chosen_step: of the
     choice of the best step.  samples: rows of captioned pictures, one row for each step at which some were painted.
+    measure: what the validations measured, in words.
     """
 
     title: str
@@ -42,6 +46,7 @@ class TrainingReport:
     validations: Sequence[Validation] = ()
     chosen_step: int = 0
     samples: Sequence[Sequence[Captioned]] = field(default_factory=list)
+    measure: str = ERROR
 
     def draw(self) -> Image.Image:
         """The report as a picture."""
@@ -57,7 +62,7 @@ class TrainingReport:
         blocks.append(_plot_of_losses(self.losses, self.chosen_step, width))
         measured = [v for v in self.validations if v.step > 0]
         if len(measured) > 1:
-            blocks.append(_plot_of_validations(measured, self.chosen_step, len(self.losses), width))
+            blocks.append(_plot_of_validations(measured, self.measure, self.chosen_step, len(self.losses), width))
         for row in self.samples:
             blocks += [_row(row[start : start + columns], width) for start in range(0, len(row), columns)]
         sheet = Image.new("RGB", (width, sum(block.height for block in blocks) + MARGIN), PAPER)
@@ -113,8 +118,10 @@ def _plot_of_losses(losses: Sequence[float], chosen_step: int, width: int) -> Im
     return _plot([(steps, losses, FAINT, 1), (steps, mean, CURVE, 2)], len(losses), chosen_step, caption, width)
 
 
-def _plot_of_validations(found: Sequence[Validation], chosen_step: int, steps: int, width: int) -> Image.Image:
-    caption = f"validation error, lowest is best (held-out templates, fixed noise); taken: step {chosen_step}"
+def _plot_of_validations(
+    found: Sequence[Validation], measure: str, chosen_step: int, steps: int, width: int
+) -> Image.Image:
+    caption = f"{measure}, lowest is best; taken: step {chosen_step}"
     series = ([v.step for v in found], [v.error for v in found], CURVE, 2)
     return _plot([series], steps, chosen_step, caption, width)
 

@@ -50,7 +50,7 @@ def training_settings(
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 
 
-def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str:
+def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
     """The settings in words, for the report."""
     size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
     return (
@@ -58,6 +58,7 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str
         f" {settings.value_learning_rate:g} (values), {settings.word_learning_rate:g} (word); {settings.form} form;"
         f" gate while training: bias {settings.bias:g}, temperature {settings.temperature:g}; flip"
         f" {'on' if settings.flip else 'off'}; seed {settings.seed}"
+        + ("; gradient checkpointing" if gradient_checkpointing else "")
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from comfy.clip_vision import ClipVisionModel
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
@@ -31,6 +32,7 @@ from .concept_words import known_words
 from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks
 from .gate_patch import applied_concepts
+from .likeness import LikenessJudge
 from .model_family import check_text_conditioned, model_family
 from .text_encoders import encode_superclass_vectors
 from .training_files import TrainingFiles, fingerprint
@@ -77,6 +79,9 @@ def train_concept(
     automatic_mask: bool = False,
     on_preview: Callable[[Concept], None] | None = None,
     preview_every: int = 0,
+    gradient_checkpointing: bool = False,
+    clip_vision: ClipVisionModel | None = None,
+    sample_cfg: float = 3.0,
 ) -> TrainingResult:
     """Learn the word for what the pictures show.
 
@@ -84,7 +89,9 @@ def train_concept(
     stop.  files: where the work is kept as it goes and the concept is saved; None keeps nothing.  picture: small JPEG
     for the file.  automatic_mask: whether, without masks, the model's attention to the superclass takes their place.
     on_preview: is given the concept as it is after every `preview_every` steps, 0 for never, to sample with; not after
-    the last step.
+    the last step.  gradient_checkpointing: whether blocks run again in the backward pass, for less memory and the same
+    concept.  clip_vision: chooses the best step, from pictures painted with CFG `sample_cfg`, in place of the
+    validation error; see `LikenessJudge`.
     Raises PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The models keep
     their values bit for bit.
     """
@@ -93,11 +100,15 @@ def train_concept(
     started = time.monotonic()
     masked = "given" if masks is not None else "attention" if automatic_mask else "none"
     latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
+    judge = None
+    if clip_vision is not None and settings.validate_every:
+        judge = LikenessJudge(clip_vision, model, clip, vae, images, superclass, tuple(latents.shape[1:]), sample_cfg)
     with torch.inference_mode(False), torch.enable_grad():
         superclass_vectors = encode_superclass_vectors(clip, superclass)
         weights = None if masks is None else latent_masks(masks.clone(), len(latents), latents.shape[-2:])
         inverse = statistics.inverse.clone()
         with HostDenoisingTask(model, clip, latents, weights, word, superclass_vectors) as task:
+            task.gradient_checkpointing = gradient_checkpointing
             vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
             if masks is None and automatic_mask:
                 task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
@@ -115,6 +126,7 @@ def train_concept(
                     superclass_vectors=superclass_vectors,
                     pictures=len(images),
                     masked=masked,
+                    judged=judge is not None,
                     picture=picture,
                 )
 
@@ -128,7 +140,12 @@ def train_concept(
                     _preview(on_preview, concept_at(), task)
 
             if files is not None:
-                files.open(trainer, _what_must_not_change(concept_at(), settings, images, masks, masked))
+                fixed = _what_must_not_change(concept_at(), settings, images, masks, masked)
+                if judge is not None:
+                    fixed |= {"vision model": judge.fingerprint, "sample_cfg": sample_cfg}
+                files.open(trainer, fixed)
+            if judge is not None:
+                trainer.measure = lambda: _unlikeness(judge, concept_at(), task)
             with files.telling_where(trainer) if files else nullcontext():
                 losses = train(trainer, follow, keep, release_memory=comfy.model_management.soft_empty_cache)
                 chosen = trainer.best_step()
@@ -167,11 +184,23 @@ def _preview(on_preview: Callable[[Concept], None], concept: Concept, task: Host
         task.load()
 
 
-def _concept(trainer: ConceptTrainer, step: int | None, *, pictures: int, masked: str, **described: Any) -> Concept:
+def _unlikeness(judge: LikenessJudge, concept: Concept, task: HostDenoisingTask) -> float:
+    """The error of a concept by which the best step is chosen: what its harmonic mean of likenesses lacks to 1."""
+    try:
+        return 1.0 - judge.likeness(concept).harmonic_mean
+    finally:
+        task.load()
+
+
+def _concept(
+    trainer: ConceptTrainer, step: int | None, *, pictures: int, masked: str, judged: bool, **described: Any
+) -> Concept:
     """The concept as the trainer has it at present, or as it was at the best step."""
     learned = trainer.learned(step)
     settings = {**dataclasses.asdict(trainer.settings), "steps": trainer.step_number, "pictures": pictures}
     settings |= {"masks": masked, "chosen_step": trainer.step_number if step is None else step}
+    if judged:
+        settings["chosen_by"] = "harmonic mean of CLIP similarities"
     return Concept(
         encoding_width=len(learned.target_input),
         form=trainer.settings.form,

@@ -139,6 +139,7 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     prompts = importlib.import_module("perfusion_pack.demo.prompts")
     trainer = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
     linked = {"model", "clip", "vae", "images", "masks", "statistics", "word", "superclass", "preset", "file_name"}
+    linked |= {"clip_vision"}  # the demo has none
     assert set(prompts.TRAINER) | {"resume"} == set(trainer) - linked  # to resume is nobody's default
     assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
