@@ -30,11 +30,14 @@ def scene_number(number: int) -> Scene:
     return random_scene(rng, random_object(rng, free_looks=1.0) if number in DESCRIBED else None)
 
 
-def captions_of(number: int) -> list[str]:
-    """The training captions of picture `number`; each states another random part of the scene."""
+def captions_of(number: int, free_looks: bool = True) -> list[str]:
+    """The training captions of picture `number`; each states another random part of the scene.
+
+    free_looks: whether those of DESCRIBED pictures say roughly what their free looks show.
+    """
     rng = np.random.default_rng([number, 1])
     scene = scene_number(number)
-    return [caption(scene, rng, free_looks=number in DESCRIBED) for _ in range(CAPTIONS_PER_PICTURE)]
+    return [caption(scene, rng, free_looks=free_looks and number in DESCRIBED) for _ in range(CAPTIONS_PER_PICTURE)]
 
 
 def draw(first: int, count: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def main() -> None:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
     from text import CaptionTokens
-    from train_unet import train_text_model, use_table
+    from text_model import train_text_model, use_table
 
     torch.manual_seed(0)
     tokens = CaptionTokens(model.TOKENS)

@@ -41,7 +41,7 @@ class Painter:
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
         from comfy.ops import disable_weight_init
         from text import CaptionTokens
-        from train_unet import train_text_model, use_table
+        from text_model import train_text_model, use_table
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokens = CaptionTokens(model.TOKENS)
@@ -52,7 +52,7 @@ class Painter:
         average = {
             name.removeprefix("module."): weight
             for name, weight in state["average"].items()
-            if name.startswith("module.")
+            if name.startswith(("module.unet.", "module.text."))
         }
         self.both.load_state_dict(average)
         self.autoencoder = model.fresh_autoencoder()
@@ -73,7 +73,7 @@ class Painter:
     ) -> np.ndarray:
         """Pictures uint8 [B, H, W, 3] after the texts with guidance `scale`: from noise, or from `pictures` [B, 3, H,
         W] in 0..1 with the noise of timestep `start`."""
-        from train_unet import encode
+        from text_model import encode
         from train_vae import decode, split_moments
 
         with torch.autocast(self.device.type, torch.bfloat16):

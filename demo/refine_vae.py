@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dataset
@@ -36,7 +35,16 @@ from train_vae import (
     split_moments,
     trained_autoencoder,
 )
-from training_state import MatrixOptimiser, load_state, moving_average, save_state, set_learning_rate, step_in_parts
+from training_state import (
+    MatrixOptimiser,
+    batch_threads,
+    load_state,
+    moving_average,
+    save_state,
+    seeded,
+    set_learning_rate,
+    step_in_parts,
+)
 
 BODY_WEIGHT = 4.0  # of a pixel of an individual's body, beside 1 for every other pixel
 BLOCK = 8  # side of the blocks whose mean colour has a loss of its own
@@ -80,12 +88,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
-    torch.manual_seed(arguments.seed)
-    rng = np.random.default_rng(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng, device = seeded(arguments.seed)
     autoencoder = trained_autoencoder(arguments.cache).to(device)
     average = moving_average(autoencoder, AVERAGE)
     colours_of = nn.Conv2d(4, 3, 1).to(device)
+    both = nn.ModuleDict({"autoencoder": autoencoder, "colours": colours_of})  # the map belongs to the state
     trained = [*autoencoder.decoder.parameters(), *autoencoder.post_quant_conv.parameters()]
     if not arguments.decoder_only:
         trained += [*autoencoder.encoder.parameters(), *autoencoder.quant_conv.parameters(), *colours_of.parameters()]
@@ -95,7 +102,7 @@ def main() -> None:
         torch.optim.AdamW([p for p in trained if p.ndim < 2], lr=arguments.learning_rate, betas=(0.9, 0.98)),
     ]
     state_file = arguments.cache / "vae_refined.pt"
-    first = load_state(state_file, autoencoder, average, optimisers)
+    first = load_state(state_file, both, average, optimisers)
 
     single = individuals(arguments.cache, arguments.individuals)
     world = dataset.load(arguments.cache)[: arguments.pictures]
@@ -132,9 +139,8 @@ def main() -> None:
         return loss.item(), torch.autograd.grad(loss, trained)
 
     workers = 1 if device.type == "cuda" else arguments.workers
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # as in train_unet.py
-    pool, start, step, progress, losses = ThreadPoolExecutor(workers), time.monotonic(), first, 0.0, []
+    pool = batch_threads(workers, device)
+    start, step, progress, losses = time.monotonic(), first, 0.0, []
     while True:
         progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
@@ -153,9 +159,9 @@ def main() -> None:
             rate = (step - first) * arguments.batch / minutes / 60
             print(f"step {step} ({progress:.2f}) loss {np.mean(losses[-100:]):.4f} {rate:.1f} samples/s", flush=True)
         if step % 500 == 0:
-            save_state(state_file, autoencoder, average, optimisers, step)
+            save_state(state_file, both, average, optimisers, step)
             print(f"held-out PSNR {peak_signal_to_noise(average.module):.2f} dB", flush=True)
-    save_state(state_file, autoencoder, average, optimisers, step)
+    save_state(state_file, both, average, optimisers, step)
     print(f"final held-out PSNR {peak_signal_to_noise(average.module, 128):.2f} dB", flush=True)
     if not arguments.decoder_only:
         fold_latent_scale(average.module, as_input(world[:256]).to(device))

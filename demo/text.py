@@ -56,6 +56,11 @@ class CaptionTokens:
         """The stock tokenizer's numbers for `text`, without start, end and padding."""
         return [number for word in re.findall(r"[A-Za-z]+|[^\sA-Za-z]", text) for number in self._of_word[word]]
 
+    def row_of(self, word: str) -> int:
+        """The row of a word that is one token."""
+        (number,) = self._of_word[word]
+        return self._row[number]
+
     def rows(self, texts: list[str]) -> torch.Tensor:
         """Rows of the compact table, int64 [len(texts), length], padded with the end token as SD does."""
         result = torch.full((len(texts), self.length), self._row[END])

@@ -14,59 +14,37 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dataset
 import numpy as np
 import torch
 from host import use_comfyui
+from look_words import FreeLooks, LookWords, Named, encode_named
 from safetensors.torch import load_file
 from text import VOCABULARY_FILE, CaptionTokens
+from text_model import train_text_model, use_table
 from torch import nn
-from training_state import MatrixOptimiser, load_state, moving_average, save_state, set_learning_rate, step_in_parts
+from training_state import (
+    MatrixOptimiser,
+    batch_threads,
+    load_state,
+    moving_average,
+    save_state,
+    seeded,
+    set_learning_rate,
+    step_in_parts,
+)
 
 CAPTION_DROPOUT = 0.1
 # Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
-# levels around 1; at the highest, the loss is the scene's entropy and little can be learned.
-TIMESTEPS = (1.2, 1.8)
+# levels around 1; at the highest, the loss is mostly the scene's entropy.
+TIMESTEPS = (1.2, 1.6)
+# Share of samples that are noise alone, at the last timestep.  A sampler starts there, where the schedule would still
+# show a trace of the picture (.068 of it), and a model that has always had the trace reads colours from it, not from
+# the words.
+NOISE_ALONE = 0.05
 WEIGHTS = Path(__file__).parent / "weights"
-
-
-def train_text_model() -> nn.Module:
-    """The host's CLIP text model, initialised for training.
-
-    The embedding is spread (standard deviation 0.5): with CLIP's usual 0.02 the encodings of different words collapse.
-    """
-    import comfy.clip_model
-    import comfy.ops
-    import model
-
-    text_model = comfy.clip_model.CLIPTextModel(
-        dict(model.CLIP_CONFIG), torch.float32, "cpu", comfy.ops.disable_weight_init
-    )
-    model.initialise(text_model)
-    embeddings = text_model.text_model.embeddings
-    nn.init.normal_(embeddings.position_embedding.weight, std=0.15)
-    for layer in text_model.text_model.encoder.layers:  # the host adds residuals in place, which backward cannot bear
-        for norm in (layer.layer_norm1, layer.layer_norm2):
-            norm.register_forward_pre_hook(lambda _module, inputs: (inputs[0].clone(),))
-    return text_model
-
-
-def use_table(text_model: nn.Module, rows: int, width: int) -> None:
-    """Give the text model a compact embedding table of `rows` rows."""
-    table = nn.Embedding(rows, width)
-    nn.init.normal_(table.weight, std=0.5)
-    text_model.text_model.embeddings.token_embedding = table
-
-
-def encode(text_model: nn.Module, rows: torch.Tensor) -> torch.Tensor:
-    """Encodings [B, tokens, width] of rows of the compact table [B, tokens]: last layer after the final norm, as
-    in SD1.
-    """
-    inner = text_model.text_model
-    return inner(None, embeds=inner.embeddings.token_embedding(rows), num_tokens=[1] * len(rows))[0]
 
 
 def load_shipped(part: nn.Module, name: str, vocabulary: list[int]) -> None:
@@ -140,6 +118,7 @@ def main() -> None:
     parser.add_argument(
         "--more-described", type=float, default=0.0, help="share of samples from dataset.DESCRIBED, beside the others"
     )
+    parser.add_argument("--named", type=float, default=0.4, help="share of samples whose free look a word names")
     parser.add_argument("--workers", type=int, default=2, help="threads that share a batch on a CPU")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -149,13 +128,12 @@ def main() -> None:
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
 
-    torch.manual_seed(arguments.seed)
-    rng = np.random.default_rng(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng, device = seeded(arguments.seed)
     latents = latents_of(arguments.cache, device).to(device)
     tokens = CaptionTokens(model.TOKENS)
     texts = [dataset.captions_of(number) for number in range(len(latents))]
     rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
+    free_looks = FreeLooks(len(latents), tokens, device)
     empty = tokens.rows([""]).to(device)
     print(
         f"{len(latents)} pictures, latents of mean {latents.mean():.3f} and deviation {latents.std():.3f}, "
@@ -167,7 +145,7 @@ def main() -> None:
     model.initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
     text_model = train_text_model()
     use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
-    both = nn.ModuleDict({"unet": unet, "text": text_model}).to(device)
+    both = nn.ModuleDict({"unet": unet, "text": text_model, "look": LookWords(model.ENCODING_WIDTH)}).to(device)
     both.requires_grad_(True)
     text_model.text_projection.requires_grad_(False)  # for pooled outputs, which this UNet has no use for
     schedule = comfy.model_sampling.ModelSamplingDiscrete(model.unet_config())
@@ -185,21 +163,17 @@ def main() -> None:
     steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
 
     def half_batch(
-        noisy: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, target: torch.Tensor
+        noisy: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, named: Named, target: torch.Tensor
     ) -> tuple[float, tuple[torch.Tensor, ...]]:
         options = {"optimized_attention_override": plain_attention}
         with torch.autocast(device.type, torch.bfloat16):
-            context = encode(text_model, rows)
+            context = encode_named(both, rows, named)
             predicted = unet(noisy, timesteps, context=context, transformer_options=options).float()
         loss = (predicted - target).square().mean()
         return loss.item(), torch.autograd.grad(loss, trained)
 
-    # On a CPU, one thread of Python for each core with half a batch each: at this size a core waiting for the others
-    # after every operation costs more than the second half of the interpreter's work.
     workers = 1 if device.type == "cuda" else arguments.workers
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(workers)
+    pool = batch_threads(workers, device)
     while True:
         progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:
@@ -209,15 +183,26 @@ def main() -> None:
         described = rng.integers(dataset.DESCRIBED.start, dataset.DESCRIBED.stop, size=arguments.batch)
         chosen = np.where(rng.random(arguments.batch) < arguments.more_described, described, chosen)
         caption = rng.integers(dataset.CAPTIONS_PER_PICTURE, size=arguments.batch)
-        batch_rows = rows[chosen, caption]
+        with_name, look = (
+            rng.random(arguments.batch) < arguments.named,
+            rng.integers(len(free_looks.numbers), size=arguments.batch),
+        )
+        chosen = np.where(with_name, free_looks.numbers[look], chosen)
+        batch_rows = torch.where(
+            torch.from_numpy(with_name).to(device)[:, None], free_looks.rows[look, caption], rows[chosen, caption]
+        )
         dropped = torch.from_numpy(rng.random(arguments.batch) < CAPTION_DROPOUT).to(device)
         batch_rows = torch.where(dropped[:, None], empty, batch_rows)
         clean = latents[chosen].float()
         noise = torch.randn_like(clean)
         timesteps = torch.from_numpy(rng.beta(*TIMESTEPS, size=arguments.batch) * 1000).long().to(device)
+        alone = torch.from_numpy(rng.random(arguments.batch) < NOISE_ALONE).to(device)
+        timesteps = torch.where(alone, len(signal) - 1, timesteps)
         a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
-        noisy, target = a * clean + b * noise, a * noise - b * clean
-        parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, target)]
+        noisy = torch.where(alone[:, None, None, None], noise, a * clean + b * noise)
+        target = a * noise - b * clean
+        named = free_looks.named(look, with_name, rng)
+        parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, named, target)]
         losses.append(step_in_parts(pool, half_batch, parts, trained, optimisers))
         average.update_parameters(both)
         step += 1

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dataset
@@ -21,7 +20,7 @@ import torch
 from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
-from training_state import load_state, moving_average, save_state, set_learning_rate
+from training_state import batch_threads, load_state, moving_average, save_state, seeded, set_learning_rate
 
 KL_WEIGHT = 3e-4
 WEIGHTS = Path(__file__).parent / "weights"
@@ -77,9 +76,7 @@ def encode_all(autoencoder: nn.Module, pictures: np.ndarray, device: torch.devic
             return split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu()
 
     cores = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)  # a thread of Python for each core instead, as in train_unet.py
-    with ThreadPoolExecutor(1 if device.type == "cuda" else cores) as pool:
+    with batch_threads(1 if device.type == "cuda" else cores, device) as pool:
         latents = torch.cat([*pool.map(encode, range(0, len(pictures), 16))])
     torch.set_num_threads(cores)
     return latents.clone()  # no inference tensor
@@ -124,9 +121,7 @@ def main() -> None:
     use_comfyui()
     import model
 
-    torch.manual_seed(arguments.seed)
-    rng = np.random.default_rng(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rng, device = seeded(arguments.seed)
     autoencoder = model.fresh_autoencoder()
     state_file, finished = arguments.cache / "vae.pt", arguments.cache / "vae_ema.pt"
     autoencoder.to(device, memory_format=torch.channels_last)

@@ -1,15 +1,33 @@
-"""What the training scripts of the demo model share: the optimiser of matrices, a state that a stopped
-run resumes from, and the learning rate."""
+"""What the training scripts of the demo model share: seeds and device, threads, the optimiser of matrices, a state that
+a stopped run resumes from, and the learning rate."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
+
+
+def seeded(seed: int) -> tuple[np.random.Generator, torch.device]:
+    """Seeds torch; returns a NumPy generator with the same seed and the device to train on."""
+    torch.manual_seed(seed)
+    return np.random.default_rng(seed), torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def batch_threads(count: int, device: torch.device) -> ThreadPoolExecutor:
+    """`count` threads that share a batch; on a CPU one of Python for each core, with one of torch's each.
+
+    At this size a core waiting for the others after every operation costs more than the second half of the
+    interpreter's work.
+    """
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    return ThreadPoolExecutor(count)
 
 
 class MatrixOptimiser(torch.optim.Muon):
