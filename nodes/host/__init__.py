@@ -11,6 +11,9 @@ Using concepts:
     clip_layer            clip skip: a warning of another layer than a concept's
     superclass_encoding   the second text encoding that the global key lock feeds to the keys
 
+Before anything else:
+    host_version          is this ComfyUI new enough?
+
 Learning and keeping them:
     train_concept         training on the models of a node's sockets
     denoising_task        the host's model as the training loop wants it

@@ -76,7 +76,7 @@ MAY_IMPORT = {
     "perfusion_core": {"perfusion_core"},
     "nodes/host": {"nodes/host", "perfusion_core"},
     "nodes": {"nodes", "nodes/host", "perfusion_core"},
-    "root": {"nodes"},
+    "root": {"nodes", "nodes/host"},
 }
 
 

@@ -1,11 +1,12 @@
 """Concepts beside patches that change what happens inside the UNet's attention and around its calls."""
 
+import importlib.util
+
 import pytest
 import torch
 from coexistence import ROUNDING, Partner, check_pair, make_scene
 from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras.nodes_freelunch import FreeU_V2
-from comfy_extras.nodes_nag import NAGuidance
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
 from tiny_models import WIDTH, encode
@@ -132,8 +133,16 @@ STOCK = {
         ROUNDING,
         {"size": 16, "steps": 2},
     ),
-    "normalized attention guidance": (stock(NAGuidance, 5.0, 0.5, 1.5), stock(NAGuidance, 5.0, 0.0, 1.5), 0.0, {}),
 }
+if importlib.util.find_spec("comfy_extras.nodes_nag"):  # since 0.14
+    from comfy_extras.nodes_nag import NAGuidance
+
+    STOCK["normalized attention guidance"] = (
+        stock(NAGuidance, 5.0, 0.5, 1.5),
+        stock(NAGuidance, 5.0, 0.0, 1.5),
+        0.0,
+        {},
+    )
 
 
 @LOCKS

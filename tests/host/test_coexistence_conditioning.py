@@ -9,7 +9,8 @@ import pytest
 import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, make_scene, record_pair
 from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
-from comfy_extras.nodes_custom_sampler import DualCFGGuider, DualModelGuider
+from comfy_extras import nodes_custom_sampler
+from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from comfy_extras.nodes_perpneg import PerpNegGuider
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
@@ -196,6 +197,7 @@ def test_dual_cfg_guider(scene, style, lock, record_property):
     )
 
 
+@pytest.mark.skipif(not hasattr(nodes_custom_sampler, "DualModelGuider"), reason="ComfyUI has it since 0.24")
 def test_dual_model_guider(scene, record_property):
     """The negative prompt runs on another model. The host runs the first model's wrappers on both, and none of the
     other's own: concepts that shall act in such a graph belong on the first model."""
@@ -203,7 +205,7 @@ def test_dual_model_guider(scene, record_property):
 
     def drawn(model, negative_model):
         def guider(model, positive, negative, cfg):
-            return DualModelGuider.execute(model, positive, cfg, negative_model, negative)[0]
+            return nodes_custom_sampler.DualModelGuider.execute(model, positive, cfg, negative_model, negative)[0]
 
         return guided(guider, model, scene.positive, encode(scene.clip, "blurry <cuppy>"))
 
