@@ -8,8 +8,8 @@ import comfy.samplers
 import pytest
 import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, make_scene, record_pair
-from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
 from comfy_extras import nodes_custom_sampler
+from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from comfy_extras.nodes_perpneg import PerpNegGuider
 from perfusion_pack.nodes.host.concept_words import add_words
