@@ -131,9 +131,13 @@ class HostDenoisingTask:
             result[name] = [[(next(marked), *entry[1:]) if torch.is_tensor(entry[0]) else entry for entry in chunks[0]]]
         return result
 
+    @property
+    def _compute_dtype(self) -> torch.dtype:
+        return self._base.manual_cast_dtype or self._base.get_dtype()  # get_dtype_inference is newer than 0.11
+
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """See `DenoisingTask.value_outputs`."""
-        dtype = self._base.get_dtype_inference()
+        dtype = self._compute_dtype
         return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self.layers.items()}
 
     def loss(
@@ -180,7 +184,7 @@ class HostDenoisingTask:
     def _denoise(
         self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
     ) -> Tensor:
-        dtype = self._base.get_dtype_inference()
+        dtype = self._compute_dtype
         scale = gradient_scale(dtype, noisy.numel())
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
         key_context, value_context, value_gates = (
