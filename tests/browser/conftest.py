@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from by_location import load_package
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 CHROMIUM_FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -24,19 +22,7 @@ READY = """() => window.LiteGraph?.registered_node_types?.KSampler
     && window.app?.extensionManager?.workflow?.activeWorkflow?.isLoaded"""
 
 
-def _load_dev_tools() -> None:
-    # By location: the repository's root stays off sys.path in every test process.
-    if "dev_tools" not in sys.modules:
-        folder = REPOSITORY / "dev_tools"
-        spec = importlib.util.spec_from_file_location(
-            "dev_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["dev_tools"] = module
-        spec.loader.exec_module(module)
-
-
-_load_dev_tools()
+load_package("dev_tools", "dev_tools")
 from dev_tools import host as hosts  # noqa: E402
 from dev_tools import interpreters, server  # noqa: E402
 

@@ -1,27 +1,9 @@
-"""Loads perfusion_core as a top-level package, without the repository's root on sys.path.
-
-The root must stay off the path: its nodes/ would hide the host's own nodes.py in a process that also tests the host.
-"""
+"""Makes the parts importable that are of use without a host, each without the rest of the pack."""
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from pathlib import Path
+from by_location import load_package
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def _load_perfusion_core() -> None:
-    if "perfusion_core" in sys.modules:
-        return
-    folder = REPOSITORY / "perfusion_core"
-    spec = importlib.util.spec_from_file_location(
-        "perfusion_core", folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["perfusion_core"] = module
-    spec.loader.exec_module(module)
-
-
-_load_perfusion_core()
+load_package("perfusion_core", "perfusion_core")
+load_package("dev_tools", "dev_tools")
+load_package("quality", "benchmarks/quality")

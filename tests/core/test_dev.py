@@ -12,25 +12,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from by_location import REPOSITORY
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def _load_dev_tools():
-    # By location: the repository's root must not be on sys.path (its nodes/ would hide the host's nodes.py).
-    if "dev_tools" not in sys.modules:
-        folder = REPOSITORY / "dev_tools"
-        spec = importlib.util.spec_from_file_location(
-            "dev_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        module = importlib.util.module_from_spec(spec)
-        sys.modules["dev_tools"] = module
-        spec.loader.exec_module(module)
-
-
-_load_dev_tools()
-from dev_tools import command_line, host, interpreters, packages, run_demo, run_tests  # noqa: E402
-from dev_tools.errors import DevError  # noqa: E402
+from dev_tools import command_line, host, interpreters, packages, run_demo, run_tests
+from dev_tools.errors import DevError
 
 
 def make_comfyui(folder: Path) -> Path:

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 
 import pytest
-import test_dev  # loads dev_tools by location
 
 from dev_tools import processes, server
 from dev_tools.errors import DevError
 from dev_tools.interpreters import Interpreter
 
-REPOSITORY = test_dev.REPOSITORY
 THIS_PYTHON = Interpreter(Path(sys.executable), "cpu", False)
 
 # Answers every GET as a ComfyUI would answer /system_stats.

@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from quality_package import load_quality
-
-load_quality()
-from quality import answers, cache, measures, plan, plot, tables  # noqa: E402
-from quality.measures import Interval, Point  # noqa: E402
+from quality import answers, cache, measures, plan, plot, tables
+from quality.measures import Interval, Point
 
 shares = st.floats(0, 2, allow_nan=False)
 

@@ -5,14 +5,14 @@ The repository's root must not be on sys.path here: its `nodes/` would hide the 
 
 from __future__ import annotations
 
-import importlib.util
+import logging
 import os
 import sys
 from pathlib import Path
 
 import pytest
+from by_location import REPOSITORY, load_package
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PACK = "perfusion_pack"
 
 # Next to this file are the builders of tiny models, which tests import by name.
@@ -39,16 +39,13 @@ def start_host(folder: Path) -> None:
     comfy.cli_args.args.cpu = True
 
 
-def load_pack() -> None:
-    """Load the repository as a package of an arbitrary name, as ComfyUI does with a folder in custom_nodes."""
-    if PACK in sys.modules:
-        return
-    spec = importlib.util.spec_from_file_location(
-        PACK, REPOSITORY / "__init__.py", submodule_search_locations=[str(REPOSITORY)]
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[PACK] = module
-    spec.loader.exec_module(module)
+def keep_torch_from_tracing() -> None:
+    """Stop torch from writing down all that it compiles.
+
+    It does so as soon as its trace has a handler, and pytest gives one to every logger that does not propagate: the
+    tests with torch.compile took many times as long, and a failure had thousands of lines.
+    """
+    logging.getLogger("torch.__trace").propagate = True
 
 
 HOST = comfyui_folder()
@@ -56,11 +53,44 @@ if HOST is None:
     collect_ignore_glob = ["test_*.py"]
 else:
     start_host(HOST)
-    load_pack()
+    load_package(PACK)  # of an arbitrary name, as ComfyUI does with a folder in custom_nodes
+    load_package("dev_tools", "dev_tools")
+    load_package("quality", "benchmarks/quality")
+    keep_torch_from_tracing()
 
 
 def pytest_report_header() -> str:
     return f"host: {HOST or 'no ComfyUI found (set COMFYUI_PATH); tests of the host side are left out'}"
+
+
+@pytest.fixture(scope="module")
+def model():
+    from tiny_models import tiny_model
+
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    from tiny_models import tiny_clip
+
+    return tiny_clip()
+
+
+@pytest.fixture(scope="module")
+def hugsy(model, clip):
+    """A concept for the module's MODEL and CLIP."""
+    from tiny_models import make_concept
+
+    return make_concept(model, clip)
+
+
+@pytest.fixture(scope="module")
+def cuppy(model, clip):
+    """Another one, whose word is not that of the first."""
+    from tiny_models import make_concept
+
+    return make_concept(model, clip, "<cuppy>", "cup", seed=4)
 
 
 @pytest.fixture(scope="session", autouse=True)

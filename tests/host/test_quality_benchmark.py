@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import csv
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from perfusion_pack.demo import load, recogniser
-
-sys.path.append(str(Path(__file__).resolve().parents[1] / "core"))
-from quality_package import load_quality
-
-load_quality()
-from quality import prompts, reading, run, workbench  # noqa: E402
-from quality.cache import Cache  # noqa: E402
+from quality import prompts, reading, run, workbench
+from quality.cache import Cache
 
 pytestmark = pytest.mark.skipif(
     not recogniser.WEIGHTS.is_file() or not (load.WEIGHTS / "unet.safetensors").is_file(),

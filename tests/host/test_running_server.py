@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import sys
 import time
 from collections.abc import Iterator
@@ -14,34 +13,21 @@ import pytest
 from perfusion_pack.demo import prompts
 from perfusion_pack.demo.queue_client import PromptError, QueueClient
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from dev_tools import host
+from dev_tools.interpreters import Interpreter
+from dev_tools.server import running
+
 SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 1}
 
 pytestmark = pytest.mark.slow
 
 
-def dev_tools() -> object:
-    """The repository's own tools, by location: its root stays off sys.path beside the host."""
-    if "dev_tools" not in sys.modules:
-        folder = REPOSITORY / "dev_tools"
-        spec = importlib.util.spec_from_file_location(
-            "dev_tools", folder / "__init__.py", submodule_search_locations=[str(folder)]
-        )
-        sys.modules["dev_tools"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules["dev_tools"])
-    return sys.modules["dev_tools"]
-
-
 @pytest.fixture(scope="session")
 def running_host(tmp_path_factory) -> Iterator[object]:
     """A server with this pack, on the CPU, for the whole session."""
-    dev_tools()
-    from dev_tools import host, server
-    from dev_tools.interpreters import Interpreter
-
     interpreter = Interpreter(Path(sys.executable), "cpu", False)
-    with server.running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as running:
-        yield running
+    with running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as server:
+        yield server
 
 
 def run(server: object, prompt: prompts.Prompt) -> dict[str, list[np.ndarray]]:
