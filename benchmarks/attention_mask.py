@@ -11,7 +11,7 @@ for all pictures together.  More tables say what each layer and each noise level
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-DEMO = Path(__file__).resolve().parents[1] / "demo"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
+
+from host import load_pack, use_comfyui
+
 BAR = 0.6
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
 SINGLE_LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -33,7 +36,8 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="draw pictures, automatic and true masks into this file")
     parser.add_argument("--only-masks", action="store_true", help="leave out the tables of layers and noise levels")
     arguments = parser.parse_args()
-    start_host()
+    use_comfyui()
+    load_pack()
     from perfusion_pack.demo.candidates import thing_tensors
     from perfusion_pack.demo.load import load_demo_model
     from perfusion_pack.demo.world.things import THINGS
@@ -58,15 +62,6 @@ def main() -> None:
         save_sheet(arguments.sheet, things, pictures, soft)
     if not arguments.only_masks:
         print_alternatives(models, things, pictures, true)
-
-
-def start_host() -> None:
-    """Make the host and the pack importable, as the demo's scripts do."""
-    spec = importlib.util.spec_from_file_location("demo_host", DEMO / "host.py")
-    demo_host = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo_host)
-    demo_host.use_comfyui()
-    demo_host.load_pack()
 
 
 def masks_of(models: Any, things: Sequence[str], pictures: Mapping[str, Any], **chosen: Any) -> dict[str, Tensor]:

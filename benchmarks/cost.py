@@ -26,27 +26,14 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY / "demo"))
+sys.path.append(str(REPOSITORY / "tests" / "host"))
+
+from unet_shapes import SD15_UNET  # noqa: E402
 
 COUNTS = (0, 1, 2, 4, 8)
 
-SD15 = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "context_dim": 768,
-    "legacy": False,
-    "adm_in_channels": None,
-    "use_linear_in_transformer": False,
-}
 SDXL = {
-    **SD15,
+    **SD15_UNET,
     "num_res_blocks": [2, 2, 2],
     "channel_mult": [1, 2, 4],
     "transformer_depth": [0, 0, 2, 2, 2, 2],
@@ -57,7 +44,7 @@ SDXL = {
     "adm_in_channels": 2816,
     "use_linear_in_transformer": True,
 }
-SHAPES = {"sd15": ("SD15", SD15), "sdxl": ("SDXL", SDXL)}
+SHAPES = {"sd15": ("SD15", SD15_UNET), "sdxl": ("SDXL", SDXL)}
 
 
 def make_model(shape: str, smallest: bool) -> Any:

@@ -11,7 +11,7 @@ gate), of other nouns, of the words after it, and of the tokens that are no word
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,21 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
+
+from host import load_pack, use_comfyui
+
 DEMO_NOUNS = ("teddy", "ball", "cup", "car", "tree", "house", "fish", "star")
 NOUNS = ("dog", "cat", "horse", "teddy", "cup", "chair", "car", "boat", "house", "castle", "tree", "apple", "woman")
 HELD_OUT = 24  # captions for each noun
 BOUNDS = (1e5, 1e4, 1e3, 100, 30, 10)  # of the condition number
 BIAS, TEMPERATURE = 0.65, 0.15  # the gate that concepts are used with
-
-
-def start_host() -> None:
-    """Make the host and the pack importable, as the demo's scripts do."""
-    path = Path(__file__).resolve().parents[1] / "demo" / "host.py"
-    spec = importlib.util.spec_from_file_location("demo_host", path)
-    demo_host = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo_host)
-    demo_host.use_comfyui()
-    demo_host.load_pack()
 
 
 def random_clip(width: int, layers: int) -> Any:
@@ -176,7 +170,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--captions", type=int, default=4000)
     options = parser.parse_args()
-    start_host()
+    use_comfyui()
+    load_pack()
     from perfusion_pack.demo.load import load_clip, world_captions
     from perfusion_pack.perfusion_core.captions import built_in_captions
 

@@ -7,7 +7,7 @@ numbers are recorded with the test; `benchmarks/coexistence.py` makes a table of
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -32,13 +32,14 @@ PROMPT, NEGATIVE = "a photo of <hugsy> beside a <cuppy>", "blurry, dark"
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A MODEL, a CLIP that knows two concepts' words, and prompts that use them."""
+    """A MODEL, a CLIP that knows two concepts' words, and prompts that use them; settings: of `tiny_model`."""
 
     model: ModelPatcher
     clip: object
     stack: ConceptStack
     positive: list
     negative: list
+    settings: Mapping[str, object]
 
     @cache  # noqa: B019 - a scene lives as long as the tests that share it
     def without_partner(self, lock: str | None, **sampling: object) -> Tensor:
@@ -50,20 +51,27 @@ class Scene:
         """Return the concepts with a window that never opens: all of the patch is there and nothing may come of it."""
         return tuple(gated(one.concept, start_percent=1.0) for one in self.stack)
 
+    def reference(self, locked: list[tuple[Tensor, Tensor]]) -> ModelPatcher:
+        """Return the scene's MODEL with the concepts built into it."""
+        return reference_model(self.stack, locked, **self.settings)
+
     def absent(self) -> ConceptStack:
         """Return the concepts with strength 0."""
         return tuple(gated(one.concept, strength=0.0) for one in self.stack)
 
 
-def make_scene(model: ModelPatcher | None = None, embeddings: str | None = None) -> Scene:
-    """Return the scene that all pairs are tested in; both prompts carry superclass encodings too."""
-    model, clip = model or tiny_model(), tiny_clip(embeddings=embeddings)
+def make_scene(embeddings: str | None = None, **settings: object) -> Scene:
+    """Return the scene that pairs are tested in; both prompts carry superclass encodings too.
+
+    embeddings: a folder for `embedding:` words.  settings: of `tiny_model`.
+    """
+    model, clip = tiny_model(**settings), tiny_clip(embeddings=embeddings)
     stack = (
         gated(make_concept(model, clip), bias=0.6, temperature=0.1),
         gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8, temperature=0.1),
     )
     spoken = add_words(clip, stack, "global")
-    return Scene(model, spoken, stack, encode(spoken, PROMPT), encode(spoken, NEGATIVE))
+    return Scene(model, spoken, stack, encode(spoken, PROMPT), encode(spoken, NEGATIVE), settings)
 
 
 def locked_pairs(conditioning: list, lock: str) -> list[tuple[Tensor, Tensor]]:
@@ -119,7 +127,7 @@ def check_pair(
     alone = partner.drawn(partner.patch(model), *prompts, **sampling)
     size = alone.abs().max().item()
     first, last = concepts_first(scene.stack, partner), concepts_last(scene.stack, partner)
-    expected = (reference or partner.patch)(reference_model(scene.stack, locked_pairs(sum(prompts, []), lock)))
+    expected = (reference or partner.patch)(scene.reference(locked_pairs(sum(prompts, []), lock)))
     numbers = {
         "concept closed": difference(concepts_first(scene.closed(), partner), alone),
         "concept at strength 0": difference(concepts_last(scene.absent(), partner), alone),

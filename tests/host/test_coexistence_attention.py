@@ -42,18 +42,6 @@ def image_prompt(weight):
     return patch
 
 
-@LOCKS
-def test_image_prompt_in_the_replace_slot(scene, lock, record_property):
-    check_pair(
-        scene,
-        "IPAdapter's kind of attention replacement",
-        Partner(image_prompt(1.0)),
-        record_property,
-        lock=lock,
-        neutral=Partner(image_prompt(0.0)),
-    )
-
-
 def couple(contexts, masks):
     """Return a patch of attention couple's kind: in every cond of the batch each region attends to its own prompt.
 
@@ -119,7 +107,8 @@ def stock(node, *settings):
 
 
 # Name: (the partner, the partner set to do nothing, how exactly it then does nothing, sampling settings).
-STOCK = {
+INSIDE = {
+    "IPAdapter's kind of attention replacement": (Partner(image_prompt(1.0)), Partner(image_prompt(0.0)), 0.0, {}),
     "FreeU": (stock(FreeU_V2, 1.3, 1.4, 0.9, 0.2), stock(FreeU_V2, 1.0, 1.0, 1.0, 1.0), ROUNDING, {}),
     "perturbed-attention guidance": (
         stock(PerturbedAttentionGuidance, 3.0),
@@ -137,7 +126,7 @@ STOCK = {
 if importlib.util.find_spec("comfy_extras.nodes_nag"):  # since 0.14
     from comfy_extras.nodes_nag import NAGuidance
 
-    STOCK["normalized attention guidance"] = (
+    INSIDE["normalized attention guidance"] = (
         stock(NAGuidance, 5.0, 0.5, 1.5),
         stock(NAGuidance, 5.0, 0.0, 1.5),
         0.0,
@@ -146,9 +135,9 @@ if importlib.util.find_spec("comfy_extras.nodes_nag"):  # since 0.14
 
 
 @LOCKS
-@pytest.mark.parametrize("name", STOCK)
-def test_stock_nodes_that_work_inside_the_unet(scene, name, lock, record_property):
-    partner, neutral, tolerance, sampling = STOCK[name]
+@pytest.mark.parametrize("name", INSIDE)
+def test_patches_that_work_inside_the_unet(scene, name, lock, record_property):
+    partner, neutral, tolerance, sampling = INSIDE[name]
     check_pair(
         scene, name, partner, record_property, lock=lock, neutral=neutral, neutral_tolerance=tolerance, **sampling
     )

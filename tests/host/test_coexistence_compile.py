@@ -3,27 +3,32 @@
 The backend runs the captured graphs as they are: what is tested is what is captured, and how often.
 """
 
+import psutil
 import pytest
 import torch
 from coexistence import EFFECT, make_scene, record_pair
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from tiny_models import difference, sample, tiny_model
+from tiny_models import ONE_LAYER, difference, sample
 from torch._dynamo.utils import counters
-
-# One level and one cross-attention layer: compiling takes its time even for the smallest model.
-SMALL = {
-    "num_res_blocks": [1],
-    "channel_mult": [1],
-    "transformer_depth": [0],
-    "transformer_depth_output": [0, 0],
-    "transformer_depth_middle": 1,
-}
 
 
 @pytest.fixture(scope="module")
 def scene():
-    return make_scene(tiny_model(**SMALL))
+    return make_scene(**ONE_LAYER)  # compiling takes its time even for the smallest model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def free_memory_that_stays():
+    """On a CPU the host's attention asks in every call how much memory the machine has left.
+
+    torch.compile takes the answer for a constant at first, and compiles once more when it has changed: a graph that
+    depends on what else the machine does, and not on the concepts.
+    """
+    now = psutil.virtual_memory()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(psutil, "virtual_memory", torch._dynamo.disable(lambda: now))
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -79,9 +84,7 @@ def test_torch_compile(scene, graphs_of_the_base, concepts_first, record_propert
     record_pair(record_property, f"TorchCompileModel, concepts {'first' if concepts_first else 'last'}", **numbers)
     assert numbers["reference"] == difference(again, result) == 0.0
     assert numbers["concept's effect"] > EFFECT
-    # Alone the numbers are equal; once, with the other tests before it in one process, concepts placed last made 16
-    # graphs for the base's 15, and why is not known. What must not happen is a graph for every layer or every step.
-    assert max(graphs) <= max(graphs_of_the_base) + 1, "the concepts add at most one graph"
+    assert graphs == graphs_of_the_base, "the concepts add no graph"
     assert set(later_graphs) == {graphs[-1]}, "and none is compiled again in a later run"
     if concepts_first:  # compiling takes long; the order makes no difference to a window that never opens
         assert difference(drawn_with_graphs(both(scene.closed()), scene)[0], base) == 0.0

@@ -12,7 +12,7 @@ from comfy_extras.nodes_model_merging import ModelMergeSimple
 from perfusion_pack.nodes.host import gate_patch
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from reference import reference_model
-from tiny_models import WIDTH, difference, gated, make_concept, sample, tiny_model
+from tiny_models import ONE_LAYER, WIDTH, difference, gated, make_concept, sample, tiny_model
 
 import nodes
 
@@ -54,27 +54,19 @@ def scene():
 
 
 @LOCKS
-def test_lora_as_weight_patch(scene, lock, record_property):
+@pytest.mark.parametrize(
+    ("name", "loaded"), [("LoRA, weight patch", with_lora), ("LoRA, bypass", with_bypass_lora)], ids=["patch", "bypass"]
+)
+def test_lora(scene, name, loaded, lock, record_property):
+    """In bypass mode the adapter adds to what the projection gives of the edited encoding, as a patch of the weight
+    does."""
     check_pair(
         scene,
-        "LoRA, weight patch",
-        Partner(with_lora(1.0)),
+        name,
+        Partner(loaded(1.0)),
         record_property,
         lock=lock,
-        neutral=Partner(with_lora(0.0)),
-    )
-
-
-@LOCKS
-def test_lora_in_bypass_mode(scene, lock, record_property):
-    """The adapter adds to what the projection gives of the edited encoding; so does a patch of the weight."""
-    check_pair(
-        scene,
-        "LoRA, bypass",
-        Partner(with_bypass_lora(1.0)),
-        record_property,
-        lock=lock,
-        neutral=Partner(with_bypass_lora(0.0)),
+        neutral=Partner(loaded(0.0)),
         reference=with_lora(1.0),
     )
 
@@ -183,8 +175,14 @@ def test_a_weight_that_another_pack_computes_for_every_call(scene, record_proper
 
 
 @pytest.fixture(scope="module")
+def small_scene():
+    """The stock node goes through all weights once for each of them, so there are few."""
+    return make_scene(**ONE_LAYER)
+
+
+@pytest.fixture(scope="module")
 def second():
-    return tiny_model(seed=21)
+    return tiny_model(seed=21, **ONE_LAYER)
 
 
 def merged(second, ratio):
@@ -201,9 +199,9 @@ def merged_by_hand(second, ratio):
     return patch
 
 
-def test_model_merging(scene, second, record_property):
+def test_model_merging(small_scene, second, record_property):
     check_pair(
-        scene,
+        small_scene,
         "model merging",
         Partner(merged(second, 0.6)),
         record_property,
@@ -214,10 +212,11 @@ def test_model_merging(scene, second, record_property):
     )
 
 
-def test_merging_takes_weights_only_from_the_second_model(scene, second):
+def test_merging_takes_weights_only_from_the_second_model(small_scene, second):
     """As with every patch but LoRAs, concepts of the second model stay behind."""
-    prompts = scene.positive, scene.negative
-    plain, with_concepts = (merged(other, 0.6)(scene.model) for other in (second, apply_concepts(second, scene.stack)))
+    prompts = small_scene.positive, small_scene.negative
+    seconds = second, apply_concepts(second, small_scene.stack)
+    plain, with_concepts = (merged(other, 0.6)(small_scene.model) for other in seconds)
     assert torch.equal(sample(with_concepts, *prompts, steps=1), sample(plain, *prompts, steps=1))
 
 
@@ -306,10 +305,10 @@ def test_unloading_and_loading_again(scene, record_property):
     assert max(changes) == 0.0 and difference(first, base) > EFFECT * base.abs().max().item()
 
 
-def test_two_models_in_turn(scene, second, record_property):
+def test_two_models_in_turn(scene, record_property):
     """Each with concepts of its own, one of them under a word that the other knows too; run after run."""
     prompts = scene.positive, scene.negative
-    other = second
+    other = tiny_model(seed=21)
     other_stack = (gated(make_concept(other, scene.clip, "<other>", seed=9)),)
     one, two = apply_concepts(scene.model, scene.stack), apply_concepts(other, (*scene.stack[:1], *other_stack))
     expected = {}

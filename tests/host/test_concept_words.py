@@ -16,11 +16,6 @@ import nodes
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
 def embeddings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("embeddings")
     save_file({"clip_l": torch.full((2, WIDTH), 0.2)}, folder / "moody.safetensors")
@@ -30,16 +25,6 @@ def embeddings(tmp_path_factory):
 @pytest.fixture(scope="module")
 def clip(embeddings):
     return tiny_clip(embeddings=str(embeddings))
-
-
-@pytest.fixture(scope="module")
-def hugsy(model, clip):
-    return make_concept(model, clip)
-
-
-@pytest.fixture(scope="module")
-def cuppy(model, clip):
-    return make_concept(model, clip, "<cuppy>", "cup", seed=4)
 
 
 @pytest.fixture(scope="module")

@@ -9,17 +9,7 @@ from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
 from reference import reference_model
-from tiny_models import (
-    CountForwards,
-    difference,
-    encode,
-    gated,
-    instance_forwards,
-    make_concept,
-    sample,
-    tiny_clip,
-    tiny_model,
-)
+from tiny_models import CountForwards, difference, encode, gated, instance_forwards, sample
 
 import nodes
 
@@ -27,21 +17,8 @@ LONG = ", ".join(["a very long prompt about many things"] * 11)
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def stack(model, clip):
-    return (
-        gated(make_concept(model, clip), bias=0.6, temperature=0.1),
-        gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8, temperature=0.1),
-    )
+def stack(hugsy, cuppy):
+    return gated(hugsy, bias=0.6, temperature=0.1), gated(cuppy, strength=0.8, temperature=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -6,25 +6,20 @@ from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.nodes.host.text_encoders import word_positions
 from perfusion_pack.perfusion_core.edit import edit_encoding
-from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip, tiny_model
+from tiny_models import difference, encode, gated, sample
 
 WEIGHTS = [step / 20 for step in range(31)]
 BIAS, TEMPERATURE = 0.65, 0.1
 
 
 @pytest.fixture(scope="module")
-def model():
-    return tiny_model()
+def stack(hugsy):
+    return (gated(hugsy, bias=BIAS, temperature=TEMPERATURE),)
 
 
 @pytest.fixture(scope="module")
-def stack(model):
-    return (gated(make_concept(model, tiny_clip()), bias=BIAS, temperature=TEMPERATURE),)
-
-
-@pytest.fixture(scope="module")
-def spoken(stack):
-    return add_words(tiny_clip(), stack)
+def spoken(clip, stack):
+    return add_words(clip, stack)
 
 
 def similarities_and_gates(spoken, stack, prompt):

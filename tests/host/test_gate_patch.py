@@ -11,41 +11,10 @@ from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate_patch import PATCH_KEY, applied_concepts, apply_concepts
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from reference import edited_contexts
-from tiny_models import (
-    WIDTH,
-    changed,
-    difference,
-    encode,
-    gated,
-    instance_forwards,
-    make_concept,
-    sample,
-    tiny_clip,
-    tiny_model,
-)
+from tiny_models import WIDTH, changed, difference, encode, gated, instance_forwards, sample, tiny_model
 
 BLOCK = ("middle", 0)
 LAYER = "middle_block.1.transformer_blocks.0.attn2"
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return tiny_clip()
-
-
-@pytest.fixture(scope="module")
-def hugsy(model, clip):
-    return make_concept(model, clip)
-
-
-@pytest.fixture(scope="module")
-def cuppy(model, clip):
-    return make_concept(model, clip, "<cuppy>", "cup", seed=4)
 
 
 @pytest.fixture(scope="module")

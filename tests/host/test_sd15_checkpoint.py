@@ -9,56 +9,25 @@ import comfy.sd1_clip
 import folder_paths
 import pytest
 import torch
+from architectures import random_weights
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from safetensors.torch import save_file
 from tiny_models import difference, encode, gated, instance_forwards, make_concept, sample
+from unet_shapes import SD15_UNET
 
 import nodes
 
-UNET_CONFIG = {
-    "image_size": 32,
-    "in_channels": 4,
-    "out_channels": 4,
-    "model_channels": 320,
-    "num_res_blocks": [2, 2, 2, 2],
-    "channel_mult": [1, 2, 4, 4],
-    "num_heads": 8,
-    "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-    "transformer_depth_middle": 1,
-    "use_spatial_transformer": True,
-    "context_dim": 768,
-    "legacy": False,
-    "dtype": torch.float16,
-}
-
 pytestmark = pytest.mark.slow
-
-
-def random_weights(module: torch.nn.Module, prefix: str) -> dict[str, torch.Tensor]:
-    """Return half-precision weights of a module on the meta device, scaled to keep activations of ordinary size."""
-    noise = torch.randn(2**20 + 1, generator=torch.Generator().manual_seed(0)).half()  # odd: no weight repeats in rows
-    weights = {}
-    for name, parameter in module.named_parameters():
-        if parameter.dim() == 0:
-            continue
-        count, fan_in = parameter.numel(), max(parameter[0].numel(), 1)
-        values = noise.repeat(-(-count // len(noise)))[:count].view(parameter.shape)
-        if parameter.dim() == 1:
-            is_norm = "norm" in name or name.split(".")[-2] in ("0", "in_layers") and name.endswith("weight")
-            weights[prefix + name] = (values * 0.02 + (1 if is_norm and name.endswith("weight") else 0)).half()
-        else:
-            weights[prefix + name] = (values * fan_in**-0.5).half()
-    return weights
 
 
 @pytest.fixture(scope="module")
 def loaded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
-    unet = openaimodel.UNetModel(**UNET_CONFIG, device="meta", operations=comfy.ops.disable_weight_init)
+    settings = {**SD15_UNET, "num_heads": 8, "dtype": torch.float16}
+    unet = openaimodel.UNetModel(**settings, device="meta", operations=comfy.ops.disable_weight_init)
     text = comfy.sd1_clip.SDClipModel(device="meta", dtype=torch.float16).transformer
     weights = random_weights(unet, "model.diffusion_model.") | random_weights(text, "cond_stage_model.transformer.")
     save_file(weights, folder / "random_sd15.safetensors")

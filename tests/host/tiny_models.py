@@ -45,6 +45,16 @@ UNET_CONFIG = {
 }
 
 
+# What makes of it a model of one level with one cross-attention layer.
+ONE_LAYER = {
+    "num_res_blocks": [1],
+    "channel_mult": [1],
+    "transformer_depth": [0],
+    "transformer_depth_output": [0, 0],
+    "transformer_depth_middle": 1,
+}
+
+
 class TinyModelConfig(comfy.supported_models_base.BASE):
     """A model family with everything of SD1 but its size."""
 
