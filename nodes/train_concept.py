@@ -156,8 +156,9 @@ class TrainConcept(io.ComfyNode):
                     default=False,
                     optional=True,
                     advanced=True,
-                    tooltip="Keep less in memory and compute each block a second time on the way back. Start with off; "
-                    "on where memory runs out, before smaller pictures: the same concept, but each step takes longer.",
+                    tooltip="Less memory, same concept: each block is computed again on the way back. Start with "
+                    "off; on for cards where even one picture at a time runs out of memory. For SD1.5 at 512 px it "
+                    "saves about 0.3 of 0.8 GB a picture, for a third more arithmetic (counted, not timed).",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
