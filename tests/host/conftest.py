@@ -93,6 +93,23 @@ def cuppy(model, clip):
     return make_concept(model, clip, "<cuppy>", "cup", seed=4)
 
 
+@pytest.fixture(scope="module")
+def inputs():
+    """What the trainer's sockets get."""
+    from training_inputs import training_inputs
+
+    return training_inputs()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """The folder for concepts, in an output folder of the test's own."""
+    import folder_paths
+
+    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
+    return tmp_path / "perfusion"
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """The models of these tests are so small that threads only wait for each other."""

@@ -14,12 +14,6 @@ from perfusion_pack.nodes.host.train_concept import train_concept
 from perfusion_pack.perfusion_core.attention_mask import word_attention
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import instance_forwards
-from training_inputs import training_inputs
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return training_inputs()
 
 
 @pytest.fixture(scope="module")

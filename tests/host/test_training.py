@@ -18,15 +18,14 @@ from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import Batch, TrainingSettings
 from tiny_models import WIDTH, tiny_model, tiny_sdxl_clip
-from training_inputs import training_inputs
 
 SETTINGS = TrainingSettings(steps=3, batch_size=2)
 
 
 @pytest.fixture(scope="module")
-def host():
+def host(inputs):
     """Model, CLIP, VAE, pictures, masks and statistics, all made of inference tensors."""
-    model, *others = training_inputs()
+    model, *others = inputs
     assert next(model.model.parameters()).is_inference()
     return model, *others
 

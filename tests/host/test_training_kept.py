@@ -20,21 +20,9 @@ from perfusion_pack.perfusion_core.concept_file import load_concept, save_concep
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import encode, instance_forwards, sample, tiny_model
-from training_inputs import run_node, training_inputs
+from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return training_inputs()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
-    """The folder for concepts, in an output folder of its own."""
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "perfusion"
 
 
 @pytest.fixture

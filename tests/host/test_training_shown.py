@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import comfy.model_management
-import folder_paths
 import numpy as np
 import pytest
 import torch
@@ -17,20 +16,9 @@ from perfusion_pack.perfusion_core.step_choice import Validation, validation_sam
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
 from tiny_models import instance_forwards
-from training_inputs import run_node, training_inputs
+from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return training_inputs()
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "perfusion"
 
 
 @pytest.fixture

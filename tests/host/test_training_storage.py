@@ -27,7 +27,6 @@ from tiny_models import (
     sample,
     tiny_sdxl_clip,
 )
-from training_inputs import training_inputs
 
 SETTINGS = TrainingSettings(steps=3, batch_size=2)
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16
@@ -63,11 +62,6 @@ def bits(*modules: torch.nn.Module) -> list[torch.Tensor]:
 
 def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
     return len(one) == len(other) and all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-@pytest.fixture(scope="module")
-def inputs():
-    return training_inputs()
 
 
 def learn(inputs, model=None, clip=None, settings=SETTINGS, on_step=lambda report: None, **changes):
