@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import cached_property
 from typing import Any
 
 import comfy.model_management
@@ -103,13 +104,17 @@ class HostDenoisingTask:
             row[word_positions(tokens, self.word)] = True
         return encodings, positions.to(self.device)
 
+    @cached_property
+    def _taught_clip(self) -> CLIP:
+        """The CLIP that knows the word; made once, since that goes through the encoders' whole vocabularies."""
+        return with_words(self.clip, [ConceptWord(self.word, self.superclass_vectors, self.superclass_vectors)])
+
     def _tokens(self, template: str, word_vectors: Mapping[str, Tensor]) -> dict[str, list]:
         """The template's token lists with the word's vectors of this step.  The host tokenizes each template
         once; later
         steps put their vectors in the places of the first ones."""
         if template not in self._token_lists:
-            clip = with_words(self.clip, [ConceptWord(self.word, self.superclass_vectors, self.superclass_vectors)])
-            self._token_lists[template] = clip.tokenize(template.format(self.word))
+            self._token_lists[template] = self._taught_clip.tokenize(template.format(self.word))
         result = {}
         for name, chunks in self._token_lists[template].items():
             # By name: SDXL lists its encoders in another order, and its refiner lists one that it does not have.
