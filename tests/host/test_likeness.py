@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import comfy.clip_vision
-import folder_paths
 import pytest
 import torch
 from perfusion_pack.nodes.host import denoising_task, likeness
@@ -49,6 +48,7 @@ def vision():
 
 @pytest.fixture(scope="module")
 def inputs(vision):
+    # Not the shared ones: the projection of their CLIP is changed here.
     with torch.inference_mode():
         found = training_inputs()
         return found._replace(clip=agreeing(found.clip, vision, found.images))
@@ -57,12 +57,6 @@ def inputs(vision):
 @pytest.fixture(autouse=True)
 def few_sampler_steps(monkeypatch):
     monkeypatch.setattr(likeness, "STEPS", 2)
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
-    return tmp_path / "perfusion"
 
 
 def judge_of(inputs, vision, clip=None) -> LikenessJudge:
