@@ -178,6 +178,8 @@ def _preview(on_preview: Callable[[Concept], None], concept: Concept, task: Host
     """Show the concept; what goes wrong there is told and does not stop the training, which Cancel does."""
     try:
         on_preview(concept)
+    except comfy.model_management.InterruptProcessingException:  # an ordinary Exception in hosts older than 0.20
+        raise
     except Exception:
         logger.exception("The preview at step %s failed; the training goes on.", concept.training["steps"])
     finally:
