@@ -43,7 +43,7 @@ def keep_torch_from_tracing() -> None:
     """Stop torch from writing down all that it compiles.
 
     It does so as soon as its trace has a handler, and pytest gives one to every logger that does not propagate: the
-    tests with torch.compile took many times as long, and a failure had thousands of lines.
+    tests with torch.compile took a fifth longer, and a failure was buried under the trace.
     """
     logging.getLogger("torch.__trace").propagate = True
 
