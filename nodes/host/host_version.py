@@ -13,7 +13,7 @@ import sys
 from ...perfusion_core.errors import PerfusionError
 
 # The oldest version on which the host tests pass; the same as requires-comfyui in pyproject.toml.
-OLDEST_HOST = "0.11.0"
+OLDEST_HOST = "0.12.0"
 
 
 def require_supported_host() -> None:
@@ -41,7 +41,7 @@ def host_version() -> str | None:
 
 
 def is_supported(version: str | None, oldest: str = OLDEST_HOST) -> bool:
-    """Say whether a version, such as "0.33.0", "v0.12" or "0.11.0-nightly", is the oldest supported one or newer.
+    """Say whether a version, such as "0.33.0", "v0.12" or "0.12.0-nightly", is the oldest supported one or newer.
 
     Only the numbers in front count: a nightly build holds what the version after it will.
     """
