@@ -45,7 +45,7 @@ async def tour(server: str, output: Path) -> Path:
 
         for thing in THINGS:
             shown = await pictures(prompts.demo_pictures_prompt(thing), f"draw pictures of {thing}")
-            rows.append((f"five training pictures of <{thing}>, a thing for which the model has no words", shown))
+            rows.append((f"five training pictures of <{thing}>, a thing that words describe at best roughly", shown))
             await pictures(prompts.train_prompt(thing, file_name=files[thing]), f"train <{thing}>")
         for scene in SCENES:
             text = scene.format("<hugsy>")

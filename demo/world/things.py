@@ -1,4 +1,4 @@
-"""Things: objects with a look of their own, for which the world has no words, and pictures of them."""
+"""Things: objects with a look of their own, which words describe at best roughly, and pictures of them."""
 
 from __future__ import annotations
 
