@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -79,6 +79,7 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
     """Train one thing and return a row of goals and proxies for every 25th step."""
     from perfusion_pack.demo.world.things import THINGS
     from perfusion_pack.nodes.host import train_concept as train_module
+    from perfusion_pack.perfusion_core.likeness import harmonic_mean
 
     pictures, masks = thing_tensors(thing)
     category, references = THINGS[thing].category, reconstruct(models[2], pictures)
@@ -122,7 +123,7 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
             "validation, gate as in use": -in_use[step],
             "mean loss of the last 25 steps": -float(np.mean(result.losses[step - EVERY : step])),
             "obedience": obeyed[step],
-            HARMONIC: harmonic(learned[step], obeyed[step]),
+            HARMONIC: harmonic_mean(learned[step], obeyed[step]),
             "number of steps": step,
         }
         for step, found in measured.items()
@@ -135,6 +136,7 @@ def goals(models: Any, concept: Any, category: str, references: Any, masks: Any,
     from perfusion_pack.nodes.host.gate_patch import apply_concepts
     from perfusion_pack.nodes.host.sampling import sample_pictures
     from perfusion_pack.perfusion_core.concept import GatedConcept
+    from perfusion_pack.perfusion_core.likeness import harmonic_mean
 
     recogniser, (model, clip, vae) = load_recogniser(), models
     stack = (GatedConcept(concept, concept.bias, concept.temperature),)
@@ -147,12 +149,7 @@ def goals(models: Any, concept: Any, category: str, references: Any, masks: Any,
     like = recogniser.likeness(painted, references, masks)
     asked = [SCENES[scene](reading) for scene, reading in zip(scenes, recogniser.read(painted), strict=True)]
     look, scene = float(like.look.mean()), float(np.mean(asked))
-    return {"look": look, "colours": float(like.colours.mean()), "scene": scene, "both": harmonic(look, scene)}
-
-
-def harmonic(one: float, other: float) -> float:
-    """The harmonic mean, 0 where one of them is not above 0."""
-    return 2 * one * other / (one + other) if min(one, other) > 0 else 0.0
+    return {"look": look, "colours": float(like.colours.mean()), "scene": scene, "both": harmonic_mean(look, scene)}
 
 
 @torch.no_grad()
@@ -161,11 +158,13 @@ def obedience(trainer: Any) -> float:
 
     The changes that scenes make to the prediction for "a {}" from noisy training pictures are compared, one with the
     other: the projection of the word's on the superclass'."""
+    from perfusion_pack.perfusion_core.edit import edit_encoding
+
     task, generator = trainer.task, torch.Generator().manual_seed(7)
     templates = ["a {}", *OBEYED]
     superclass_vectors = {key: vectors.to(task.device) for key, vectors in task.superclass_vectors.items()}
     plain = task.encode(superclass_vectors, templates)[0]
-    edited = edit_of(trainer)(task.encode(trainer.word_vectors, templates)[0])
+    edited = edit_encoding(task.encode(trainer.word_vectors, templates)[0], [trainer.edit()])
     common, whole = 0.0, 0.0
     for picture, level in enumerate(HIGH_LEVELS):
         clean = task.latents[picture % task.picture_count].expand(len(templates), -1, -1, -1)
@@ -173,19 +172,11 @@ def obedience(trainer: Any) -> float:
         sigma = task.sigmas_at(torch.full((len(templates),), level))
         noisy = task.noised(clean, noise, sigma)
         of_superclass = task.predict(noisy, sigma, plain)
-        of_word = task._denoise(noisy, sigma, edited, trainer.value_targets)
+        of_word = task.denoise(noisy, sigma, edited, trainer.value_targets)
         wanted, found = (predicted[1:] - predicted[:1] for predicted in (of_superclass, of_word))
         common += float((wanted * found).sum())
         whole += float((wanted * wanted).sum())
     return common / whole
-
-
-def edit_of(trainer: Any) -> Callable[[Any], Any]:
-    """The trainer's edit of encodings, as it is now."""
-    from perfusion_pack.perfusion_core.edit import edit_encoding
-
-    edit = trainer._edit()
-    return lambda encodings: edit_encoding(encodings, [edit])
 
 
 def summary(trainings: Sequence[Sequence[Mapping[str, float]]]) -> str:

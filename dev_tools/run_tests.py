@@ -90,7 +90,7 @@ def _ruff(interpreter: Interpreter, environment: dict[str, str], seconds: float)
 
 
 def _counts(report: Path) -> str:
-    """"120 passed, 2 skipped" from pytest's XML report."""
+    """ "120 passed, 2 skipped" from pytest's XML report."""
     try:
         suites = list(ElementTree.parse(report).getroot().iter("testsuite"))
     except (OSError, ElementTree.ParseError):

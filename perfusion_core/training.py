@@ -222,7 +222,7 @@ class ConceptTrainer:
         used, rows = batch.templates.unique(return_inverse=True)
         encodings, positions = self.task.encode(self.word_vectors, [templates[i] for i in used.tolist()])
         encodings, positions = encodings[rows], positions[rows]
-        edited = edit_encoding(encodings, [self._edit()])
+        edited = edit_encoding(encodings, [self.edit()])
         return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
 
     def validate(self) -> None:
@@ -338,7 +338,8 @@ class ConceptTrainer:
             all_of("value."),
         )
 
-    def _edit(self) -> ConceptEdit:
+    def edit(self) -> ConceptEdit:
+        """The edit by what was learned so far, with the gate of the training."""
         settings = self.settings
         return ConceptEdit(
             self.target_input,

@@ -164,7 +164,7 @@ class HostDenoisingTask:
             sigma = self.sigmas_at(batch.levels)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         noisy = self.noised(clean, noise, sigma)
-        denoised = self._denoise(noisy, sigma, edited, value_targets)
+        denoised = self.denoise(noisy, sigma, edited, value_targets)
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
@@ -186,9 +186,11 @@ class HostDenoisingTask:
         chosen = tensor[batch.pictures.to(tensor.device)]
         return torch.where(batch.mirrored.to(tensor.device)[:, None, None, None], chosen.flip(-1), chosen)
 
-    def _denoise(
+    def denoise(
         self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
     ) -> Tensor:
+        """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
+        in the edit and the targets [d_out] of the layers."""
         dtype = self._compute_dtype
         scale = gradient_scale(dtype, noisy.numel())
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.

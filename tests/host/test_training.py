@@ -146,7 +146,7 @@ def test_the_loss_is_the_models_own_objective(host, prediction):
             clean = torch.stack([scaled[0], scaled[2].flip(-1)])
             noisy = clean + sigma * noise
             signal = 1 / (1 + sigma**2).sqrt()
-            denoised = task._denoise(noisy, sigma.flatten(), edited, targets)
+            denoised = task.denoise(noisy, sigma.flatten(), edited, targets)
             if prediction == "EPS":
                 output, wanted = (noisy - denoised) / sigma, noise
             else:

@@ -187,7 +187,7 @@ def test_the_models_stay_bit_identical_and_sample_as_before(inputs, folder, monk
     with torch.inference_mode():
         prompts = [encode(inputs.clip, text) for text in ("a photo of a teddy", "")]
         pictures = sample(inputs.model, *prompts)
-    before, original, calls = weights_hash(inputs), HostDenoisingTask._denoise, []
+    before, original, calls = weights_hash(inputs), HostDenoisingTask.denoise, []
 
     def denoise(self, *args):
         calls.append(1)
@@ -196,7 +196,7 @@ def test_the_models_stay_bit_identical_and_sample_as_before(inputs, folder, monk
             raise error
         return result
 
-    monkeypatch.setattr(HostDenoisingTask, "_denoise", denoise)
+    monkeypatch.setattr(HostDenoisingTask, "denoise", denoise)
     if error is None:
         run_node(inputs)
     else:
@@ -232,7 +232,7 @@ def test_numbers_that_are_not_finite_stop_with_the_last_good_state(inputs, folde
 
 @pytest.mark.parametrize("room", [2, 1, 0])
 def test_out_of_memory_halves_the_micro_batch_down_to_one(inputs, folder, monkeypatch, room):
-    original, sizes = HostDenoisingTask._denoise, []
+    original, sizes = HostDenoisingTask.denoise, []
 
     def denoise(self, noisy, *args):
         if len(noisy) > room:
@@ -240,7 +240,7 @@ def test_out_of_memory_halves_the_micro_batch_down_to_one(inputs, folder, monkey
         sizes.append(len(noisy))
         return original(self, noisy, *args)
 
-    monkeypatch.setattr(HostDenoisingTask, "_denoise", denoise)
+    monkeypatch.setattr(HostDenoisingTask, "denoise", denoise)
     if room == 0:
         with pytest.raises(PerfusionError, match="single picture at a time.*smaller pictures"):
             run_node(inputs, batch_size=4, steps=2)

@@ -53,11 +53,11 @@ class GradientThroughTarget(ConceptTrainer):
     def __init__(self, task: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(_Watched(task), *arguments, **options)
 
-    def _edit(self) -> ConceptEdit:
+    def edit(self) -> ConceptEdit:
         followed, encoding = self.target_input, self.task.word_encoding
         try:
             self.target_input = followed + encoding - encoding.detach()
-            return super()._edit()
+            return super().edit()
         finally:
             self.target_input = followed
 
