@@ -60,7 +60,6 @@ def reference_model(
     locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.  settings: of `tiny_model`.
     """
     model = tiny_model(**settings)
-    model.model.requires_grad_(False)  # as newer hosts do themselves: tests change its weights
     for name, layer in cross_attention_layers(model.model.diffusion_model).items():
         layer.to_k = ReferenceProjection(layer.to_k, stack, name, True, locked)
         layer.to_v = ReferenceProjection(layer.to_v, stack, name, False, locked)

@@ -86,6 +86,7 @@ def tiny_model(
     config = TinyModelConfig({**UNET_CONFIG, **changes})
     config.set_inference_dtype(dtype, manual_cast_dtype)
     base = comfy.model_base.BaseModel(config, device=CPU)
+    base.requires_grad_(False)  # as newer hosts do themselves; older ones load models in inference mode
     fill(base.diffusion_model, seed)
     return patcher(base, CPU, CPU)
 
