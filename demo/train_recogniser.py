@@ -38,6 +38,7 @@ TEMPERATURE = 0.1  # of the contrastive loss
 PAIRS = 10  # pairs of individuals in a batch; see recogniser_data.individual
 OTHERS = 24  # further pictures in a batch
 RECONSTRUCTED = 700  # individuals whose pictures are reconstructed
+RECONSTRUCTED_WORLD = 2000  # of the world's pictures, most of which have a pattern, as few individuals do
 
 
 def contrastive_loss(looks: Tensor, identities: Tensor) -> Tensor:
@@ -170,9 +171,18 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     single = individuals(arguments.cache, arguments.individuals)
-    versions, others = [single.pictures], [world_pictures(arguments.cache, arguments.pictures)]
+    versions, world = [single.pictures], world_pictures(arguments.cache, arguments.pictures)
+    others = [world]
     if (arguments.cache / "vae_ema.pt").exists():
-        versions.append(kept_reconstructions(arguments.cache, single.pictures[: RECONSTRUCTED * VIEWS]))
+        individuals_again, world_again = (
+            kept_reconstructions(arguments.cache, name, pictures)
+            for name, pictures in (
+                ("reconstructed.npy", single.pictures[: RECONSTRUCTED * VIEWS]),
+                ("reconstructed-world.npy", world.pictures[:RECONSTRUCTED_WORLD]),
+            )
+        )
+        versions.append(individuals_again)
+        others.append(Pictures(world_again, world.labels[:RECONSTRUCTED_WORLD]))
     for file in sorted(arguments.cache.glob("varied-*.npz")):
         versions.append(np.load(file)["pictures"])
     for file in sorted(arguments.cache.glob("generated-*.npz")):
@@ -219,11 +229,11 @@ def main() -> None:
     report(average.module, arguments.cache)
 
 
-def kept_reconstructions(cache: Path, pictures: np.ndarray) -> np.ndarray:
-    """The reconstructions of `pictures`, kept in the cache folder."""
+def kept_reconstructions(cache: Path, name: str, pictures: np.ndarray) -> np.ndarray:
+    """The reconstructions of `pictures`, kept in the cache folder in the file `name`."""
     from recogniser_data import reconstruction
 
-    file = cache / "reconstructed.npy"
+    file = cache / name
     if not file.exists() or len(np.load(file, mmap_mode="r")) < len(pictures):
         np.save(file, reconstructed(pictures, reconstruction(cache / "vae_ema.pt")))
     return np.load(file)[: len(pictures)]

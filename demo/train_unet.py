@@ -40,6 +40,7 @@ CAPTION_DROPOUT = 0.1
 # Of the beta distribution that timesteps are drawn from: shapes and patterns of so small a latent are decided at noise
 # levels around 1; at the highest, the loss is mostly the scene's entropy.
 TIMESTEPS = (1.2, 1.6)
+TIMESTEPS_OF_NAMED = (1.6, 1.2)  # the colours of a look are decided where only its place can be seen
 # Share of samples that are noise alone, at the last timestep.  A sampler starts there, where the schedule would still
 # show a trace of the picture (.068 of it), and a model that has always had the trace reads colours from it, not from
 # the words.
@@ -195,7 +196,12 @@ def main() -> None:
         batch_rows = torch.where(dropped[:, None], empty, batch_rows)
         clean = latents[chosen].float()
         noise = torch.randn_like(clean)
-        timesteps = torch.from_numpy(rng.beta(*TIMESTEPS, size=arguments.batch) * 1000).long().to(device)
+        levels = np.where(
+            with_name,
+            rng.beta(*TIMESTEPS_OF_NAMED, size=arguments.batch),
+            rng.beta(*TIMESTEPS, size=arguments.batch),
+        )
+        timesteps = torch.from_numpy(levels * 1000).long().to(device)
         alone = torch.from_numpy(rng.random(arguments.batch) < NOISE_ALONE).to(device)
         timesteps = torch.where(alone, len(signal) - 1, timesteps)
         a, b = signal[timesteps, None, None, None], noise_share[timesteps, None, None, None]
