@@ -17,21 +17,23 @@ from PIL import Image, ImageDraw, ImageFont
 from queue_client import PromptError, QueueClient
 
 CELL, MARGIN, HEADING = 148, 8, 30
-SCENES = (
-    "a photo of a {} on the beach",
-    "a photo of a {} in the snow",
-    "a photo of a {} with a hat on the grass",
-    "a photo of a {} beside a red cup in a pink room",
-)
+SCENES = {
+    "hugsy": (
+        "a photo of a {} on the beach",
+        "a photo of a {} in the snow",
+        "a photo of a {} with a hat on the grass",
+        "a photo of a {} beside a red cup in a pink room",
+    ),
+    "sippy": ("a photo of a {} on the beach", "a photo of a {} with a hat on the grass"),
+}
 BIASES = (0.35, 0.5, 0.65, 0.8, 0.95)
-THINGS = ("hugsy", "sippy")
 
 
 async def tour(server: str, output: Path) -> Path:
     """Make all pictures and return the path of the one that shows them."""
     run = time.strftime("%Y%m%d-%H%M%S")
-    files = {thing: f"tour-{run}-{thing}" for thing in THINGS}
-    first, second = (f"{files[thing]}.safetensors" for thing in THINGS)
+    names = {thing: f"tour-{run}-{thing}" for thing in SCENES}
+    files = {thing: f"{name}.safetensors" for thing, name in names.items()}
     rows: list[tuple[str, list[Image.Image]]] = []
     seconds: dict[str, float] = {}
 
@@ -43,22 +45,23 @@ async def tour(server: str, output: Path) -> Path:
             seconds[label] = time.monotonic() - started
             return [picture for several in outputs.values() for picture in several]
 
-        for thing in THINGS:
+        for thing in SCENES:
             shown = await pictures(prompts.demo_pictures_prompt(thing), f"draw pictures of {thing}")
             rows.append((f"five training pictures of <{thing}>, a thing that words describe at best roughly", shown))
-            await pictures(prompts.train_prompt(thing, file_name=files[thing]), f"train <{thing}>")
-        for scene in SCENES:
-            text = scene.format("<hugsy>")
-            prompt = prompts.sample_prompt(text, [(first, prompts.BIAS)], seed=1, batch=5)
-            rows.append((f"“{text}”", await pictures(prompt, text)))
+            await pictures(prompts.train_prompt(thing, file_name=names[thing]), f"train <{thing}>")
+        for thing, scenes in SCENES.items():
+            for scene in scenes:
+                text = scene.format(f"<{thing}>")
+                prompt = prompts.sample_prompt(text, [(files[thing], prompts.BIAS)], seed=1, batch=5)
+                rows.append((f"“{text}”", await pictures(prompt, text)))
         text = "a photo of a <hugsy> beside a <sippy> on the grass"
-        prompt = prompts.sample_prompt(text, [(first, prompts.BIAS), (second, prompts.BIAS)], seed=1, batch=5)
+        prompt = prompts.sample_prompt(text, [(file, prompts.BIAS) for file in files.values()], seed=1, batch=5)
         rows.append((f"two concepts, trained apart: “{text}”", await pictures(prompt, text)))
         text = "a photo of a <hugsy> with a scarf at night"
         swept = []
         for bias in BIASES:
             label = f"{text}, bias {bias}"
-            swept += await pictures(prompts.sample_prompt(text, [(first, bias)], seed=3, batch=1), label)
+            swept += await pictures(prompts.sample_prompt(text, [(files["hugsy"], bias)], seed=3, batch=1), label)
         rows.append((f"gate bias {', '.join(map(str, BIASES))}: “{text}”", swept))
 
     path = output / f"tour-{run}.png"
