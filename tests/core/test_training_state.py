@@ -181,7 +181,7 @@ def test_a_cut_file_and_numbers_that_are_not_finite_are_refused(tmp_path):
 
 SAVES_FOR_EVER = """
 import sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/core"]
 import conftest, torch
 from toy_training import start
 from perfusion_core.training_state_file import KeptTraining, save_training
@@ -198,7 +198,7 @@ while True:
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no kill -9 on this system")
 def test_kill_9_at_any_moment_leaves_the_last_good_state_readable(tmp_path):
     path = tmp_path / "hugsy.training_state"
-    command = [sys.executable, "-c", SAVES_FOR_EVER, str(REPOSITORY / "tests" / "core"), str(path)]
+    command = [sys.executable, "-c", SAVES_FOR_EVER, str(REPOSITORY / "tests"), str(path)]
     for attempt in range(4):
         path.unlink(missing_ok=True)
         process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
