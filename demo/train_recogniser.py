@@ -31,7 +31,7 @@ from recogniser_data import (
 )
 from torch import Tensor
 from torch.nn import functional as F
-from training_state import load_state, moving_average, save_state, set_learning_rate
+from training_state import load_state, moving_average, save_state, seeded, set_learning_rate
 from world.things import THINGS
 
 TEMPERATURE = 0.1  # of the contrastive loss
@@ -167,8 +167,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
-    torch.manual_seed(arguments.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _, device = seeded(arguments.seed)
 
     single = individuals(arguments.cache, arguments.individuals)
     versions, world = [single.pictures], world_pictures(arguments.cache, arguments.pictures)
