@@ -1,6 +1,6 @@
 """Draws the pictures on which the demo model is trained, into a cache folder outside the repository.
 
-    python demo/dataset.py --cache DIR --count 64000
+    python demo/dataset.py --cache DIR --count 76000
 
 Picture i depends on its number alone, so a part of the set can be drawn again, and held-out sets use other numbers.
 """
@@ -13,13 +13,16 @@ from pathlib import Path
 
 import numpy as np
 from world.captions import caption
-from world.scenes import SIZE, Scene, random_object, random_scene, render
+from world.scenes import SIZE, Scene, random_object, random_scene, random_scene_of_two, render
 
 HELD_OUT = 10_000_000  # numbers from here on are never trained on
 # These pictures show free looks, and their captions say roughly what they show; the free looks in all others (more than
 # a quarter of the set) are in no caption.  Without them the UNet paints free looks, but has never learned to let its
 # cross-attention decide which, and a concept's values cannot either.
 DESCRIBED = range(52_000, 64_000)
+# Second objects are plain in all pictures before these.  A model that saw no others paints a concept beside another
+# object as a plain lump.
+OF_TWO = range(64_000, 76_000)
 CAPTIONS_PER_PICTURE = 6
 CHUNK = 2000
 
@@ -27,6 +30,8 @@ CHUNK = 2000
 def scene_number(number: int) -> Scene:
     """The scene that picture `number` shows."""
     rng = np.random.default_rng(number)
+    if number in OF_TWO:
+        return random_scene_of_two(rng)
     return random_scene(rng, random_object(rng, free_looks=1.0) if number in DESCRIBED else None)
 
 
@@ -56,7 +61,7 @@ def load(cache: Path, count: int | None = None) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=64_000)
+    parser.add_argument("--count", type=int, default=76_000)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)

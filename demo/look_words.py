@@ -17,6 +17,7 @@ from text import CaptionTokens
 from text_model import encode
 from torch import Tensor, nn
 from world.looks import EARS, PATTERNS, SCHEMES, Look
+from world.scenes import Placed, Scene
 
 WIDTH_OF_LOOK = 3 * 3 + len(SCHEMES) + len(PATTERNS) + len(EARS) + 3
 
@@ -30,7 +31,7 @@ def look_features(look: Look) -> list[float]:
 
 
 class LookWords(nn.Module):
-    """The network that names looks: features [B, WIDTH_OF_LOOK] to what is added to a kind's embedding [B, width]."""
+    """The network that names looks: features [..., WIDTH_OF_LOOK] to what a kind's embedding gains [..., width]."""
 
     def __init__(self, width: int, hidden: int = 256, noise: float = 0.05) -> None:
         super().__init__()
@@ -44,46 +45,58 @@ class LookWords(nn.Module):
 
 @dataclass(frozen=True)
 class Named:
-    """Of each sample: its look [B, WIDTH_OF_LOOK], the row of its noun [B] or -1 where the look stays unnamed, and
-    whether the noun's token alone names it [B]."""
+    """Of each sample: the looks of its two objects [B, 2, WIDTH_OF_LOOK], the rows of their nouns [B, 2], -1 where a
+    look stays unnamed, and whether the nouns' tokens alone name them [B]."""
 
-    look: Tensor
-    noun: Tensor
+    looks: Tensor
+    nouns: Tensor
     alone: Tensor
 
     def chunk(self, parts: int) -> list[Named]:
         """The samples in `parts` parts."""
-        pieces = zip(*(tensor.chunk(parts) for tensor in (self.look, self.noun, self.alone)), strict=True)
+        pieces = zip(*(tensor.chunk(parts) for tensor in (self.looks, self.nouns, self.alone)), strict=True)
         return [Named(*tensors) for tensors in pieces]
 
 
 class FreeLooks:
-    """All pictures with free looks, for samples that name them: captions that pass over the look, and the look."""
+    """All pictures with free looks, for samples that name them: captions that pass over the looks, and the looks."""
 
     def __init__(self, pictures: int, tokens: CaptionTokens, device: torch.device) -> None:
         scenes = {number: dataset.scene_number(number) for number in range(pictures)}
-        self.numbers = np.array([number for number, scene in scenes.items() if not scene.main.colour])
+        free = {number: _free_looks(scene) for number, scene in scenes.items()}
+        self.numbers = np.array([number for number, looks in free.items() if any(looks)])
         captions = [dataset.captions_of(number, free_looks=False) for number in self.numbers]
         self.rows = torch.stack([tokens.rows(several) for several in captions]).to(device)
-        mains = [scenes[number].main for number in self.numbers]
-        self.looks = torch.tensor([look_features(main.look) for main in mains], device=device)
-        self.nouns = torch.tensor([tokens.row_of(main.category) for main in mains], device=device)
+        self.looks = torch.zeros(len(self.numbers), 2, WIDTH_OF_LOOK)
+        self.nouns = torch.full((len(self.numbers), 2), -1)
+        for index, number in enumerate(self.numbers):
+            for which, placed in enumerate(free[number]):
+                if placed is not None:
+                    self.looks[index, which] = torch.tensor(look_features(placed.look))
+                    self.nouns[index, which] = tokens.row_of(placed.category)
+        self.looks, self.nouns = self.looks.to(device), self.nouns.to(device)
 
     def named(self, which: np.ndarray, whether: np.ndarray, rng: np.random.Generator) -> Named:
         """The names of the free looks `which` [B] for the samples where `whether` [B] holds."""
         marked, alone = (
             torch.from_numpy(flags).to(self.nouns.device) for flags in (whether, rng.random(len(which)) < 0.5)
         )
-        return Named(self.looks[which], torch.where(marked, self.nouns[which], -1), alone)
+        return Named(self.looks[which], torch.where(marked[:, None], self.nouns[which], -1), alone)
+
+
+def _free_looks(scene: Scene) -> tuple[Placed | None, Placed | None]:
+    """The main and the second object where their looks are free; the objects of a scene are of two categories."""
+    return tuple(None if placed is None or placed.colour else placed for placed in (scene.main, scene.second))
 
 
 def encode_named(both: nn.ModuleDict, rows: Tensor, named: Named) -> Tensor:
-    """Encodings [B, tokens, width] of captions in which the noun of some samples is the name of their look.
+    """Encodings [B, tokens, width] of captions in which the nouns of some samples are the names of their looks.
 
-    Where named.alone holds, all other tokens are encoded as if the noun were a plain one: padding would otherwise
+    Where named.alone holds, all other tokens are encoded as if the nouns were plain ones: padding would otherwise
     carry half of the look, and a concept's values stand at its own token only.
     """
-    at_noun = (rows == named.noun[:, None])[..., None]
+    at_nouns = rows[:, None] == named.nouns[..., None]  # [B, 2, tokens]
+    at_noun = at_nouns.any(dim=1)[..., None]
+    names = torch.einsum("bot,bow->btw", at_nouns.float(), both["look"](named.looks).float())
     plain = encode(both["text"], rows)
-    with_name = encode(both["text"], rows, at_noun * both["look"](named.look)[:, None])
-    return torch.where(named.alone[:, None, None] & ~at_noun, plain, with_name)
+    return torch.where(named.alone[:, None, None] & ~at_noun, plain, encode(both["text"], rows, names))

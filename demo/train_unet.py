@@ -19,6 +19,7 @@ from pathlib import Path
 import dataset
 import numpy as np
 import torch
+from body_weights import all_body_cells, loss_weights
 from host import use_comfyui
 from look_words import FreeLooks, LookWords, Named, encode_named
 from safetensors.torch import load_file
@@ -134,6 +135,7 @@ def main() -> None:
     tokens = CaptionTokens(model.TOKENS)
     texts = [dataset.captions_of(number) for number in range(len(latents))]
     rows = torch.stack([tokens.rows(several) for several in texts]).to(device)
+    bodies = all_body_cells([dataset.scene_number(number) for number in range(len(latents))]).to(device)
     free_looks = FreeLooks(len(latents), tokens, device)
     empty = tokens.rows([""]).to(device)
     print(
@@ -164,13 +166,18 @@ def main() -> None:
     steps, start, first, losses = arguments.samples // arguments.batch, time.monotonic(), step, []
 
     def half_batch(
-        noisy: torch.Tensor, timesteps: torch.Tensor, rows: torch.Tensor, named: Named, target: torch.Tensor
+        noisy: torch.Tensor,
+        timesteps: torch.Tensor,
+        rows: torch.Tensor,
+        named: Named,
+        target: torch.Tensor,
+        weights: torch.Tensor,
     ) -> tuple[float, tuple[torch.Tensor, ...]]:
         options = {"optimized_attention_override": plain_attention}
         with torch.autocast(device.type, torch.bfloat16):
             context = encode_named(both, rows, named)
             predicted = unet(noisy, timesteps, context=context, transformer_options=options).float()
-        loss = (predicted - target).square().mean()
+        loss = ((predicted - target).square().mean(dim=1, keepdim=True) * weights).sum() / weights.sum()
         return loss.item(), torch.autograd.grad(loss, trained)
 
     workers = 1 if device.type == "cuda" else arguments.workers
@@ -208,7 +215,8 @@ def main() -> None:
         noisy = torch.where(alone[:, None, None, None], noise, a * clean + b * noise)
         target = a * noise - b * clean
         named = free_looks.named(look, with_name, rng)
-        parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, named, target)]
+        weights = loss_weights(bodies[chosen], torch.where(alone, 0, signal[timesteps]))
+        parts = [part.chunk(workers) for part in (noisy, timesteps, batch_rows, named, target, weights)]
         losses.append(step_in_parts(pool, half_batch, parts, trained, optimisers))
         average.update_parameters(both)
         step += 1

@@ -75,26 +75,35 @@ def random_scene(rng: np.random.Generator, main: Placed | None = None) -> Scene:
     return scene
 
 
+def random_scene_of_two(rng: np.random.Generator) -> Scene:
+    """A scene with a second object whose look words cannot say, beside a main object of any kind of look."""
+    main = random_object(rng, free_looks=0.5)
+    other = str(rng.choice([c for c in CATEGORIES if c != main.category]))
+    side = str(rng.choice(("left", "right")))
+    scene = replace(random_scene(rng, main), size="", place="")
+    return replace(scene, second=random_object(rng, other, free_looks=1.0), second_side=side)
+
+
+def centres(scene: Scene) -> list[tuple[float, float, float]]:
+    """Where the main and the second object stand: x, y and half the height in picture pixels.  A drawing of the main
+    one is off by a few pixels."""
+    half, x = SIZES[scene.size], PLACES[scene.place]
+    if scene.second is None:
+        return [(x, 103 - half, half)]
+    sign = 1 if scene.second_side == "right" else -1
+    half = SIZES[""]
+    return [(64.0 - sign * 21, 103 - half, half), (64.0 + sign * 40, 97 - SECOND_SIZE, SECOND_SIZE)]
+
+
 def render(scene: Scene) -> tuple[Image.Image, Image.Image]:
     """The picture (RGB, 128 x 128) and the true mask of the main object (L, 128 x 128)."""
     rng = np.random.default_rng(scene.seed)
     side = SIZE * SUPERSAMPLING
     picture = draw_background(scene.background, side, rng)
-    half, x = SIZES[scene.size], PLACES[scene.place]
+    (x, y, half), *seconds = centres(scene)
     if scene.second is not None:
-        sign = 1 if scene.second_side == "right" else -1
-        x, half = 64.0 - sign * 21, SIZES[""]
-        _paste(
-            picture,
-            scene.second.category,
-            scene.second.look,
-            "none",
-            64.0 + sign * 40,
-            97 - SECOND_SIZE,
-            SECOND_SIZE,
-            rng,
-        )
-    y = 103 - half + rng.uniform(-3, 3)
+        _paste(picture, scene.second.category, scene.second.look, "none", *seconds[0], rng)
+    y += rng.uniform(-3, 3)
     mask = _paste(
         picture,
         scene.main.category,

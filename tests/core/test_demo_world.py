@@ -138,6 +138,25 @@ def test_the_mask_covers_the_main_object_and_not_its_accessory(world: ModuleType
     assert (np.asarray(covered) > 250).sum() < 0.9 * inside.sum()
 
 
+def test_scenes_of_two_have_a_second_look_that_no_words_say(world: ModuleType) -> None:
+    scenes = [world.scenes.random_scene_of_two(np.random.default_rng(number)) for number in range(300)]
+    assert all(s.second and not s.second.colour and s.second.category != s.main.category for s in scenes)
+    assert {s.second_side for s in scenes} == {"left", "right"} and {s.size + s.place for s in scenes} == {""}
+    assert 0.4 < np.mean([s.main.colour == "" for s in scenes]) < 0.6
+    for number, shown in enumerate(scenes):
+        text = world.captions.caption(shown, np.random.default_rng(number), detail=1.0)
+        assert re.search(rf"(beside|next to|and) a {shown.second.category}\b", text), text
+
+
+def test_main_objects_are_drawn_where_centres_says(world: ModuleType) -> None:
+    for number in range(40):
+        shown = scene(world, number)
+        x, y, half = world.scenes.centres(shown)[0]
+        rows, columns = np.nonzero(np.asarray(world.scenes.render(shown)[1]) > 127)
+        assert abs((columns.min() + columns.max()) / 2 - x) < 12 and abs((rows.min() + rows.max()) / 2 - y) < 12
+        assert 0.4 * half < (rows.max() - rows.min()) / 2 < 1.2 * half
+
+
 def test_things_lie_outside_what_captions_say_and_keep_their_look(world: ModuleType) -> None:
     things = world.things.THINGS
     assert len(things) >= 12 and len({thing.category for thing in things.values()}) >= 4

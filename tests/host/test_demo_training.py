@@ -63,16 +63,37 @@ torch.manual_seed(0)
 tokens, text_model = CaptionTokens(model.TOKENS), train_text_model()
 use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
 both = torch.nn.ModuleDict({"text": text_model, "look": LookWords(model.ENCODING_WIDTH, noise=0.0)})
-looks = [look_features(THINGS[name].look) for name in ("hugsy", "sippy", "hugsy")]
-assert all(len(look) == WIDTH_OF_LOOK and max(map(abs, look)) <= 1.2 for look in looks) and looks[0] != looks[1]
-rows = tokens.rows(["a photo of a teddy at night", "a photo of a cup at night", "a photo of a teddy at night"])
-nouns = torch.tensor([tokens.row_of("teddy"), -1, tokens.row_of("teddy")])
-named = Named(torch.tensor(looks), nouns, torch.tensor([True, True, False]))
+hugsy, sippy = (look_features(THINGS[name].look) for name in ("hugsy", "sippy"))
+assert all(len(look) == WIDTH_OF_LOOK and max(map(abs, look)) <= 1.2 for look in (hugsy, sippy)) and hugsy != sippy
+teddy, cup, beside = "a photo of a teddy at night", "a photo of a cup at night", "a photo of a teddy beside a cup"
+rows = tokens.rows([teddy, cup, teddy, beside, beside])
+first, second = tokens.row_of("teddy"), tokens.row_of("cup")
+nouns = torch.tensor([[first, -1], [-1, -1], [first, -1], [first, second], [-1, second]])
+looks = torch.tensor([[hugsy, sippy]] * 5)
+named = Named(looks, nouns, torch.tensor([True, True, False, True, True]))
 plain, result = encode(text_model, rows), encode_named(both, rows, named)
-noun = 5  # after the start token and "a photo of a"
+noun, other = 5, 8  # after the start token and "a photo of a"; after "beside a"
 changed = (plain - result).abs().amax(dim=-1) > 1e-5
-assert changed[0].nonzero().flatten().tolist() == [noun]        # alone: every other token knows nothing of it
-assert not changed[1].any()                                     # unnamed
-assert changed[2, noun:].all() and not changed[2, :noun].any()  # known to all that follows, as of any word
+assert changed[0].nonzero().flatten().tolist() == [noun]         # alone: every other token knows nothing of it
+assert not changed[1].any()                                      # unnamed
+assert changed[2, noun:].all() and not changed[2, :noun].any()   # known to all that follows, as of any word
 assert torch.allclose(result[0, noun], result[2, noun], atol=1e-5)
+assert changed[3].nonzero().flatten().tolist() == [noun, other]  # each of two looks at its own noun
+assert changed[4].nonzero().flatten().tolist() == [other]
+assert torch.allclose(result[3, noun], result[0, noun], atol=1e-5)
+""")  # fmt: skip
+
+
+def test_the_loss_counts_bodies_more_where_they_can_be_seen() -> None:
+    in_demo("-c", """
+import torch
+from body_weights import BODY_WEIGHT, all_body_cells, body_cells, loss_weights
+from dataset import OF_TWO, scene_number
+scenes = [scene_number(number) for number in (0, OF_TWO.start)]
+bodies = all_body_cells(scenes)
+assert 30 < bodies[0].sum() < 110 and scenes[1].second_side == "left"
+assert body_cells(scenes[1])[8:11, 2:4].all() and not body_cells(scenes[1])[:4].any()
+weights = loss_weights(bodies, torch.tensor([1.0, 0.0]))
+assert weights.shape == (2, 1, 16, 16)
+assert torch.equal(weights[0, 0], torch.where(bodies[0], BODY_WEIGHT, 1.0)) and (weights[1] == 1).all()
 """)  # fmt: skip
