@@ -138,8 +138,7 @@ def main() -> None:
             loss = loss + colour_weight * block_colour_loss(colours_of(mean) - F.avg_pool2d(target, BLOCK), weights)
         return loss.item(), torch.autograd.grad(loss, trained)
 
-    workers = 1 if device.type == "cuda" else arguments.workers
-    pool = batch_threads(workers, device)
+    pool, workers = batch_threads(arguments.workers, device)
     start, step, progress, losses = time.monotonic(), first, 0.0, []
     while True:
         progress = max(step / arguments.steps, (time.monotonic() - start) / 60 / arguments.minutes)

@@ -180,8 +180,7 @@ def main() -> None:
         loss = ((predicted - target).square().mean(dim=1, keepdim=True) * weights).sum() / weights.sum()
         return loss.item(), torch.autograd.grad(loss, trained)
 
-    workers = 1 if device.type == "cuda" else arguments.workers
-    pool = batch_threads(workers, device)
+    pool, workers = batch_threads(arguments.workers, device)
     while True:
         progress = max(step / steps, (time.monotonic() - start) / 60 / arguments.minutes)
         if progress >= 1:

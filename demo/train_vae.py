@@ -76,7 +76,8 @@ def encode_all(autoencoder: nn.Module, pictures: np.ndarray, device: torch.devic
             return split_moments(autoencoder, as_input(pictures[start : start + 16]).to(device))[0].cpu()
 
     cores = torch.get_num_threads()
-    with batch_threads(1 if device.type == "cuda" else cores, device) as pool:
+    pool, _ = batch_threads(cores, device)
+    with pool:
         latents = torch.cat([*pool.map(encode, range(0, len(pictures), 16))])
     torch.set_num_threads(cores)
     return latents.clone()  # no inference tensor

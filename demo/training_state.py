@@ -19,15 +19,17 @@ def seeded(seed: int) -> tuple[np.random.Generator, torch.device]:
     return np.random.default_rng(seed), torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def batch_threads(count: int, device: torch.device) -> ThreadPoolExecutor:
-    """`count` threads that share a batch; on a CPU one of Python for each core, with one of torch's each.
+def batch_threads(count: int, device: torch.device) -> tuple[ThreadPoolExecutor, int]:
+    """Threads that share a batch, and their number: `count` of Python with one of torch's each on a CPU, one elsewhere.
 
     At this size a core waiting for the others after every operation costs more than the second half of the
     interpreter's work.
     """
     if device.type == "cpu":
         torch.set_num_threads(1)
-    return ThreadPoolExecutor(count)
+    else:
+        count = 1
+    return ThreadPoolExecutor(count), count
 
 
 class MatrixOptimiser(torch.optim.Muon):
