@@ -24,7 +24,7 @@ from .encoder_patch import encode_through
 from .superclass_encoding import encode_superclass_too
 from .text_encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 
-# Rare words kept ready per tokenizer; a prompt would have to contain this many of them to run out.
+# How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
 
 
@@ -107,7 +107,6 @@ class WordTokenizer:
         self._words = {word.word.lower(): word for word in words}
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
         self._pattern = re.compile("(?:embedding:)?(" + "|".join(map(re.escape, self._words)) + ")", re.IGNORECASE)
-        self._placeholders = list(islice(_placeholders(tokenizer), _SPARE_PLACEHOLDERS + len(words)))
 
     def __getattr__(self, name: str) -> Any:
         if name == "tokenizer":  # not set yet, as while unpickling: there is nothing to pass on to
@@ -124,11 +123,7 @@ class WordTokenizer:
         used = {match.lower() for match in self._pattern.findall(text)}
         if not used:
             return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
-        lowered = text.lower()
-        free = [(placeholder, token) for placeholder, token in self._placeholders if placeholder not in lowered]
-        if len(free) < len(used):
-            raise PerfusionError("The prompt contains too many rare words to hold concepts too; make it shorter.")
-        stand_in = dict(zip(sorted(used), free, strict=False))
+        stand_in = dict(zip(sorted(used), self._free_placeholders(len(used), text.lower()), strict=True))
 
         def replacement(match: re.Match) -> str:
             word = match[1].lower()
@@ -137,6 +132,14 @@ class WordTokenizer:
         batches = self.tokenizer.tokenize_with_weights(self._pattern.sub(replacement, text), return_word_ids, **kwargs)
         vectors = {stand_in[word][1]: self._endless_vectors(self._words[word]) for word in used}
         return [[self._with_vector(entry, vectors) for entry in batch] for batch in batches]
+
+    def _free_placeholders(self, count: int, lowered: str) -> list[tuple[str, int]]:
+        """Return rare words with their tokens that are not in the prompt; looked for only now, since it takes time."""
+        tried = islice(_placeholders(self.tokenizer), _SPARE_PLACEHOLDERS + count)
+        free = list(islice((found for found in tried if found[0] not in lowered), count))
+        if len(free) < count:
+            raise PerfusionError("The prompt contains too many rare words to hold concepts too; make it shorter.")
+        return free
 
     @staticmethod
     def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple:
@@ -165,7 +168,8 @@ class WordTokenizer:
 
 def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:
     """Yield (word, token) for rare plain words that the tokenizer maps to exactly one token, rarest first."""
-    for token, piece in sorted(tokenizer.inv_vocab.items(), reverse=True):
+    for token in range(max(tokenizer.inv_vocab), -1, -1):  # not sorted: that takes longer than all the rest
+        piece = tokenizer.inv_vocab.get(token, "")
         word = piece.removesuffix("</w>")
         if word == piece or not re.fullmatch("[a-z]{5,9}", word):
             continue
