@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 import types
+from pathlib import Path
 
 import pytest
 import torch
 from core_examples import make_edits, random, relative_error, second_moment
 
-from perfusion_core.edit import add_value_targets, edit_encoding
+from perfusion_core.edit import ConceptEdit, add_value_targets, edit_encoding
 
 WIDTH, OUT, TOKENS = 64, 40, 77
 
@@ -64,3 +65,37 @@ def test_single_concept_equals_the_peer(peer, bias, temperature, dtype, toleranc
         else:
             found = add_value_targets(projection(edited.value_context), edited.value_gates, value_target[None])
         assert relative_error(found, expected) <= tolerance
+
+
+def test_equals_the_peer_with_its_published_covariance(peer):
+    """The matrix that the package ships for SD1.5, at SD1.5's width; everything in float32."""
+    shipped = sorted((Path(importlib.util.find_spec("perfusion_pytorch").origin).parent / "data").glob("*.pt"))
+    assert shipped, "the package has lost its covariance"
+    moment = torch.load(shipped[0], weights_only=True)
+    width, bias, temperature = len(moment), 0.70, 0.15
+    # Encodings with that second moment: most of what a random vector has would lie in directions that no text takes.
+    spread = torch.linalg.cholesky(moment.double())
+    encoding = random((1, 77, width), 1) @ spread.T
+    edit = ConceptEdit(
+        target_input=encoding[0, 5].clone(),
+        inverse_target_input=torch.linalg.solve(moment.double(), encoding[0, 5]),
+        superclass_encoding=random((width,), 2) @ spread.T,
+        bias=bias,
+        temperature=temperature,
+        form="paper",
+    )
+    edited = edit_encoding(encoding.float(), [edit])
+    assert edited.gates.max() > 0.5 > edited.gates.median()
+
+    projection = torch.nn.Linear(width, OUT, bias=False)
+    projection.requires_grad_(False)
+    value_target = random((OUT,), 3).float()
+    module = peer(projection, eval_beta=bias, eval_temperature=temperature)
+    module.eval()
+    module.initted.fill_(True)
+    module.ema_concept_text_encs.copy_(edit.target_input[None])
+    module.concept_outputs.data.copy_(value_target[None])
+    with torch.no_grad():
+        expected = module(encoding.float())
+    found = add_value_targets(projection(edited.value_context), edited.value_gates, value_target[None])
+    assert relative_error(found, expected) <= 1e-5
