@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
 import comfy.ops
 import comfy.sd
+import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models
 import comfy.text_encoders.sd2_clip
@@ -36,18 +37,21 @@ class Architecture(NamedTuple):
     velocity: bool = False
 
 
-def _unet(depth: list[int], output: list[int], middle: int, context: int, pooled: int | None, width: int = 320) -> dict:
+def _unet(
+    depth: list[int], output: list[int], middle: int, context: int, pooled: int | None, width: int = 320, linear=True
+) -> dict:
     per_level = 1 if len(depth) == 3 else 2
     levels = len(depth) // per_level
     return {
         "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": width, "num_head_channels": 64,
-        "num_heads": -1, "use_spatial_transformer": True, "use_linear_in_transformer": True, "legacy": False,
+        "num_heads": -1, "use_spatial_transformer": True, "use_linear_in_transformer": linear, "legacy": False,
         "channel_mult": [1] * levels, "num_res_blocks": [per_level] * levels, "transformer_depth": depth,
         "transformer_depth_output": output, "transformer_depth_middle": middle, "context_dim": context,
         "adm_in_channels": pooled, "num_classes": None if pooled is None else "sequential", "dtype": HALF,
     }  # fmt: skip
 
 
+_SD1 = _unet([1, 0, 1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 1, 768, None, linear=False)
 _SD2 = _unet([1, 0, 1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 1, 1024, None)
 _REFINER = _unet([0, 0, 4, 4, 4, 4, 0, 0], [0] * 3 + [1] + [0] * 8, 1, 1280, 2560, width=384)
 _XL_WIDTHS = {"clip_l": 768, "clip_g": 1280}
@@ -61,6 +65,7 @@ def _xl(config: type, depth: list[int], output: list[int], middle: int) -> Archi
 
 _models, _sd2_text = comfy.supported_models, comfy.text_encoders.sd2_clip.SD2ClipModel
 ARCHITECTURES = {
+    "SD1.x": Architecture(_models.SD15, _SD1, comfy.sd1_clip.SD1ClipModel, {"clip_l": 768}, 7, "sd1"),
     "SD2.x, eps": Architecture(_models.SD20, _SD2, _sd2_text, {"clip_h": 1024}, 7, "sd2"),
     "SD2.x, v": Architecture(_models.SD20, _SD2, _sd2_text, {"clip_h": 1024}, 7, "sd2", velocity=True),
     "SDXL": _xl(_models.SDXL, [0, 0, 2, 2, 10, 10], [0, 0, 0, 2, 0, 0, 1, 0, 0], 2),

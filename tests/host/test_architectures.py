@@ -114,6 +114,14 @@ def stable_diffusion_3():
     return without_weights(comfy.supported_models.SD3(unet), comfy.model_base.SD3)
 
 
+def qwen_image():
+    unet = {
+        "image_model": "qwen_image", "in_channels": 64, "num_layers": 1, "attention_head_dim": 128,
+        "num_attention_heads": 1, "joint_attention_dim": 64,
+    }  # fmt: skip
+    return without_weights(comfy.supported_models.QwenImage(unet), comfy.model_base.QwenImage)
+
+
 def _image_unet(context: int, **more) -> dict:
     depths = {"transformer_depth": [1, 0], "transformer_depth_output": [1, 0, 0, 0], "transformer_depth_middle": 1}
     return {
@@ -141,6 +149,7 @@ def zero123():
 REFUSED = {
     flux: "Flux has none",
     stable_diffusion_3: "has none",
+    qwen_image: "has none",
     video_diffusion: "sees a picture where others see the prompt",
     zero123: "sees a picture where others see the prompt",
 }

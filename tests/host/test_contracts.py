@@ -80,16 +80,18 @@ def test_the_base_stays_untouched_also_while_its_clone_is_sampling(model, stack,
     assert torch.equal(sample(model, positive, negative), before)
 
 
-def test_a_clone_stays_untouched_while_another_clone_is_sampling(model, stack, positive, negative):
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_a_clone_stays_untouched_while_another_clone_is_sampling(model, stack, positive, negative, lock):
     """Calls of other clones of one model between the steps: with another concept, with more of them."""
     context, x, sigma = positive[0][0], torch.ones(1, 4, 8, 8), torch.tensor([3.0])
+    superclass = {CONDITIONING_KEY: positive[0][1][CONDITIONING_KEY]} if lock == "global" else {}
 
     def called(clone):
-        options = {"wrappers": clone.wrappers, "sigmas": sigma}
-        return clone.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options)
+        options, known = {"wrappers": clone.wrappers, "sigmas": sigma}, superclass if clone.wrappers else {}
+        return clone.model.apply_model(x, sigma, c_crossattn=context, transformer_options=options, **known)
 
-    outer = apply_concepts(model, stack[:1])
-    clones = [apply_concepts(model, stack[1:]), apply_concepts(outer, stack[1:]), outer]
+    outer = apply_concepts(model, stack[:1], lock)
+    clones = [apply_concepts(model, stack[1:], lock), apply_concepts(outer, stack[1:], lock), outer]
     expected, alone = [called(clone) for clone in clones], sample(outer, positive, negative)
     seen = []
 
