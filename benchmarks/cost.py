@@ -39,9 +39,10 @@ STEP_BARS = {1: 1.00, 8: 1.01}
 APPLYING_BAR = 20
 MEMORY_BAR = 1.01
 
-EXPLAINED = """Written by `python benchmarks/cost.py --output benchmarks/cost.md`. Steps of the base and of the same MODEL
-with concepts are taken in turn within one run, on UNets of SD1.5's shape and of SDXL's with two transformer blocks where
-it has ten, at full width, filled at random; cond and uncond share a batch of 2. On a CPU one thread, in processor time.
+EXPLAINED = """\
+Written by `python benchmarks/cost.py --output benchmarks/cost.md`. Steps of the base and of the same MODEL with
+concepts are taken in turn within one run, on UNets of SD1.5's shape and of SDXL's with two transformer blocks where it
+has ten, at full width, filled at random; cond and uncond share a batch of 2. On a CPU one thread, in processor time.
 
 - **of the base's**: the middle one of the rounds' ratios, and the half of them around it; **shortest**: the shortest
   step over the shortest of the base. Below 1 because keys and values of a prompt are projected once, not in every step.
