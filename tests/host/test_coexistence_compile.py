@@ -64,24 +64,25 @@ def graphs_of_the_base(scene):
     return graphs
 
 
-@pytest.mark.parametrize("concepts_first", [True, False])
-def test_torch_compile(scene, graphs_of_the_base, concepts_first, record_property):
+@pytest.mark.parametrize(("concepts_first", "lock"), [(True, "local"), (False, "local"), (False, "global")])
+def test_torch_compile(scene, graphs_of_the_base, concepts_first, lock, record_property):
     def both(stack):
         if concepts_first:
-            return compiled(apply_concepts(scene.model, stack))
-        return apply_concepts(compiled(scene.model), stack)
+            return compiled(apply_concepts(scene.model, stack, lock))
+        return apply_concepts(compiled(scene.model), stack, lock)
 
     model = both(scene.stack)
     result, graphs = drawn_with_graphs(model, scene)
     again, later_graphs = drawn_with_graphs(model, scene)
-    base, concepts = scene.without_partner(None), scene.without_partner("local")
+    base, concepts = scene.without_partner(None), scene.without_partner(lock)
     numbers = {
         "reference": difference(result, concepts),
         "concept's effect": difference(result, base) / base.abs().max().item(),
         "graphs": graphs[-1],
         "graphs of the base": graphs_of_the_base[-1],
     }
-    record_pair(record_property, f"TorchCompileModel, concepts {'first' if concepts_first else 'last'}", **numbers)
+    name = f"TorchCompileModel, concepts {'first' if concepts_first else 'last'}"
+    record_pair(record_property, f"{name}, global lock" if lock == "global" else name, **numbers)
     assert numbers["reference"] == difference(again, result) == 0.0
     assert numbers["concept's effect"] > EFFECT
     assert graphs == graphs_of_the_base, "the concepts add no graph"
