@@ -8,7 +8,7 @@ from comfy_extras.nodes_hooks import SetClipHooks
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
-from tiny_models import WIDTH, difference, encode, sample, tiny_clip
+from tiny_models import WIDTH, difference, encode, sample
 
 LAYER = "lora_te_text_model_encoder_layers_0_mlp_fc1"
 
@@ -35,11 +35,11 @@ def hooked(clip, *strengths, scheduled):
 
 @pytest.mark.parametrize("lock", ["local", "global"])
 @pytest.mark.parametrize("scheduled", [False, True])
-def test_lora_hook_on_the_text_encoder(scene, lock, scheduled, record_property):
+def test_lora_hook_on_the_text_encoder(scene, clip, lock, scheduled, record_property):
     """Of a scheduled encoding the host keeps nothing but the encoding itself; its words are then locked locally."""
-    plain, strengths = tiny_clip(), (0.2, 1.0) if scheduled else (1.0,)
-    one = hooked(add_words(plain, scene.stack, lock), *strengths, scheduled=scheduled)
-    other = add_words(hooked(plain, *strengths, scheduled=scheduled), scene.stack, lock)
+    strengths = (0.2, 1.0) if scheduled else (1.0,)
+    one = hooked(add_words(clip, scene.stack, lock), *strengths, scheduled=scheduled)
+    other = add_words(hooked(clip, *strengths, scheduled=scheduled), scene.stack, lock)
     positive, negative = encode(one, PROMPT), encode(one, "blurry")
     orders = [difference(mine[0], its[0]) for mine, its in zip(positive, encode(other, PROMPT), strict=True)]
     assert len(positive) == len(strengths)
@@ -51,7 +51,7 @@ def test_lora_hook_on_the_text_encoder(scene, lock, scheduled, record_property):
     result = sample(apply_concepts(scene.model, scene.stack, lock), positive, negative, steps=4)
     closed = sample(apply_concepts(scene.model, scene.closed(), lock), positive, negative, steps=4)
     reference = scene.reference(locked_pairs(positive + negative, lock))
-    without = encode(add_words(plain, scene.stack, lock), PROMPT)
+    without = encode(add_words(clip, scene.stack, lock), PROMPT)
     numbers = {
         "concept closed": difference(closed, base),
         "two orders": max(orders),

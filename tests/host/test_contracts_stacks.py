@@ -14,6 +14,9 @@ from tiny_models import difference, encode, gated, make_concept, sample, tiny_mo
 
 PROMPT = "a photo of <hugsy> beside a <cuppy>"
 
+# Width of the encodings of `tiny_sdxl_clip`.
+TWO_ENCODERS = {"context_dim": 80}
+
 # Percent of the sampling, and which of the two concepts act there.
 MOMENTS = ((0.1, (0,)), (0.5, (0, 1)), (0.8, (1,)), (0.97, ()))
 
@@ -52,20 +55,29 @@ def test_no_key_or_value_outlives_the_window_it_was_made_in(model, clip, stack, 
     assert difference(reused, sample(model, positive, negative, steps=8)) > 0
 
 
-@pytest.mark.parametrize("lock", ["local", "global"])
-def test_two_text_encoders(lock):
-    """As in SDXL: the encoding is that of both, and so is the superclass encoding of the global lock."""
-    width = {"context_dim": 80}
-    model, clip = tiny_model(**width), tiny_sdxl_clip()
-    stack = (
-        gated(make_concept(model, clip), bias=0.6, temperature=0.1),
-        gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8),
+@pytest.fixture(scope="module")
+def two_encoders():
+    """A MODEL and a CLIP as SDXL's, and a stack for them."""
+    model, clip = tiny_model(**TWO_ENCODERS), tiny_sdxl_clip()
+    return (
+        model,
+        clip,
+        (
+            gated(make_concept(model, clip), bias=0.6, temperature=0.1),
+            gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8),
+        ),
     )
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+def test_two_text_encoders(two_encoders, lock):
+    """The encoding is that of both, and so is the superclass encoding of the global lock."""
+    model, clip, stack = two_encoders
     spoken = add_words(clip, stack, lock)
     positive, negative = encode(spoken, f"{PROMPT}, (<hugsy>:0.8)"), encode(spoken, "blurry")
     base = sample(model, positive, negative)
     result = sample(apply_concepts(model, stack, lock), positive, negative)
-    expected = sample(reference_model(stack, pairs(positive + negative, lock), **width), positive, negative)
+    expected = sample(reference_model(stack, pairs(positive + negative, lock), **TWO_ENCODERS), positive, negative)
     rounding = 2e-5 * base.abs().max().item()
     assert difference(result, expected) <= rounding
     assert difference(result, base) > 20 * rounding
