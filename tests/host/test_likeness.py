@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import comfy.clip_vision
+import comfy.model_management
 import pytest
 import torch
 from perfusion_pack.nodes.host import denoising_task, likeness
 from perfusion_pack.nodes.host.likeness import LikenessJudge, image_embeddings, text_embeddings
+from perfusion_pack.nodes.host.progress import NodeProgress
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
+from perfusion_pack.perfusion_core.likeness import Likeness
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import WIDTH, fill, instance_forwards, make_concept, tiny_clip, tiny_sdxl_clip
 from torch.nn import functional
@@ -132,6 +135,63 @@ def test_the_best_step_is_the_one_that_is_most_alike(inputs, vision, folder, mon
     assert "chosen_by" not in load_concept(folder / "plain.safetensors").training
     assert kept.inputs["vision model"] and "vision model" not in load_training(folder / "plain.training_state").inputs
     assert judge_of(inputs, vision).fingerprint == kept.inputs["vision model"]
+
+
+@pytest.mark.parametrize(("pressed", "best"), [("after a step", 10), ("while painting", None)])
+def test_forty_steps_are_twenty_cancel_and_twenty_more(inputs, vision, folder, monkeypatch, pressed, best):
+    """As without eyes; also where Cancel comes while a validation paints, and where the best step came before it."""
+    pressing, original, show = [], LikenessJudge.likeness, NodeProgress.show
+
+    def cancel(where: str, step: int) -> None:
+        if pressing and (where, step) == (pressed, 20):
+            comfy.model_management.interrupt_current_processing()
+        comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def judged(self, concept):
+        step = concept.training["steps"]
+        cancel("while painting", step)
+        found = original(self, concept)
+        return found if best is None else Likeness(1.0 - abs(step - best) / 100, 1.0)
+
+    def shown(self, done, text="", preview=None):
+        show(self, done, text, preview)
+        cancel("after a step", done)
+
+    monkeypatch.setattr(LikenessJudge, "likeness", judged)
+    monkeypatch.setattr(NodeProgress, "show", shown)
+    forty = {"steps": 40, "validate_every": 10, "clip_vision": vision}
+    straight = run_node(inputs, **forty, file_name="straight")
+    pressing.append(True)
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        run_node(inputs, **forty)
+    stopped = load_training(folder / "hugsy.training_state").state
+    assert stopped.step == 20 and len(stopped.validations) == (3 if pressed == "after a step" else 2)
+
+    pressing.clear()
+    resumed = run_node(inputs, **forty, resume=True)
+    assert resumed[3] == str(folder / "hugsy.safetensors") and resumed[1] == straight[1]
+    assert (folder / "hugsy.safetensors").read_bytes() == (folder / "straight.safetensors").read_bytes()
+    one, other = (load_training(folder / f"{name}.training_state") for name in ("hugsy", "straight"))
+    assert one.state.validations == other.state.validations and len(one.state.validations) == 5
+    assert best is None or load_concept(folder / "hugsy.safetensors").training["chosen_step"] == best
+
+
+def test_a_training_goes_on_only_with_the_same_judge(inputs, vision, folder, monkeypatch):
+    def stop(self, done, text="", preview=None):
+        raise comfy.model_management.InterruptProcessingException
+
+    seeing = {"validate_every": 2, "clip_vision": vision}
+    with monkeypatch.context() as patched, pytest.raises(comfy.model_management.InterruptProcessingException):
+        patched.setattr(NodeProgress, "show", stop)
+        run_node(inputs, **seeing)
+    kept = (folder / "hugsy.training_state").read_bytes()
+    for changes, said in (
+        ({"sample_cfg": 5.0}, "another sample_cfg;"),
+        ({"clip_vision": None}, "another sample_cfg, vision model;"),
+    ):
+        with pytest.raises(PerfusionError, match=said + ".*turn resume off"):
+            run_node(inputs, **{**seeing, **changes}, resume=True)
+    assert (folder / "hugsy.training_state").read_bytes() == kept
 
 
 def test_without_validations_nothing_is_painted(inputs, vision, folder, monkeypatch):
