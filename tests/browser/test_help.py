@@ -1,0 +1,83 @@
+"""The help of a node as the front end shows it: the panel opens, and every picture in it is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dev_tools.server import PACK_FOLDER
+
+PAGES = Path(__file__).resolve().parents[2] / "web" / "docs"
+PICTURE = re.compile(r"!\[[^\]]+\]\(([^)\s]+)\)")
+MOST_BYTES, MOST_BYTES_TOGETHER = 60_000, 400_000
+
+
+def pictures_of(page: Path) -> list[str]:
+    """The pictures of a page, each as its path from the folder of the pages."""
+    return PICTURE.findall(page.read_text(encoding="utf-8"))
+
+
+PAGES_WITH_PICTURES = sorted(page.stem for page in PAGES.glob("*.md") if pictures_of(page))
+
+# The node alone on the canvas, and selected: its toolbox has the button that opens the help.
+SELECT = """(type) => {
+    app.graph.clear();
+    const node = LiteGraph.createNode(type);
+    node.pos = [200, 200];
+    app.graph.add(node);
+    app.canvas.ds.reset();
+    app.canvas.selectNode(node);
+    app.canvas.setDirty(true, true);
+}"""
+
+LOADED = """() => {
+    const pictures = [...document.querySelectorAll('.node-help-content img')];
+    return pictures.length > 0 && pictures.every(picture => picture.complete) && pictures.map(picture => ({
+        address: picture.getAttribute('src'),
+        width: picture.naturalWidth,
+        opens: picture.closest('a')?.getAttribute('href'),
+    }));
+}"""
+
+STATUS = "async addresses => Promise.all(addresses.map(async address => (await fetch(address)).status))"
+
+
+CLOSE = """async () => {
+    app.graph.clear();
+    await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
+}"""
+
+
+@pytest.fixture
+def canvas(front_end):
+    """The front end; afterwards with an empty canvas and the panel closed, as the other tests find it."""
+    yield front_end
+    front_end.evaluate(CLOSE)
+
+
+@pytest.mark.parametrize("node", PAGES_WITH_PICTURES)
+def test_the_help_panel_shows_its_pictures(node, canvas):
+    canvas.evaluate(SELECT, node)
+    canvas.locator("[data-testid='info-button']").click(timeout=60_000)
+    title = (PAGES / f"{node}.md").read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
+    canvas.locator(".node-help-content h1", has_text=title).wait_for(timeout=60_000)
+    shown = canvas.wait_for_function(LOADED, timeout=60_000).json_value()
+
+    addresses = [f"/extensions/{PACK_FOLDER}/docs/{path}" for path in pictures_of(PAGES / f"{node}.md")]
+    assert [picture["address"] for picture in shown] == addresses
+    assert canvas.evaluate(STATUS, addresses) == [200] * len(addresses)
+    assert all(picture["width"] > 0 for picture in shown), shown
+    assert [picture["opens"] for picture in shown] == addresses, "a click must open the picture in full size"
+
+
+def test_the_trainer_has_pictures():
+    assert {"PerfusionTrainConcept", "PerfusionLoadConcept"} <= set(PAGES_WITH_PICTURES)
+
+
+def test_pictures_are_small_and_all_used():
+    used = [PAGES / path for node in PAGES_WITH_PICTURES for path in pictures_of(PAGES / f"{node}.md")]
+    assert sorted(used) == sorted(path for path in PAGES.rglob("*") if path.suffix in (".jpg", ".png", ".webp"))
+    sizes = [path.stat().st_size for path in used]
+    assert max(sizes) <= MOST_BYTES and sum(sizes) <= MOST_BYTES_TOGETHER
