@@ -19,6 +19,7 @@ Learning and keeping them:
     denoising_task        the host's model as the training loop wants it
     inference_tensors     parameters that were made in inference mode, and autograd
     text_gradients        the text encoders' in-place residuals, and autograd
+    frozen_weights        weights that are cast for every operation, and autograd
     text_statistics       the second moment of a CLIP's encodings, and its cache
     model_family          the name of a model's family
     concept_folders       where concept files live

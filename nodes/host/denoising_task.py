@@ -20,6 +20,7 @@ from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.training import Batch, masked_mean
 from .concept_words import ConceptWord, with_words
 from .cross_attention import cross_attention_layers
+from .frozen_weights import recast_linears
 from .gradient_checkpointing import checkpointed_forwards
 from .half_precision import gradient_scale, scaled_gradient
 from .inference_tensors import make_differentiable, ordinary
@@ -70,6 +71,7 @@ class HostDenoisingTask:
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
             self._open.enter_context(differentiable_text_encoder(encoder.model))
+            self._open.enter_context(swapped_forwards(recast_linears(encoder.model)))
         return self
 
     def load(self) -> None:

@@ -1,0 +1,86 @@
+"""Text encoders under training keep no copies of their weights, and their gradients stay what they were."""
+
+from __future__ import annotations
+
+import comfy.sd
+import comfy.sd1_clip
+import comfy.supported_models_base
+import pytest
+import torch
+from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.frozen_weights import recast_linears
+from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, text_encoders
+from tiny_models import clip_options, fill, tiny_model
+
+TEMPLATES = ["a photo of a {}", "the {}"]
+
+
+@pytest.fixture(scope="module", params=[torch.float16, torch.float32], ids=str)
+def clip(request) -> comfy.sd.CLIP:
+    """A CLIP held in one precision and computed in float32."""
+    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
+    with torch.inference_mode():
+        clip = comfy.sd.CLIP(target, model_options={**clip_options("clip_l"), "dtype": request.param})
+        fill(clip.cond_stage_model, 1)
+    return clip
+
+
+def word_gradient(task, vectors) -> tuple[torch.Tensor, torch.Tensor, list[torch.Size]]:
+    """Encodings of the templates, the gradient of the word's vectors, and the shapes of what was kept for it."""
+    kept: list[torch.Size] = []
+    leaf = vectors["clip_l"].clone().requires_grad_()
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.shape) or t, lambda t: t):
+        encodings, _ = task.encode({"clip_l": leaf}, TEMPLATES)
+    weights = torch.randn(encodings.shape, generator=torch.Generator().manual_seed(3))
+    (encodings * weights).sum().backward()
+    return encodings.detach(), leaf.grad, kept
+
+
+def test_no_weight_is_kept_and_nothing_else_changes(clip) -> None:
+    encoder = next(iter(text_encoders(clip).values())).model
+    linear = {layer.weight.shape for layer, _ in recast_linears(encoder)}
+    linear |= {torch.Size(reversed(shape)) for shape in linear}
+    assert linear
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = encode_superclass_vectors(clip, "teddy")
+        task = HostDenoisingTask(tiny_model(), clip, torch.zeros(1, 4, 8, 8), None, "<hugsy>", vectors)
+        with task:
+            assert not recast_linears(encoder)  # all have been taken
+            encodings, gradient, kept = word_gradient(task, vectors)
+            forwards = [
+                (module, module.__dict__.pop("forward")) for module in encoder.modules() if "forward" in vars(module)
+            ]
+            plain_encodings, plain_gradient, plainly_kept = word_gradient(task, vectors)
+            for module, forward in forwards:
+                module.forward = forward
+    assert torch.equal(encodings, plain_encodings)
+    assert torch.equal(gradient, plain_gradient) and gradient.abs().max() > 0
+    assert linear & set(plainly_kept) and not linear & set(kept)
+    assert not any("forward" in vars(module) for module in encoder.modules())
+
+
+def test_a_layer_with_another_forward_is_left_alone(clip) -> None:
+    encoder = next(iter(text_encoders(clip).values())).model
+    before = len(recast_linears(encoder))
+    layer = recast_linears(encoder)[0][0]
+    layer.forward = lambda inputs: inputs
+    try:
+        assert len(recast_linears(encoder)) == before - 1
+    finally:
+        del layer.forward
+
+
+def test_half_precision_reaches_the_word(clip) -> None:
+    """The gradient is that of the definition: a small move of the word changes the encodings by as much as it says."""
+    with torch.inference_mode(False), torch.enable_grad():
+        vectors = encode_superclass_vectors(clip, "teddy")
+        with HostDenoisingTask(tiny_model(), clip, torch.zeros(1, 4, 8, 8), None, "<hugsy>", vectors) as task:
+            leaf = vectors["clip_l"].clone().requires_grad_()
+            task.encode({"clip_l": leaf}, TEMPLATES)[0].square().sum().backward()
+            move = 1e-2 * leaf.grad / leaf.grad.norm()
+            with torch.no_grad():
+                ahead, back = (
+                    task.encode({"clip_l": leaf.detach() + sign * move}, TEMPLATES)[0].double().square().sum()
+                    for sign in (1, -1)
+                )
+    assert ((ahead - back) / 2).item() == pytest.approx((leaf.grad * move).sum().item(), rel=0.02)
