@@ -1,12 +1,12 @@
 """Makes the pictures of the help pages with the demo model: every one is painted or plotted, none is drawn by hand.
 
-    python benchmarks/help_pictures.py                                          as long as nine trainings of 300 steps
-    python benchmarks/help_pictures.py --only masks steps --thing hugsy         some of them, of another thing
+    python benchmarks/help_pictures.py                                          those that the pages show
+    python benchmarks/help_pictures.py --only masks training_bias --thing hugsy some, of another thing
     python benchmarks/help_pictures.py --steps 20 --output pictures             a quick try
 
 Each shows what one setting does: the same seeds in every row, and all other settings those of the preset Standard.  A
 heading says only what was set.  What is to be seen there stands in the pages: with other weights, look at the pictures
-and correct what the pages say.
+and correct what the pages say.  A picture on which a setting makes no difference is not shown: the page says it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = REPOSITORY / "web" / "docs"
 sys.path.insert(0, str(REPOSITORY / "demo"))
 
 from candidates import thing_tensors  # noqa: E402
@@ -264,6 +265,12 @@ def sheet(rows: Sequence[Row]) -> Image.Image:
     return drawn
 
 
+def shown() -> list[str]:
+    """The pictures that stand in a page."""
+    pages = {page: (PAGES / f"{page}.md").read_text(encoding="utf-8") for page, _ in PICTURES.values()}
+    return [name for name, (page, _) in PICTURES.items() if f"({page}/{name}.jpg)" in pages[page]]
+
+
 def save(picture: Image.Image, path: Path) -> None:
     """Write a JPEG of at most MOST_BYTES, as good as that allows."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,10 +283,12 @@ def save(picture: Image.Image, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=PICTURES, default=list(PICTURES))
+    parser.add_argument(
+        "--only", nargs="+", choices=PICTURES, default=shown(), help="those that the pages show if left out"
+    )
     parser.add_argument("--thing", default="sippy", help="of the demo world; for bias one whose concept ships")
     parser.add_argument("--steps", type=int, default=300, help="of a training with the preset Standard")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "web" / "docs")
+    parser.add_argument("--output", type=Path, default=PAGES)
     arguments = parser.parse_args()
     use_comfyui()
     load_pack()
