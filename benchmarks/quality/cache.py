@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import subprocess
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NUMBERS = ".numbers.json"
 
 
 class BusyError(Exception):
@@ -32,10 +34,23 @@ class Cache:
 
     def __init__(self, folder: Path, minutes: float | None = None) -> None:
         self.folder = folder
-        self.seconds_spent: dict[str, list[float]] = {}
+        self._within = 0.0  # core seconds of the pieces that were made inside the one that is being made
         self._deadline = None if minutes is None else time.monotonic() + 60 * minutes
         self._commit = _commit()
         folder.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """While the block runs only finished pieces are given; a missing one raises OutOfTimeError at once."""
+        deadline, self._deadline = self._deadline, -math.inf
+        try:
+            yield
+        finally:
+            self._deadline = deadline
+
+    def has(self, kind: str, facts: Mapping[str, Any], suffix: str = NUMBERS) -> bool:
+        """Whether the piece is finished."""
+        return self._path(kind, facts, suffix).exists()
 
     def numbers(self, kind: str, facts: Mapping[str, Any], make: Callable[[], Any]) -> Any:
         """The JSON value that `make` gives, made at most once for these facts."""
@@ -43,14 +58,14 @@ class Cache:
         def write(path: Path) -> None:
             path.write_text(json.dumps(make()), encoding="utf-8")
 
-        return json.loads(self.file(kind, facts, ".numbers.json", write).read_text(encoding="utf-8"))
+        return json.loads(self.file(kind, facts, NUMBERS, write).read_text(encoding="utf-8"))
 
     def file(self, kind: str, facts: Mapping[str, Any], suffix: str, make: Callable[[Path], None]) -> Path:
         """The file that `make` writes to the path it is given, made at most once for these facts.
 
         Raises BusyError where another process is at it, OutOfTimeError where it is missing and the time is over."""
-        name = f"{kind}-{key(facts)}"
-        path = self.folder / kind / (name + suffix)
+        path = self._path(kind, facts, suffix)
+        name = path.name.removesuffix(suffix)
         if path.exists():
             return path
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -59,21 +74,31 @@ class Cache:
         with _locked(path.parent / f"{name}.lock"):
             if path.exists():  # finished by another process in the meantime
                 return path
-            started = time.monotonic()
+            started, core_started, outside = time.monotonic(), time.process_time(), self._within
+            self._within = 0.0
             unfinished = path.with_name(f"{name}.{os.getpid()}.part{suffix}")
             try:
                 make(unfinished)
-                seconds = time.monotonic() - started
-                note = {"facts": facts, "seconds": round(seconds, 2), "commit": self._commit}
+                note = {
+                    "facts": facts, "seconds": round(time.monotonic() - started, 2),
+                    "core seconds": round(time.process_time() - core_started - self._within, 2),
+                    "commit": self._commit,
+                }  # fmt: skip
                 path.with_name(f"{name}.facts.json").write_text(json.dumps(note, indent=1), encoding="utf-8")
                 os.replace(unfinished, path)
             finally:
                 unfinished.unlink(missing_ok=True)
-        self.seconds_spent.setdefault(kind, []).append(seconds)
+                self._within = outside + time.process_time() - core_started
         return path
 
+    def _path(self, kind: str, facts: Mapping[str, Any], suffix: str) -> Path:
+        return self.folder / kind / f"{kind}-{key(facts)}{suffix}"
+
     def notes(self) -> Iterator[dict[str, Any]]:
-        """Facts, seconds and commit of every finished piece."""
+        """Facts, seconds and commit of every finished piece.
+
+        "core seconds" are those that the process computed for this piece alone: without what was made inside it, and
+        whatever else the machine was doing."""
         for path in sorted(self.folder.glob("*/*.facts.json")):
             yield {"kind": path.parent.name, **json.loads(path.read_text(encoding="utf-8"))}
 

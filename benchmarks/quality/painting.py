@@ -1,4 +1,4 @@
-"""Prompts x seeds through the host's sampler in few large batches: latents in half precision, as the cache keeps them.
+"""Prompts through the host's sampler in few large batches: latents in half precision, as the cache keeps them.
 
 The latents are kept and not the pictures, so that a better recogniser can read old paintings again."""
 
@@ -20,18 +20,16 @@ LATENT = (4, 16, 16)
 
 
 @torch.inference_mode()
-def paint(bench: Workbench, model: Any, clip: Any, prompts: Sequence[str], seeds: int) -> Tensor:
-    """Latents [seeds * prompts, 4, 16, 16], float16, seed by seed.  Every method starts from the same noises."""
+def paint(bench: Workbench, model: Any, clip: Any, prompts: Sequence[str], seed: int = 0) -> Tensor:
+    """Latents [prompts, 4, 16, 16], float16.  Every method starts from the same noises."""
     positive, nothing = encode(clip, prompts), encode(clip, [""])
-    texts = [index for _ in range(seeds) for index in range(len(prompts))]
-    noises = torch.stack([noise(seed, index) for seed in range(seeds) for index in range(len(prompts))])
+    noises = torch.stack([noise(seed, index) for index in range(len(prompts))])
     parts = []
-    for rows in torch.arange(len(texts)).split(bench.batch):
-        chosen = [texts[row] for row in rows.tolist()]
+    for rows in torch.arange(len(prompts)).split(bench.batch):
         parts.append(
             comfy.sample.sample(
-                model, noises[rows], bench.sampling_steps, bench.cfg, "euler", "normal",
-                _rows(positive, chosen), _rows(nothing, [0] * len(chosen)), torch.zeros(len(chosen), *LATENT),
+                model, noises[rows], bench.sampling_steps, bench.cfg, bench.sampler, "normal",
+                _rows(positive, rows.tolist()), _rows(nothing, [0] * len(rows)), torch.zeros(len(rows), *LATENT),
                 disable_pbar=True, seed=0,
             )
         )  # fmt: skip

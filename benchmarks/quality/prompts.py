@@ -97,13 +97,18 @@ def pair_scene(main: Placed, second: Placed, index: int, rng: np.random.Generato
 
 def plain_captions(count: int, seed: int = 20_000_000) -> list[str]:
     """Captions of the demo world that state everything and name no thing."""
-    captions: list[str] = []
-    while len(captions) < count:
+    return [full_caption(scene) for scene in plain_scenes(count, seed)]
+
+
+def plain_scenes(count: int, seed: int = 20_000_000) -> list[Scene]:
+    """Scenes of the demo world in which every object has a look that words describe."""
+    scenes: list[Scene] = []
+    while len(scenes) < count:
         scene = random_scene(np.random.default_rng(seed))
         seed += 1
         if scene.main.colour and (scene.second is None or scene.second.colour):
-            captions.append(full_caption(scene))
-    return captions
+            scenes.append(scene)
+    return scenes
 
 
 def drawn(scene: Scene) -> Tensor:

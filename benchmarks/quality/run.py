@@ -4,9 +4,12 @@
     python benchmarks/quality/run.py --cache DIR --quick       two things, minutes
     python benchmarks/quality/run.py --cache DIR --smallest    one thing, seconds: proves that everything runs
 
+    python benchmarks/quality/run.py --cache DIR --budget      only says what is done and what is still to do
+
 Every finished piece of work is kept in the folder of the cache, so a run that was stopped continues when the command is
 given again, and the same command in two terminals shares the work.  --minutes stops by itself and says so (exit status
-3).  The results are written to --output; a full run's belong into benchmarks/quality/results/.
+3).  The report is written from what is there in any case, and names what is missing; it goes to --output, and a full
+run's belongs into benchmarks/quality/results/.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ if not __package__:  # started as a script: the folder's modules are a package n
     import quality  # noqa: F401
 
 from .cache import Cache, OutOfTimeError
+from .jobs import STAGES, work
 from .plan import SIZES
+from .tables import markdown
 from .workbench import open_workbench, start_host
 
 OUT_OF_TIME = 3
@@ -37,27 +42,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     sizes.add_argument("--quick", dest="size", action="store_const", const="quick", default="full")
     sizes.add_argument("--smallest", dest="size", action="store_const", const="smallest")
     parser.add_argument("--device", choices=("auto", "cpu"), default="auto", help="auto: a GPU if there is one")
-    parser.add_argument("--only", nargs="+", default=None, help="some of: tune methods ablations several harm")
+    parser.add_argument("--only", nargs="+", choices=STAGES, default=STAGES, help="some of the experiments")
     parser.add_argument("--minutes", type=float, help="begin no new piece of work after this time")
+    parser.add_argument("--budget", action="store_true", help="print what is done and to do, and make nothing")
     parser.add_argument("--output", type=Path, help="folder of the results; by default `results` in the cache's folder")
     parser.add_argument("--training-seeds", type=int, help="trainings of each thing by each method; 1 where not given")
+    parser.add_argument("--precision", choices=("float32", "bfloat16"), help="in which pictures are painted")
     options = parser.parse_args(arguments)
     start_host(options.device)
-    from .report import STAGES, Report  # needs the host
-
-    stages = options.only or STAGES
-    if set(stages) - set(STAGES):
-        parser.error(f"--only takes some of {' '.join(STAGES)}")
     size = SIZES[options.size]
-    size = dataclasses.replace(size, training_seeds=options.training_seeds or size.training_seeds)
-    bench = open_workbench(Cache(options.cache, options.minutes), size.sampling_steps)
+    given = {"training_seeds": options.training_seeds, "precision": options.precision}
+    size = dataclasses.replace(size, **{name: value for name, value in given.items() if value})
+    cache = Cache(options.cache, options.minutes)
+    bench = open_workbench(cache, size.sampling_steps, size.sampler, size.precision)
+    if options.budget:
+        from .budget import table, unit_costs
+
+        print(markdown(table(bench, size, options.only)))
+        costs = [{"unit": unit, "core seconds each": seconds} for unit, seconds in unit_costs(bench).items()]
+        print("\nA step of a training, or a picture:\n\n" + markdown(costs))
+        return 0
+    from .report import Report  # needs the host
+
+    status = 0
     try:
-        path = Report(bench, size, stages, options.output or options.cache / "results").write(options.size)
+        work(bench, size, options.only)
     except OutOfTimeError:
         print("The time is over; give the same command again to continue.")
-        return OUT_OF_TIME
-    print(path)
-    return 0
+        status = OUT_OF_TIME
+    print(Report(bench, size, options.only, options.output or options.cache / "results").write(options.size))
+    return status
 
 
 if __name__ == "__main__":

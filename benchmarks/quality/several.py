@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +14,109 @@ import torch
 from perfusion_pack.demo.world.things import THINGS
 
 from . import measures, reading
-from .cache import finish
+from .cache import OutOfTimeError
+from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
 from .plan import METHODS as VARIANTS
-from .plan import PERFUSION, Size, Variant
+from .plan import PERFUSION, Size
 from .prompts import drawn, pair_prompts, pair_scene
-from .single import Use, artefact, settings_of
+from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
 
 UNJOINED = replace(VARIANTS[1], label="perfusion local, single projections", method="perfusion, single projections")
-COMPARED = (*VARIANTS, UNJOINED)
+# First those that the bars compare: a run that is stopped has whole methods.
+_FIRST = (PERFUSION, "host LoRA, rank 4", "textual inversion")
+COMPARED = (
+    *sorted((v for v in VARIANTS if v.label in _FIRST), key=lambda v: _FIRST.index(v.label)),
+    UNJOINED,
+    *(v for v in VARIANTS if v.label not in _FIRST),
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Several things in one MODEL, by one method at one knob: in prompts with two of them, with one seed."""
+
+    uses: tuple[Use, ...]
+    knob: float
+    seed: int
+
+    @property
+    def method(self) -> Any:
+        return METHODS[self.uses[0].variant.method]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        return list(permutations(range(len(self.uses)), 2))
+
+    def painting_facts(self, bench: Workbench, size: Size) -> dict[str, Any]:
+        return {
+            "trainings": [use.training_facts(bench) for use in self.uses],
+            "applied as": [self.method.name, self.method.version], "knob": self.knob,
+            "texts": pair_prompts(size.pair_prompts), "seed": self.seed, **bench.sampling,
+        }  # fmt: skip
+
+    def reading_facts(self, bench: Workbench, size: Size) -> dict[str, Any]:
+        things = [use.thing for use in self.uses]
+        return {"painting": self.painting_facts(bench, size), "things": things, "weights": bench.hashes,
+                "version": reading.VERSION}  # fmt: skip
+
+    def job(self, bench: Workbench, size: Size) -> Job:
+        cells = [
+            *(use.training_cell(bench) for use in self.uses),
+            Cell("pair", self.painting_facts(bench, size), TENSORS),
+            Cell("pair-reading", self.reading_facts(bench, size)),
+        ]
+        return Job(cells, partial(_judged, bench, size, self))
+
+
+def _plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> dict[Any, list[Loaded]]:
+    """What each row of the table needs, by (number of things, label of the method, knob)."""
+    groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
+    plan = {}
+    for count, variant in product(groups, COMPARED):
+        knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant is UNJOINED else variant.knobs[0])
+        settings = settings_of(variant, size, tuned)
+        loaded = [
+            Loaded(tuple(Use(variant, settings, thing, 0, knob) for thing in things), knob, seed)
+            for things in groups[count]
+            for seed in range(size.pair_seeds)
+        ]
+        if loaded:
+            plan[count, variant.label, knob] = loaded
+    return plan
+
+
+def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
+    """All jobs of the experiment, the real pictures first."""
+    real = [
+        Job([Cell("pair-real", _real_facts(bench, size, count))], partial(_real, bench, size, count))
+        for count in (2, 3)
+        if _asked(size, count)
+    ]
+    return real + [one.job(bench, size) for row in _plan(size, tuned, knobs).values() for one in row]
 
 
 def measure(
     bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
-) -> list[dict[str, Any]]:
-    """One row of shares for each method and number of things; knobs: the one at which each method is used."""
-    groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
-    rows, tasks = [], []
-    for count, sets in groups.items():
-        if not sets:
-            continue
-        rows.append({"method": "real pictures", "loaded": count, "knob": ""})
-        tasks.append([partial(_real, bench, size, sets)])
-        for variant in COMPARED:
-            knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant is UNJOINED else variant.knobs[0])
-            settings = settings_of(variant, size, tuned)
-            rows.append({"method": variant.label, "loaded": count, "knob": knob})
-            tasks.append([partial(_judged, bench, size, variant, settings, knob, loaded) for loaded in sets])
-    finish([task for of_row in tasks for task in of_row])  # all at once, for processes that share the work
-    return [
-        {**row, **_shares([judged for found in finish(of_row) for judged in found])}
-        for row, of_row in zip(rows, tasks, strict=True)
-    ]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """One row of shares for each method and number of things that is measured, and what is missing."""
+    plan, rows, missing = _plan(size, tuned, knobs), [], []
+    for count in (2, 3):
+        wanted = {("real pictures", ""): [partial(_real, bench, size, count)]} if _asked(size, count) else {}
+        for (loaded, label, knob), row in plan.items():
+            if loaded == count:
+                wanted[label, knob] = [partial(_judged, bench, size, one) for one in row]
+        for (label, knob), tasks in wanted.items():
+            try:
+                with bench.cache.closed():
+                    judged = [one for task in tasks for one in task()]
+            except OutOfTimeError:
+                missing.append(f"{label} with {count} things loaded")
+                continue
+            rows.append({"method": label, "loaded": count, "knob": knob, **_shares(judged)})
+    return rows, missing
 
 
 def _shares(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
@@ -55,37 +124,39 @@ def _shares(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
     return {"pictures": len(judged), **shares}
 
 
-def _judged(
-    bench: Workbench, size: Size, variant: Variant, settings: Mapping[str, Any], knob: float, loaded: tuple[str, ...]
-) -> list[dict[str, bool]]:
-    """The judgements of every ordered pair of the loaded things, in every scene, with every seed."""
-    method = METHODS[variant.method]
-    uses = [Use(variant, settings, thing, 0, knob) for thing in loaded]
+def _judged(bench: Workbench, size: Size, loaded: Loaded) -> list[dict[str, bool]]:
+    """The judgements of every ordered pair of the loaded things, in every scene."""
     texts = pair_prompts(size.pair_prompts)
-    facts = {
-        "trainings": [use.training_facts(bench) for use in uses], "applied as": [method.name, method.version],
-        "knob": knob, "texts": texts, "seeds": size.pair_seeds, "steps": bench.sampling_steps, "cfg": bench.cfg,
-    }  # fmt: skip
-    pairs = list(permutations(range(len(loaded)), 2))
 
-    def make(path: Path) -> None:
-        learned = [artefact(bench, use) for use in uses]
-        phrases = [method.phrase(one, knob) for one in learned]
-        prompts = [text.format(phrases[i], phrases[j]) for i, j in pairs for text in texts]
-        with method.altered():
-            model, clip = method.apply(bench, learned, knob)
-            save_latents(path, paint(bench, model, clip, prompts, size.pair_seeds))
+    def paint_all(path: Path) -> None:
+        learned = [artefact(bench, use) for use in loaded.uses]
+        phrases = [loaded.method.phrase(one, loaded.knob) for one in learned]
+        prompts = [text.format(phrases[i], phrases[j]) for i, j in loaded.pairs for text in texts]
+        with loaded.method.altered():
+            model, clip = loaded.method.apply(bench, learned, loaded.knob)
+            save_latents(path, paint(bench, model, clip, prompts, loaded.seed))
 
-    painted = load_latents(bench.cache.file("pair", facts, ".safetensors", make))
-    asked = [(loaded[i], loaded[j]) for i, j in pairs for _ in texts] * size.pair_seeds
-    facts = {"painting": facts, "weights": bench.hashes, "version": reading.VERSION}
-    return bench.cache.numbers("pair-reading", facts, lambda: judge(bench, bench.decode(painted), asked))
+    def judge_all() -> list[dict[str, bool]]:
+        painted = load_latents(bench.cache.file("pair", loaded.painting_facts(bench, size), TENSORS, paint_all))
+        things = [use.thing for use in loaded.uses]
+        return judge(bench, bench.decode(painted), [(things[i], things[j]) for i, j in loaded.pairs for _ in texts])
+
+    return bench.cache.numbers("pair-reading", loaded.reading_facts(bench, size), judge_all)
 
 
-def _real(bench: Workbench, size: Size, sets: Sequence[tuple[str, ...]]) -> list[dict[str, bool]]:
+def _asked(size: Size, count: int) -> list[tuple[str, str]]:
+    sets = list(combinations(size.pair_things, count))[: size.triples if count == 3 else None]
+    return sorted({pair for loaded in sets for pair in permutations(loaded, 2)})
+
+
+def _real_facts(bench: Workbench, size: Size, count: int) -> dict[str, Any]:
+    return {"asked": _asked(size, count), "scenes": size.pair_prompts, "weights": bench.hashes,
+            "precision": bench.precision, "version": reading.VERSION}  # fmt: skip
+
+
+def _real(bench: Workbench, size: Size, count: int) -> list[dict[str, bool]]:
     """Judgements of real pictures of the pairs: how far the judge itself can be trusted."""
-    asked = sorted({pair for loaded in sets for pair in permutations(loaded, 2)})
-    facts = {"asked": asked, "scenes": size.pair_prompts, "weights": bench.hashes, "version": reading.VERSION}
+    asked = _asked(size, count)
 
     def make() -> list[dict[str, bool]]:
         rng = np.random.default_rng(77)
@@ -94,7 +165,7 @@ def _real(bench: Workbench, size: Size, sets: Sequence[tuple[str, ...]]) -> list
         pictures = bench.reconstruct(torch.stack([drawn(scene) for scene in scenes]))
         return judge(bench, pictures, [pair for pair in asked for _ in range(size.pair_prompts)])
 
-    return bench.cache.numbers("pair-real", facts, make)
+    return bench.cache.numbers("pair-real", _real_facts(bench, size, count), make)
 
 
 def judge(bench: Workbench, pictures: torch.Tensor, asked: Sequence[tuple[str, str]]) -> list[dict[str, bool]]:

@@ -13,16 +13,16 @@ import numpy as np
 from perfusion_pack.demo.world.things import THINGS
 
 from . import measures, reading
-from .cache import finish
+from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
-from .plan import GRIDS, SUPERCLASS, Size, Variant
 from .plan import METHODS as VARIANTS
+from .plan import SUPERCLASS, Size, Variant
 from .prompts import real_pictures, single_prompts
 from .workbench import Workbench
 
-TUNING_KNOBS = 3
 COLUMNS = ("obedience", "likeness", "colours", "category", "right")
+TENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,30 @@ class Use:
     knob: float
 
     def training_facts(self, bench: Workbench) -> dict[str, Any]:
-        method = METHODS[self.variant.method]
-        return {
+        method, thing = METHODS[self.variant.method], THINGS[self.thing]
+        facts = {
             "method": method.training, "version": method.version, "settings": method.complete(self.settings),
-            "thing": self.thing, "look": asdict(THINGS[self.thing].look), "pictures": self.variant.pictures,
             "seed": self.seed, "weights": bench.model_hashes,
         }  # fmt: skip
+        if self.variant.label == SUPERCLASS:  # has learned nothing: things of one category share its paintings
+            return {**facts, "superclass": thing.category}
+        return {**facts, "thing": self.thing, "look": asdict(thing.look), "pictures": self.variant.pictures}
+
+    def painting_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
+        method = METHODS[self.variant.method]
+        return {
+            "training": self.training_facts(bench), "applied as": [method.name, method.version], "knob": self.knob,
+            "texts": [prompt.text for prompt in single_prompts(THINGS[self.thing].category, prompts)],
+            "seed": seed, **bench.sampling,
+        }  # fmt: skip
+
+    def reading_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
+        asked = [dict(prompt.asked) for prompt in single_prompts(THINGS[self.thing].category, prompts)]
+        return {"painting": self.painting_facts(bench, prompts, seed), "thing": self.thing, "asked": asked,
+                "weights": bench.hashes, "version": reading.VERSION}  # fmt: skip
+
+    def training_cell(self, bench: Workbench) -> Cell:
+        return Cell("artefact", self.training_facts(bench), TENSORS)
 
 
 def artefact(bench: Workbench, use: Use) -> Any:
@@ -54,60 +72,70 @@ def artefact(bench: Workbench, use: Use) -> Any:
             method.save(method.train(bench, lesson, use.settings, use.seed), path)
         print(f"trained {use.variant.label} on {use.thing}", flush=True)
 
-    return method.load(bench.cache.file("artefact", use.training_facts(bench), ".safetensors", train))
+    return method.load(bench.cache.file("artefact", use.training_facts(bench), TENSORS, train))
 
 
-def latents(bench: Workbench, use: Use, prompts: int, seeds: int) -> Any:
-    """The paintings of a use, [seeds * prompts, 4, 16, 16]."""
+def latents(bench: Workbench, use: Use, prompts: int, seed: int) -> Any:
+    """The paintings of a use, one for each prompt, [prompts, 4, 16, 16]."""
     method = METHODS[use.variant.method]
-    texts = [prompt.text for prompt in single_prompts(THINGS[use.thing].category, prompts)]
-    facts = {
-        "training": use.training_facts(bench), "applied as": [method.name, method.version], "knob": use.knob,
-        "texts": texts, "seeds": seeds, "steps": bench.sampling_steps, "cfg": bench.cfg,
-    }  # fmt: skip
 
     def make(path: Path) -> None:
         learned = artefact(bench, use)
         with method.altered():
             model, clip = method.apply(bench, [learned], use.knob)
             phrase = method.phrase(learned, use.knob)
-            save_latents(path, paint(bench, model, clip, [text.format(phrase) for text in texts], seeds))
+            texts = [prompt.text.format(phrase) for prompt in single_prompts(THINGS[use.thing].category, prompts)]
+            save_latents(path, paint(bench, model, clip, texts, seed))
 
-    return load_latents(bench.cache.file("painting", facts, ".safetensors", make)), facts
-
-
-def rows(bench: Workbench, use: Use, prompts: int, seeds: int) -> list[dict[str, Any]]:
-    """What was read in the paintings of a use, seed by seed."""
-    painted, facts = latents(bench, use, prompts, seeds)
-    asked = single_prompts(THINGS[use.thing].category, prompts) * seeds
-    facts = {"painting": facts, "asked": [dict(p.asked) for p in asked], "weights": bench.hashes,
-             "version": reading.VERSION}  # fmt: skip
-    make = partial(_read_latents, bench, painted, asked, use.thing)
-    return bench.cache.numbers("reading", facts, make)
+    return load_latents(bench.cache.file("painting", use.painting_facts(bench, prompts, seed), TENSORS, make))
 
 
-def _read_latents(bench: Workbench, painted: Any, asked: list, thing: str) -> list[dict[str, Any]]:
-    return reading.read(bench, bench.decode(painted), asked, thing)
+def rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[str, Any]]:
+    """What was read in the paintings of a use."""
+    asked = single_prompts(THINGS[use.thing].category, prompts)
+
+    def make() -> list[dict[str, Any]]:
+        return reading.read(bench, bench.decode(latents(bench, use, prompts, seed)), asked, use.thing)
+
+    return bench.cache.numbers("reading", use.reading_facts(bench, prompts, seed), make)
 
 
-def real_rows(bench: Workbench, thing: str, prompts: int, seeds: int) -> list[dict[str, Any]]:
+def job(bench: Workbench, use: Use, prompts: int, seed: int) -> Job:
+    """The reading of a use, with its painting and training."""
+    cells = [
+        use.training_cell(bench),
+        Cell("painting", use.painting_facts(bench, prompts, seed), TENSORS),
+        Cell("reading", use.reading_facts(bench, prompts, seed)),
+    ]
+    return Job(cells, partial(rows, bench, use, prompts, seed))
+
+
+def real_rows(bench: Workbench, thing: str, prompts: int, seed: int) -> list[dict[str, Any]]:
     """What is read in real pictures of the thing in the scenes that the prompts ask for."""
     asked = single_prompts(THINGS[thing].category, prompts)
 
     def make() -> list[dict[str, Any]]:
-        found = []
-        for seed in range(seeds):
-            pictures = bench.reconstruct(real_pictures(THINGS[thing].placed(), asked, seed))
-            found += reading.read(bench, pictures, asked, thing)
-        return found
+        pictures = bench.reconstruct(real_pictures(THINGS[thing].placed(), asked, seed))
+        return reading.read(bench, pictures, asked, thing)
 
-    facts = {"thing": thing, "look": asdict(THINGS[thing].look), "asked": [dict(p.asked) for p in asked],
-             "seeds": seeds, "weights": bench.hashes, "version": reading.VERSION}  # fmt: skip
-    return bench.cache.numbers("real", facts, make)
+    return bench.cache.numbers("real", _real_facts(bench, thing, prompts, seed), make)
 
 
-def raw_columns(found: Sequence[Mapping[str, Any]], thing: str, prompts: int) -> np.ndarray:
-    """Means over the prompts, [seeds, COLUMNS], before any normalisation."""
+def _real_facts(bench: Workbench, thing: str, prompts: int, seed: int) -> dict[str, Any]:
+    asked = [dict(prompt.asked) for prompt in single_prompts(THINGS[thing].category, prompts)]
+    return {"thing": thing, "look": asdict(THINGS[thing].look), "asked": asked, "seed": seed,
+            "precision": bench.precision, "weights": bench.hashes, "version": reading.VERSION}  # fmt: skip
+
+
+def yardstick_jobs(bench: Workbench, thing: str, prompts: int, seed: int) -> list[Job]:
+    """The superclass word and the real pictures, without which nothing can be said about a thing."""
+    real = Cell("real", _real_facts(bench, thing, prompts, seed))
+    plain = Use(VARIANTS[0], {}, thing, 0, 0.0)
+    return [job(bench, plain, prompts, seed), Job([real], partial(real_rows, bench, thing, prompts, seed))]
+
+
+def raw_columns(found: Sequence[Mapping[str, Any]], thing: str) -> np.ndarray:
+    """Means over the prompts, [COLUMNS], before any normalisation."""
     values = [
         (
             measures.attribute_share(row["found"]), row["look"], row["colours"], row["found"]["category"],
@@ -115,47 +143,43 @@ def raw_columns(found: Sequence[Mapping[str, Any]], thing: str, prompts: int) ->
         )
         for row in found
     ]  # fmt: skip
-    return np.array(values, dtype=float).reshape(-1, prompts, len(COLUMNS)).mean(axis=1)
+    return np.array(values, dtype=float).mean(axis=0)
 
 
 class Scores:
     """The normalised scores of every use that was asked for; yardsticks are made as they are needed."""
 
-    def __init__(self, bench: Workbench, prompts: int, seeds: int) -> None:
-        self.bench, self.prompts, self.seeds = bench, prompts, seeds
+    def __init__(self, bench: Workbench, prompts: int) -> None:
+        self.bench, self.prompts = bench, prompts
 
-    def of(self, use: Use) -> np.ndarray:
+    def of(self, use: Use, seeds: int) -> np.ndarray:
         """[seeds, COLUMNS] of one use."""
-        values = raw_columns(rows(self.bench, use, self.prompts, self.seeds), use.thing, self.prompts)
-        word, real = self.yardsticks(use.thing)
+        values = self._raw(rows, use, use.thing, seeds)
+        word, real = self.yardsticks(use.thing, seeds)
         scored = values.copy()
         scored[:, 0] = measures.obedience(values[:, 0], word[0])
         for column in (1, 2):
             try:
                 scored[:, column] = measures.likeness(values[:, column], word[column], real[column])
             except ValueError as problem:  # happens where a small run paints too few pictures to tell anything
-                print(f"{use.thing}: {problem} Its {COLUMNS[column]} counts as 0.", flush=True)
+                text = f"{use.thing}: {problem} Its {COLUMNS[column]} counts as 0."
+                self.bench.remembered(("told", text), partial(print, text, flush=True))
                 scored[:, column] = 0.0
         return scored
 
-    def yardsticks(self, thing: str) -> tuple[np.ndarray, np.ndarray]:
+    def yardsticks(self, thing: str, seeds: int) -> tuple[np.ndarray, np.ndarray]:
         """Raw columns of the superclass word and of real pictures."""
         plain = Use(VARIANTS[0], {}, thing, 0, 0.0)
-        word = raw_columns(rows(self.bench, plain, self.prompts, self.seeds), thing, self.prompts)
-        real = raw_columns(real_rows(self.bench, thing, self.prompts, self.seeds), thing, self.prompts)
+        word, real = self._raw(rows, plain, thing, seeds), self._raw(real_rows, thing, thing, seeds)
         return word.mean(axis=0), real.mean(axis=0)
 
-    def samples(
-        self, variant: Variant, settings: Mapping[str, Any], things: Sequence[str], knob: float, trainings: int
-    ) -> np.ndarray:
-        """[things, training seeds x seeds, COLUMNS] of a variant at one setting of its knob."""
-        uses = uses_of(variant, settings, things, [knob], trainings)
-        found = np.concatenate(finish([partial(self.of, use) for use in uses])).reshape(len(things), -1, len(COLUMNS))
-        return np.tile(found, (1, trainings * len(things) // len(uses), 1))  # the superclass word has no trainings
+    def _raw(self, found_in: Any, shown: Any, thing: str, seeds: int) -> np.ndarray:
+        return np.stack([raw_columns(found_in(self.bench, shown, self.prompts, s), thing) for s in range(seeds)])
 
-    def prepare(self, uses: Sequence[Use]) -> None:
-        """Do the work of all these uses; in one go, so that processes that share it rarely wait for each other."""
-        finish([partial(self.of, use) for use in uses])
+    def samples(self, uses: Sequence[Use], things: int, trainings: int, seeds: int) -> np.ndarray:
+        """[things, trainings x seeds, COLUMNS] of the uses of a variant at one setting of its knob."""
+        found = np.concatenate([self.of(use, seeds) for use in uses]).reshape(things, -1, len(COLUMNS))
+        return np.tile(found, (1, trainings * things // len(uses), 1))  # the superclass word has no trainings
 
 
 def uses_of(
@@ -175,29 +199,45 @@ def settings_of(variant: Variant, size: Size, tuned: Mapping[str, Mapping[str, A
     return {**tuned.get(variant.tuned_as, {}), **variant.settings, **smaller}
 
 
-def tune(bench: Workbench, size: Size) -> tuple[dict[str, Mapping[str, Any]], list[dict[str, Any]]]:
-    """The best settings of each grid by the harmonic mean at the best knob, on tuning things alone, and all results."""
-    scores, table = Scores(bench, size.tune_prompts, size.tune_seeds), []
-    things, best = size.tuning[: size.tune_things], {}
-    grids = {variant: GRIDS.get(variant.label, ())[: size.max_grid] for variant in VARIANTS}
-    knobs = {variant: variant.knobs[: min(size.max_knobs, TUNING_KNOBS)] for variant in VARIANTS}
-    tried = [
-        (variant, one, settings_of(variant, size, {variant.tuned_as: one}))
-        for variant, grid in grids.items()
-        for one in grid
-        if len(grid) > 1
+def all_uses(
+    size: Size, variants: Sequence[Variant], tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str]
+) -> list[Use]:
+    """The variants on the things at all settings of their knobs."""
+    return [
+        use
+        for variant in variants
+        for use in uses_of(
+            variant, settings_of(variant, size, tuned), things, variant.knobs[: size.max_knobs], size.training_seeds
+        )
     ]
-    scores.prepare([use for v, _, settings in tried for use in uses_of(v, settings, things, knobs[v], 1)])
-    for variant, one, settings in tried:
-        found = {knob: scores.samples(variant, settings, things, knob, 1) for knob in knobs[variant]}
-        point = measures.best_point([point_of(samples.mean(axis=(0, 1)), knob) for knob, samples in found.items()])
-        row = {"method": variant.label, "settings": str(dict(one)), **asdict(point)}
-        table.append({**row, "harmonic mean": point.harmonic_mean})
-    for variant, grid in grids.items():
-        reached = [row["harmonic mean"] for row in table if row["method"] == variant.label]
-        if grid:
-            best[variant.label] = grid[int(np.argmax(reached))] if reached else grid[0]
-    return best, table
+
+
+def first_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """Every method on one thing after the other, with as many seeds as tuning things have: first those of the tuning,
+    whose trainings are there, then the held-out things, then the others."""
+    ready = size.tuning[: size.tune_rounds[-1]]
+    things = (*ready, *size.held_out, *size.tuning[len(ready) :])
+    return [
+        one
+        for thing in things
+        for seed in range(size.tuning_seeds)
+        for one in jobs_of(bench, size, all_uses(size, VARIANTS, tuned, [thing]), [thing], seed)
+    ]
+
+
+def further_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """The held-out things with all their other seeds, seed by seed."""
+    return [
+        one
+        for seed in range(size.tuning_seeds, size.seeds)
+        for one in jobs_of(bench, size, all_uses(size, VARIANTS, tuned, size.held_out), size.held_out, seed)
+    ]
+
+
+def jobs_of(bench: Workbench, size: Size, uses: Sequence[Use], things: Sequence[str], seed: int) -> list[Job]:
+    """The readings of the uses with one seed, after the yardsticks of their things."""
+    yardsticks = [one for thing in things for one in yardstick_jobs(bench, thing, size.prompts, seed)]
+    return [*yardsticks, *(job(bench, use, size.prompts, seed) for use in uses)]
 
 
 def point_of(means: np.ndarray, knob: float) -> measures.Point:

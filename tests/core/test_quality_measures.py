@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 
 import numpy as np
 import pytest
@@ -115,6 +116,31 @@ def test_after_the_time_nothing_new_is_begun(tmp_path):
         late.numbers("cell", {"seed": 2}, lambda: 2)
 
 
+def test_a_closed_cache_gives_only_what_is_there(tmp_path):
+    store = cache.Cache(tmp_path)
+    store.numbers("cell", {"seed": 1}, lambda: 1)
+    with store.closed():
+        assert store.numbers("cell", {"seed": 1}, lambda: 2) == 1
+        with pytest.raises(cache.OutOfTimeError):
+            store.numbers("cell", {"seed": 2}, lambda: 2)
+    assert store.has("cell", {"seed": 1}) and not store.has("cell", {"seed": 2})
+    assert store.numbers("cell", {"seed": 2}, lambda: 2) == 2
+
+
+def test_the_time_of_a_piece_is_without_that_of_the_pieces_inside(tmp_path):
+    store = cache.Cache(tmp_path)
+
+    def compute(seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end:
+            pass
+        return 0
+
+    store.numbers("outer", {}, lambda: compute(0.02) + store.numbers("inner", {}, lambda: compute(0.2)))
+    seconds = {note["kind"]: note["core seconds"] for note in store.notes()}
+    assert seconds["inner"] >= 0.19 and seconds["outer"] < 0.15
+
+
 def test_what_another_process_is_at_is_asked_for_again(tmp_path):
     pytest.importorskip("fcntl")
     store, asked = cache.Cache(tmp_path), []
@@ -170,6 +196,7 @@ def test_the_plan_is_as_large_as_the_issue_asks():
     full = plan.FULL
     assert len(full.tuning) >= 8 and len(full.held_out) >= 4 and full.prompts >= 24 and full.seeds >= 4
     assert len(full.pair_things) == 6 and full.harm_captions >= 200 and full.harm_counts == (1, 4, 16)
+    assert set(full.pair_things) <= set(full.tuning) and full.triples > 0 and full.tune_rounds[-1] <= len(full.tuning)
     labels = {variant.label for variant in plan.METHODS}
     assert {variant.tuned_as for variant in (*plan.METHODS, *plan.ABLATIONS, *plan.ONE_SHOT)} <= labels | {""}
     assert set(plan.GRIDS) == labels - {plan.SUPERCLASS, plan.GLOBAL}

@@ -35,7 +35,7 @@ def test_every_experiment_has_its_table(finished) -> None:
     assert len(methods) == 8
     assert float(methods["superclass word"]["obedience"]) == pytest.approx(1)
     assert float(methods["superclass word"]["likeness"]) == pytest.approx(0)
-    assert len(rows(finished, "ablations")) == 6
+    assert len(rows(finished, "ablations")) == 7
     assert {row["method"] for row in rows(finished, "several")} >= {"real pictures", "perfusion local"}
     assert len(rows(finished, "harm")) == 7
     names = {path.name for path in (finished / "results").iterdir()}
@@ -49,9 +49,36 @@ def test_a_second_run_has_nothing_to_do(finished) -> None:
     assert (finished / "results" / "methods-tuning.csv").read_text() == before
 
 
-def test_out_of_time_says_so(tmp_path) -> None:
+@pytest.mark.slow
+def test_the_budget_of_a_finished_run_is_nothing(finished, capsys) -> None:
+    assert run.main(["--smallest", "--cache", str(finished), "--device", "cpu", "--budget"]) == 0
+    total = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| all |"))
+    done = [float(cell) for cell in total.split("|")[2:-1]]
+    assert all(count > 0 for count in done[0:6:2]) and done[1:6:2] == [0, 0, 0] and done[6] == 0
+
+
+def test_out_of_time_says_so_and_reports_what_is_missing(tmp_path) -> None:
     arguments = ["--smallest", "--cache", str(tmp_path), "--device", "cpu", "--minutes", "0"]
     assert run.main(arguments) == run.OUT_OF_TIME
+    assert "- methods on the tuning thing sippy" in (tmp_path / "results" / "results.md").read_text()
+
+
+def test_a_caption_of_the_lora_goes_with_its_own_picture() -> None:
+    """One pass over a batch does what as many passes over single pictures do."""
+    import comfy.conds
+    from quality.methods.host_lora import _each_with_its_caption
+
+    def fwd_bwd(sampler, model, sigmas, noise, latents, conds, indices, extra, dataset_size, bwd):
+        encodings = conds[indices[0]]["model_conds"]["c_crossattn"].process_cond(batch_size=len(latents)).cond
+        return (latents * encodings.mean(dim=(1, 2))[:, None]).square().mean()
+
+    encodings, latents = torch.randn(9, 1, 4, 3), torch.randn(3, 5)
+    conds = [{"model_conds": {"c_crossattn": comfy.conds.CONDCrossAttn(encoding)}} for encoding in encodings]
+    together = _each_with_its_caption(fwd_bwd)
+    chosen = [7, 2, 4]
+    loss = together(None, None, None, None, latents, conds, chosen, {}, 9)
+    alone = [fwd_bwd(None, None, None, None, latents[i : i + 1], conds, [chosen[i]], {}, 9, True) for i in range(3)]
+    assert loss == pytest.approx(float(sum(alone) / 3), rel=1e-5)
 
 
 def test_prompts_ask_in_the_words_of_the_world() -> None:

@@ -129,12 +129,11 @@ def rare_word(bench: Workbench, lesson: Lesson) -> dict[str, Tensor]:
 
 def prior(bench: Workbench, superclass: str, count: int) -> Tensor:
     """Latents [count, 4, 16, 16] of the superclass as the model paints it, for prior preservation (DreamBooth)."""
-    facts = {"superclass": superclass, "count": count, "weights": bench.model_hashes, "steps": bench.sampling_steps,
-             "cfg": bench.cfg}  # fmt: skip
+    facts = {"superclass": superclass, "count": count, **bench.exact().sampling}
 
     def make(path: Any) -> None:
         texts = [TEMPLATES[index % len(TEMPLATES)].format(superclass) for index in range(count)]
-        save_latents(path, paint(bench, bench.model, bench.clip, texts, seeds=1))
+        save_latents(path, paint(bench.exact(), bench.model, bench.clip, texts))
 
     return load_latents(bench.cache.file("prior", facts, ".safetensors", make)).float()
 

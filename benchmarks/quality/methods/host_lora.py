@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from unittest import mock
 
 import torch
-from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode
+from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode, TrainSampler
 from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
 from perfusion_pack.perfusion_core.training import TEMPLATES
 
@@ -18,11 +19,12 @@ from .protocol import Artefact, TensorMethod
 class HostLora(TensorMethod):
     """A LoRA on all weights of the diffusion model, called by a rare word before the superclass.
 
-    The node gets every picture, mirrored too, with every template, one at a time: with a batch it runs each caption of
-    the batch on all its pictures and averages.  So batch_size becomes its number of accumulation steps, which makes
-    the samples seen the same.  It knows no masks."""
+    The node gets every picture, mirrored too, with every template.  By itself it runs each caption of a batch on all
+    the pictures of the batch, and averages; here each picture goes with its own caption, which is the same as batches
+    of one with accumulated gradients, and four times as fast.  It knows no masks."""
 
     name = training = "host LoRA"
+    version = 2
     defaults = {"steps": 300, "batch_size": 8, "learning_rate": 5e-4, "rank": 4}
 
     def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Artefact:
@@ -46,17 +48,18 @@ class HostLora(TensorMethod):
         model = bench.model.clone()
         arguments = {
             "model": model, "latents": {"samples": latents.repeat_interleave(len(captions), dim=0)},
-            "positive": captions * len(latents), "batch_size": 1, "steps": options["steps"],
-            "grad_accumulation_steps": options["batch_size"], "learning_rate": options["learning_rate"],
+            "positive": captions * len(latents), "batch_size": options["batch_size"],
+            "steps": options["steps"], "grad_accumulation_steps": 1, "learning_rate": options["learning_rate"],
             "rank": options["rank"], "optimizer": "AdamW", "loss_function": "MSE", "seed": seed,
             "training_dtype": "fp32", "lora_dtype": "fp32", "quantized_backward": False, "algorithm": "LoRA",
             "gradient_checkpointing": False, "checkpoint_depth": 1, "offloading": False, "existing_lora": "[None]",
             "bucket_mode": False, "bypass_mode": False,
         }  # fmt: skip
-        return TrainLoraNode.execute(**{name: [value] for name, value in arguments.items()}).args[0]
+        with mock.patch.object(TrainSampler, "fwd_bwd", _each_with_its_caption(TrainSampler.fwd_bwd)):
+            return TrainLoraNode.execute(**{name: [value] for name, value in arguments.items()}).args[0]
 
     def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
-        model = bench.model
+        model = bench.painter
         for artefact in artefacts:
             lora = {n.removeprefix("lora."): t for n, t in artefact.tensors.items() if n.startswith("lora.")}
             model = LoraModelLoader.execute(model, lora, knob).args[0]
@@ -64,3 +67,21 @@ class HostLora(TensorMethod):
 
     def phrase(self, artefact: Artefact, knob: float) -> str:
         return f"{artefact.word} {artefact.superclass}"
+
+
+def _each_with_its_caption(fwd_bwd: Callable) -> Callable:
+    """The node's forward and backward pass, with the encodings of a batch's captions as one conditioning."""
+
+    def one_pass(
+        sampler: Any, model: Any, sigmas: Any, noise: Any, latents: Any, conds: list, indices: list[int],
+        extra: Mapping[str, Any], dataset_size: int, bwd: bool = True,
+    ) -> Any:  # fmt: skip
+        shown = [conds[index]["model_conds"] for index in indices]
+        together = {
+            name: type(cond)(torch.cat([of_one[name].cond for of_one in shown])) if torch.is_tensor(cond.cond) else cond
+            for name, cond in shown[0].items()
+        }
+        merged = [{**conds[indices[0]], "model_conds": together}]
+        return fwd_bwd(sampler, model, sigmas, noise, latents, merged, [0], extra, dataset_size=-1, bwd=bwd)
+
+    return one_pass

@@ -25,7 +25,8 @@ CAPTIONS = 1500  # on which C is measured, as the demo model's own statistics ar
 class Perfusion:
     """key_lock: "local" or "global", two uses of one training.
 
-    Settings: those of TrainingSettings; mask: whether the true masks are given; captions: on which C is measured."""
+    Settings: those of TrainingSettings; mask: True for the true masks, "attention" for those that the trainer makes
+    itself, False for none; captions: on which C is measured."""
 
     training = "perfusion"
     version = 1
@@ -40,17 +41,19 @@ class Perfusion:
 
     def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Concept:
         own = self.complete(settings)
-        masks = lesson.masks if own.pop("mask") else None
+        mask = own.pop("mask")
         statistics = bench.statistics(own.pop("captions"))
         with torch.inference_mode():
             return train_concept(
-                bench.model, bench.clip, bench.vae, lesson.pictures.movedim(1, -1), masks, lesson.word,
-                lesson.superclass, TrainingSettings(**own, seed=seed), statistics, on_step=lambda report: None,
+                bench.model, bench.clip, bench.vae, lesson.pictures.movedim(1, -1),
+                lesson.masks if mask is True else None, lesson.word, lesson.superclass,
+                TrainingSettings(**own, seed=seed), statistics, on_step=lambda report: None,
+                automatic_mask=mask == "attention",
             ).concept  # fmt: skip
 
     def apply(self, bench: Workbench, artefacts: Sequence[Concept], knob: float) -> tuple[Any, Any]:
         stack = tuple(GatedConcept(concept, knob, TEMPERATURE) for concept in artefacts)
-        return apply_concepts(bench.model, stack, self.key_lock), add_words(bench.clip, stack, self.key_lock)
+        return apply_concepts(bench.painter, stack, self.key_lock), add_words(bench.clip, stack, self.key_lock)
 
     def phrase(self, artefact: Concept, knob: float) -> str:
         return artefact.word

@@ -14,7 +14,7 @@ class WeightMethod(TensorMethod):
     """Learned differences of weights, put on the MODEL as the host's own weight patches."""
 
     def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
-        model = bench.model.clone()
+        model = bench.painter.clone()
         for artefact in artefacts:
             patches = {
                 f"diffusion_model.{name.removeprefix('weight.')}": ("diff", (difference.float(),))

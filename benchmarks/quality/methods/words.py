@@ -21,7 +21,7 @@ class SuperclassWord(TensorMethod):
         return Artefact(lesson.word, lesson.superclass, {"nothing": torch.zeros(1)})
 
     def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
-        return bench.model, bench.clip
+        return bench.painter, bench.clip
 
     def phrase(self, artefact: Artefact, knob: float) -> str:
         return artefact.superclass
@@ -40,7 +40,7 @@ class TextualInversion(TensorMethod):
         return Artefact(lesson.word, lesson.superclass, learned)
 
     def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
-        return bench.model, with_learned_words(bench.clip, artefacts)
+        return bench.painter, with_learned_words(bench.clip, artefacts)
 
     def phrase(self, artefact: Artefact, knob: float) -> str:
         return artefact.word if knob == 1 else f"({artefact.word}:{knob:g})"
