@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,17 @@ def test_no_help_page_without_a_node():
     assert {path.stem for path in HELP.glob("*.md")} == set(SCHEMAS)
 
 
-def test_the_host_finds_the_help_pages():
-    assert re.search(r'^web = "web"$', (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"), re.MULTILINE)
+@pytest.mark.parametrize("folder", ["perfusion", "some_other_clone"])
+def test_the_host_serves_the_help_pages_under_any_name_of_the_folder(folder, tmp_path, monkeypatch):
+    """The front end asks for the pages of a node under the name of its folder in custom_nodes."""
+    import nodes
+
+    (tmp_path / folder).symlink_to(REPOSITORY, target_is_directory=True)
+    for registry in ("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "LOADED_MODULE_DIRS", "EXTENSION_WEB_DIRS"):
+        monkeypatch.setattr(nodes, registry, {})
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    assert asyncio.run(nodes.load_custom_node(str(tmp_path / folder)))
+    assert (Path(nodes.EXTENSION_WEB_DIRS[folder]) / "docs" / "PerfusionTrainConcept.md").is_file()
 
 
 @each_node
