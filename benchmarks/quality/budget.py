@@ -6,39 +6,52 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .cache import key
 from .jobs import phases
 from .workbench import Workbench
 
-# Core seconds of one thread of an AMD EPYC with AVX-512, shared with other work, on 2026-11-21: of a step of 8 samples
-# of a training, of painting a picture in the sizes' sampler, and of decoding and reading one.
+# Core seconds of one thread of an AMD EPYC with AVX-512, on 2026-11-21: of a step of 8 samples of a training, of a step
+# of the sampler for one picture with CFG, and of decoding and reading a picture.
 MEASURED_ONCE = {
-    "training: perfusion": 0.27,
-    "training: textual inversion": 0.29,
-    "training: host LoRA": 1.56,
-    "training: custom diffusion": 0.38,
-    "training: full fine-tuning": 0.63,
-    "painting, bfloat16": 0.19,
-    "painting, float32": 0.35,
-    "reading": 0.05,
+    "training: perfusion": 0.22,
+    "training: textual inversion": 0.21,
+    "training: host LoRA": 0.34,
+    "training: custom diffusion": 0.29,
+    "training: full fine-tuning": 0.60,
+    "painting: bfloat16": 0.0135,
+    "painting: float32": 0.0223,
+    "reading": 0.045,
 }
 
 
-def unit_of(kind: str, facts: Mapping[str, Any]) -> tuple[str, int]:
-    """Of what the cost of a cell is known, and how much of it the cell holds: steps of a training, or pictures."""
-    if kind == "artefact":
-        return f"training: {facts['method']}", facts["settings"].get("steps", 0)
+class Amount(NamedTuple):
+    """How much work a cell is.
+
+    unit: that of which the cost is known.  count: trainings or pictures.  units: steps of the training or, over all
+    pictures, of the sampler; pictures where they are read."""
+
+    unit: str
+    count: int
+    units: int
+
+
+def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
+    """The work in a cell; None for those that cost next to nothing."""
+    if kind == "artefact" and "steps" in facts["settings"]:
+        return Amount(f"training: {facts['method']}", 1, facts["settings"]["steps"])
     if kind in ("painting", "harm", "harm-base", "pair"):
-        return f"painting, {facts['precision']}", _pictures(facts)
-    if kind in ("reading", "pair-reading"):
-        return "reading", _pictures(facts["painting"])
-    if kind == "harm-reading":
-        return "reading", 2 * _pictures(facts["painting"])
-    if kind == "pair-real":
-        return "reading", len(facts["asked"]) * facts["scenes"]
-    return ("reading", len(facts["asked"])) if kind == "real" else ("", 0)
+        pictures = _pictures(facts)
+        return Amount(f"painting: {facts['precision']}", pictures, pictures * facts["steps"])
+    read = {"reading": 1, "pair-reading": 1, "harm-reading": 2}
+    if kind in read:
+        pictures = read[kind] * _pictures(facts["painting"])
+    elif kind in ("real", "pair-real"):
+        pictures = len(facts["asked"]) * facts.get("scenes", 1)
+    else:
+        return None
+    return Amount("reading", pictures, pictures)
 
 
 def _pictures(painting: Mapping[str, Any]) -> int:
@@ -64,12 +77,12 @@ def table(bench: Workbench, size: Any, stages: Collection[str]) -> list[dict[str
                 if name in seen:
                     continue
                 seen.add(name)
-                finished, (unit, amount) = cell.is_done(bench.cache), unit_of(cell.kind, cell.facts)
-                if amount:
-                    column = unit.split(":")[0].split(",")[0]
-                    (done if finished else to_do)[column] += 1 if column == "training" else amount
-                if not finished:
-                    hours += amount * costs.get(unit, costs["training: perfusion"]) / 3600
+                finished, amount = cell.is_done(bench.cache), amount_of(cell.kind, cell.facts)
+                if amount is None:
+                    continue
+                (done if finished else to_do)[amount.unit.split(":")[0]] += amount.count
+                if not finished:  # an altered Perfusion costs as much as Perfusion
+                    hours += amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
             row: dict[str, Any] = {"part": part}
             for column, title in (("training", "trainings"), ("painting", "painted"), ("reading", "read")):
                 row |= {f"{title}: done": done[column], f"{title}: to do": to_do[column]}
@@ -79,11 +92,11 @@ def table(bench: Workbench, size: Any, stages: Collection[str]) -> list[dict[str
 
 
 def unit_costs(bench: Workbench) -> dict[str, float]:
-    """Core seconds of one of each unit: of a step of a training, or of a picture."""
-    seconds, amounts = defaultdict(float), defaultdict(int)
+    """Core seconds of one of each unit: of a step of a training, of a step of the sampler, of a picture read."""
+    seconds, units = defaultdict(float), defaultdict(int)
     for note in bench.cache.notes():
-        unit, amount = unit_of(note["kind"], note["facts"])
-        if amount:
-            seconds[unit] += note["core seconds"]
-            amounts[unit] += amount
-    return MEASURED_ONCE | {unit: seconds[unit] / amount for unit, amount in amounts.items()}
+        amount = amount_of(note["kind"], note["facts"])
+        if amount is not None:
+            seconds[amount.unit] += note["core seconds"]
+            units[amount.unit] += amount.units
+    return MEASURED_ONCE | {unit: seconds[unit] / count for unit, count in units.items()}

@@ -22,7 +22,7 @@ class Size:
     seeds: int = 4
     tuning_seeds: int = 1
     training_seeds: int = 1
-    sampler: str = "dpmpp_2m"
+    sampler: str = "euler"
     sampling_steps: int = 12
     precision: str = "bfloat16"
     tune_rounds: tuple[int, ...] = (1, 2)

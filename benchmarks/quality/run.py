@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(markdown(table(bench, size, options.only)))
         costs = [{"unit": unit, "core seconds each": seconds} for unit, seconds in unit_costs(bench).items()]
-        print("\nA step of a training, or a picture:\n\n" + markdown(costs))
+        print("\nA step of a training or of the sampler, or a picture read:\n\n" + markdown(costs))
         return 0
     from .report import Report  # needs the host
 

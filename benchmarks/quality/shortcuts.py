@@ -30,8 +30,9 @@ from .workbench import open_workbench, start_host
 
 # precision, sampler, steps, and the row to which readings are compared
 COMPARED = (
-    ("float32", "euler", 20, 0), ("bfloat16", "euler", 20, 0), ("float32", "dpmpp_2m", 12, 0),
-    ("bfloat16", "dpmpp_2m", 12, 2), ("bfloat16", "dpmpp_2m", 10, 2),
+    ("float32", "euler", 20, 0), ("bfloat16", "euler", 20, 0), ("float32", "euler", 12, 0),
+    ("bfloat16", "euler", 12, 2), ("bfloat16", "euler", 10, 2), ("float32", "dpmpp_2m", 12, 0),
+    ("bfloat16", "dpmpp_2m", 12, 5),
 )  # fmt: skip
 CATEGORIES = ("teddy", "cup", "car", "fish")
 READ = ("category", "colour", "pattern", "background", "accessory", "second", "second_colour")
@@ -78,9 +79,10 @@ def main() -> None:
                 "pictures read the same": float((values == of_values).all(axis=1).mean()),
                 "values read the same": float((values == of_values).mean()),
                 "cosine of looks": float((looks * of_looks).sum(dim=-1).mean()),
-                "core ms to paint": 1000 * (painted_at - started) / len(prompts),
-                "core ms to decode": 1000 * (decoded_at - painted_at) / len(prompts),
+                "core ms to paint": round(1000 * (painted_at - started) / len(prompts)),
+                "core ms to decode": round(1000 * (decoded_at - painted_at) / len(prompts)),
             }  # fmt: skip
+            rows |= {name: f"{value:.3f}" for name, value in rows.items() if isinstance(value, float)}
             print(markdown([rows]) if len(found) == 1 else markdown([rows]).splitlines()[-1], flush=True)
 
 
