@@ -185,7 +185,7 @@ def steps(studio: Studio) -> Image.Image:
 
 def value_learning_rate(studio: Studio) -> Image.Image:
     """Far too low, as it should be, far too high."""
-    return _compared(studio, "value_learning_rate", "value_learning_rate", (0.0005, 0.01, 0.2))
+    return _compared(studio, "value_learning_rate", "value_learning_rate", (0.0015, 0.03, 0.6))
 
 
 def training_bias(studio: Studio) -> Image.Image:

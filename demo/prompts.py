@@ -22,7 +22,7 @@ TRAINER = {
     "steps": 300,
     "batch_size": 8,
     "accumulation": 1,
-    "value_learning_rate": 0.01,
+    "value_learning_rate": 0.03,
     "word_learning_rate": 0.006,
     "form": "gated",
     "training_bias": 0.75,

@@ -12,7 +12,14 @@ DEFAULTS = TrainingSettings()
 PRESETS: dict[str, dict[str, object]] = {
     "Quick": {"steps": 150, "batch_size": 4},
     "Standard": {},
-    "Paper": {"steps": 400, "batch_size": 4, "accumulation": 4, "value_learning_rate": 0.03, "form": "paper"},
+    "Paper": {
+        "steps": 400,
+        "batch_size": 4,
+        "accumulation": 4,
+        "value_learning_rate": 0.03,
+        "form": "paper",
+        "noise_alone": 0.0,
+    },
 }
 CUSTOM = "Custom"
 

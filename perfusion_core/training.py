@@ -58,12 +58,15 @@ class TrainingSettings:
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
     form: of the edit, "gated" or "paper".  flip: whether half of the pictures are mirrored.  seed: of everything
     random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
+    noise_alone: share of the samples whose latent is noise alone, at the schedule's last level.  A sampler starts
+    there, while the schedule keeps a trace of the picture; a training without such samples never has to say a thing's
+    colours before they can be seen.  The paper has none.
     """
 
     steps: int = 300
     batch_size: int = 8
     accumulation: int = 1
-    value_learning_rate: float = 0.01
+    value_learning_rate: float = 0.03
     word_learning_rate: float = 0.006
     target_input_decay: float = 0.99
     bias: float = 0.75
@@ -72,6 +75,7 @@ class TrainingSettings:
     flip: bool = True
     seed: int = 0
     validate_every: int = 25
+    noise_alone: float = 0.25
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
@@ -79,6 +83,10 @@ class TrainingSettings:
                 raise PerfusionError(
                     f"The training setting {name} must be at least {least}, but it is {getattr(self, name)}."
                 )
+        if not 0 <= self.noise_alone <= 1:
+            raise PerfusionError(
+                f"The training setting noise_alone must be a share from 0 to 1, but it is {self.noise_alone}."
+            )
 
 
 class DenoisingTask(Protocol):
@@ -351,11 +359,12 @@ class ConceptTrainer:
         )
 
     def _draw(self) -> Batch:
-        size, generator = (self.settings.batch_size,), self._generator
+        size, generator, share = (self.settings.batch_size,), self._generator, self.settings.noise_alone
         return Batch(
             pictures=torch.randint(self.task.picture_count, size, generator=generator),
             mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
             templates=torch.randint(len(TEMPLATES), size, generator=generator),
+            noise_alone=torch.rand(size, generator=generator) < share if share else None,
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from torch import Tensor
 
@@ -16,10 +16,10 @@ class Batch:
     mirrored: Tensor  # bool [B]
     templates: Tensor  # indices into a list of templates, int64 [B]
     levels: Tensor | None = None  # noise levels as shares of the schedule, 0..1, [B]; None draws them
+    noise_alone: Tensor | None = None  # bool [B]: the latent is noise without a trace of the picture; None: nowhere
 
     def split(self, size: int) -> Iterator[Batch]:
         """The same samples in parts of at most `size`."""
-        parts = [self.pictures.split(size), self.mirrored.split(size), self.templates.split(size)]
-        if self.levels is not None:
-            parts.append(self.levels.split(size))
-        return (Batch(*part) for part in zip(*parts, strict=True))
+        names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        parts = zip(*(getattr(self, name).split(size) for name in names), strict=True)
+        return (Batch(**dict(zip(names, part, strict=True))) for part in parts)

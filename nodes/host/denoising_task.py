@@ -166,6 +166,10 @@ class HostDenoisingTask:
             sigma = self.sigmas_at(batch.levels)
         noise = torch.randn(clean.shape, generator=generator).to(self.device)
         noisy = self.noised(clean, noise, sigma)
+        if batch.noise_alone is not None:
+            alone = batch.noise_alone.to(self.device)
+            sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
+            noisy = torch.where(alone[:, None, None, None], self._noise_of_a_sampler(noise, sigma), noisy)
         denoised = self.denoise(noisy, sigma, edited, value_targets)
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
@@ -183,6 +187,10 @@ class HostDenoisingTask:
     def noised(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
         """Latents [B, C, h, w] with noise of the levels sigma [B]."""
         return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, clean, False)
+
+    def _noise_of_a_sampler(self, noise: Tensor, sigma: Tensor) -> Tensor:
+        """What a sampler starts from at the levels sigma [B]: noise [B, C, h, w] in the host's scale, no picture."""
+        return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, torch.zeros_like(noise), True)
 
     def _mirrored(self, tensor: Tensor, batch: Batch) -> Tensor:
         chosen = tensor[batch.pictures.to(tensor.device)]

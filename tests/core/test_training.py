@@ -136,6 +136,25 @@ def test_settings_below_one_are_refused(name):
         TrainingSettings(**{name: 0})
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_a_share_of_noise_alone_outside_0_to_1_is_refused(share):
+    with pytest.raises(PerfusionError, match="noise_alone must be a share from 0 to 1"):
+        TrainingSettings(noise_alone=share)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_a_share_of_the_samples_is_noise_alone(share):
+    task = ToyTask()
+    trainer = start(task, noise_alone=share, steps=40)
+    for _ in range(40):
+        trainer.step()
+    marked = [batch.noise_alone for batch in task.batches]
+    if share:
+        assert abs(torch.cat(marked).float().mean() - share) < 0.1
+    else:
+        assert marked == [None] * 40
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 1000), st.floats(0.1, 10))
 def test_masked_mean_does_not_depend_on_the_scale_of_the_mask(seed, scale):

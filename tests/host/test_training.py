@@ -156,6 +156,28 @@ def test_the_loss_is_the_models_own_objective(host, prediction):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+def test_noise_alone_starts_where_a_sampler_starts(host, monkeypatch):
+    """No trace of the picture, at the schedule's last level, in the samples that are marked and in no others."""
+    model, clip = host[0], host[1]
+    pictures, seen = torch.tensor([0, 1]), []
+    batch = Batch(pictures, torch.zeros(2, dtype=torch.bool), pictures, noise_alone=torch.tensor([True, False]))
+    for _ in range(2):
+        with torch.inference_mode():
+            latents = torch.randn(2, 4, 8, 8)
+        with torch.inference_mode(False), torch.no_grad():
+            vectors = encode_superclass_vectors(clip, "teddy")
+            with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
+                monkeypatch.setattr(task, "denoise", lambda noisy, sigma, *_: seen.append((noisy, sigma)) or noisy)
+                task.loss(batch, None, {}, torch.Generator().manual_seed(9))
+                sampling = task._sampling
+    (first, levels), (second, _) = seen
+    assert torch.equal(first[0], second[0]) and not torch.equal(first[1], second[1])
+    assert levels[0] == sampling.sigmas[-1] and levels[1] < sampling.sigmas[-1]
+    sigma = levels[:1, None, None, None]
+    start = sampling.noise_scaling(sigma, torch.ones(1, 4, 8, 8), torch.zeros(1, 4, 8, 8), True)
+    assert first[0].std() == pytest.approx(start.mean().item(), rel=0.15)
+
+
 def test_masks_are_scaled_each_by_its_own_maximum():
     masks = torch.zeros(2, 16, 16)
     masks[0, :8], masks[1, 8:] = 0.5, 1.0
