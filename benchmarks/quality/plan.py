@@ -24,7 +24,7 @@ class Size:
     training_seeds: int = 1
     sampler: str = "euler"
     sampling_steps: int = 12
-    precision: str = "bfloat16"
+    precision: str = "float32"
     tune_rounds: tuple[int, ...] = (1, 2)
     tune_kept: int = 2
     pair_things: tuple[str, ...] = ("hugsy", "sippy", "zippy", "finny", "cosy", "twinkle")
@@ -141,7 +141,7 @@ ONE_SHOT = tuple(
 _FEWER_STEPS = {"steps": 150}
 _LORA = ({"learning_rate": 5e-4}, {"learning_rate": 2e-4}, {"learning_rate": 2e-3}, _FEWER_STEPS)
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    PERFUSION: ({}, {"value_learning_rate": 0.03}, {"value_learning_rate": 0.1}, _FEWER_STEPS),
+    PERFUSION: (*({"value_learning_rate": rate} for rate in (0.03, 0.01, 0.1)), _FEWER_STEPS),
     "textual inversion": (*({"word_learning_rate": rate} for rate in (0.006, 0.02, 0.002)), _FEWER_STEPS),
     "host LoRA, rank 4": _LORA,
     "host LoRA, rank 16": _LORA,
