@@ -52,9 +52,7 @@ class TrainingSettings:
     """Settings of one training.
 
     steps: optimiser steps.  batch_size: pictures per forward pass.  accumulation: forward passes per optimiser step.
-    value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors.  The paper has .03 for o_V; on
-    an earlier demo model .01 kept the kind better (category right in 1.00 of 72 pictures against .90, thing .44 against
-    .38).
+    value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors, as in the paper.
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
     form: of the edit, "gated" or "paper".  flip: whether half of the pictures are mirrored.  seed: of everything
     random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
