@@ -17,7 +17,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "demo"), str(Path(__file__).resolve().parent)]
 
-from training_cost import CONTEXT, FORWARD, TEXT_ENCODER_BAR, TIME_BARS, UNET  # noqa: E402
+from random_sd15 import CONTEXT, UNET  # noqa: E402
+from training_cost import FORWARD, TEXT_ENCODER_BAR, TIME_BARS  # noqa: E402
 
 HEADS = {"num_heads": 8, "num_head_channels": -1}
 CLIP_L = {
