@@ -65,6 +65,20 @@ SDXL = {
 SHAPES = {"sd15": ("SD15", SD15_UNET), "sdxl": ("SDXL", SDXL)}
 
 
+def fill(module: Any, seed: int) -> None:
+    """Fill every parameter with random numbers that keep activations of ordinary size."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    for name, parameter in module.named_parameters():
+        noise = torch.randn(parameter.shape, generator=generator)
+        if parameter.dim() > 1:
+            noise *= parameter[0].numel() ** -0.5
+        else:
+            noise = noise * 0.02 + (1.0 if name.endswith("weight") else 0.0)
+        parameter.data.copy_(noise)
+
+
 def make_model(shape: str, smallest: bool) -> Any:
     """Return a MODEL of the shape with random weights that keep activations of ordinary size."""
     import comfy.model_management
@@ -77,14 +91,7 @@ def make_model(shape: str, smallest: bool) -> Any:
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     config.set_inference_dtype(torch.float32 if device.type == "cpu" else torch.float16, None)
     base = config.get_model({}, "", device=offload)
-    generator = torch.Generator().manual_seed(0)
-    for name, parameter in base.diffusion_model.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            noise *= parameter[0].numel() ** -0.5
-        else:
-            noise = noise * 0.02 + (1.0 if name.endswith("weight") else 0.0)
-        parameter.data.copy_(noise)
+    fill(base.diffusion_model, 0)
     return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=offload)
 
 
@@ -239,11 +246,16 @@ def forget_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
+def resident(field: str) -> int:
+    """Return bytes of this process in Linux' own count: VmRSS for those at present, VmHWM for the most."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(rf"{field}:\s+(\d+) kB", status)[1]) * 1024
+
+
 def resident_peak() -> int:
     """Return the peak of this process' memory in bytes."""
     if sys.platform == "linux":
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+        return resident("VmHWM")
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

@@ -8,7 +8,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).resolve().parent))
 
-from cost import SHAPES
+from cost import SHAPES, fill
 
 FAMILY, UNET = SHAPES["sd15"]
 CONTEXT = UNET["context_dim"]
@@ -20,20 +20,6 @@ SMALLEST_UNET = {
     "transformer_depth": [1, 1],
     "transformer_depth_output": [1, 1, 1, 1],
 }
-
-
-def fill(module: Any, seed: int) -> None:
-    """Fill every parameter with random numbers that keep activations of ordinary size."""
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    for name, parameter in module.named_parameters():
-        noise = torch.randn(parameter.shape, generator=generator)
-        if parameter.dim() > 1:
-            noise *= parameter[0].numel() ** -0.5
-        else:
-            noise = noise * 0.02 + (1.0 if name.endswith("weight") else 0.0)
-        parameter.data.copy_(noise)
 
 
 def make_model(smallest: bool) -> Any:

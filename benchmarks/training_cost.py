@@ -37,7 +37,7 @@ from unittest import mock
 HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE))
 
-from cost import clock  # noqa: E402
+from cost import clock, forget_peak, resident  # noqa: E402
 from random_sd15 import CONTEXT, make_clip, make_model  # noqa: E402
 
 OURS, FORWARD = "ours", "forward"
@@ -204,12 +204,6 @@ def measure_times(model: Any, clip: Any, sides: list[str], pictures: int, argume
     return times
 
 
-def resident(field: str) -> int:
-    """Bytes of this process in Linux' own count: VmRSS for those at present, VmHWM for the most."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
-
-
 def peak_above(action: Callable[[], None]) -> int:
     """The most bytes held during the action, above those held before it."""
     import comfy.model_management
@@ -223,7 +217,7 @@ def peak_above(action: Callable[[], None]) -> int:
         action()
         return torch.cuda.max_memory_allocated() - before
     ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM starts again from here
+    forget_peak()
     before = resident("VmRSS")
     action()
     return resident("VmHWM") - before
