@@ -99,7 +99,7 @@ class Variant:
     pictures: int = 5
 
 
-BIASES = (0.65, 0.45, 0.55, 0.75, 0.85)
+BIASES = (0.65, 0.95, 0.45, 0.55, 0.75, 0.85, 1.1)
 STRENGTHS = (1.0, 0.25, 0.5, 0.75, 1.25)
 SUPERCLASS, PERFUSION, GLOBAL = "superclass word", "perfusion local", "perfusion global"
 
@@ -107,14 +107,14 @@ SUPERCLASS, PERFUSION, GLOBAL = "superclass word", "perfusion local", "perfusion
 METHODS = (
     Variant(SUPERCLASS, "superclass word", (0.0,)),
     Variant(PERFUSION, "perfusion local", BIASES, tuned_as=PERFUSION),
-    Variant(GLOBAL, "perfusion global", (0.5, 0.4, 0.45, 0.6, 0.7), tuned_as=PERFUSION),
+    Variant(GLOBAL, "perfusion global", (0.5, 0.7, 0.9, 0.4, 0.6, 1.1), tuned_as=PERFUSION),
     Variant("textual inversion", "textual inversion", (1.0, 0.8, 1.2), tuned_as="textual inversion"),
     Variant("host LoRA, rank 4", "host LoRA", STRENGTHS, {"rank": 4}, "host LoRA, rank 4"),
     Variant("host LoRA, rank 16", "host LoRA", STRENGTHS, {"rank": 16}, "host LoRA, rank 16"),
     Variant("custom diffusion", "custom diffusion", (1.0, 0.5, 0.75), tuned_as="custom diffusion"),
     Variant("full fine-tuning", "full fine-tuning", (1.0, 0.5, 0.75), tuned_as="full fine-tuning"),
 )
-ABLATION_BIASES = (0.65, 0.55, 0.75)
+ABLATION_BIASES = (0.65, 0.95)
 ABLATIONS = (
     Variant("paper form", "perfusion local", ABLATION_BIASES, {"form": "paper"}, PERFUSION),
     Variant("no mask", "perfusion local", ABLATION_BIASES, {"mask": False}, PERFUSION),
