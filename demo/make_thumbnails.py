@@ -13,18 +13,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import prompts
-from PIL import Image
+from PIL import Image, ImageOps
 from queue_client import QueueClient
 
 WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
 SIDE, GAP = 400, 4
+PAPER = (250, 250, 248)
 
 
 async def make(server: str) -> None:
-    """Write the three thumbnails."""
+    """Write the thumbnails."""
     async with QueueClient(server) as client:
         first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
         two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
+        swept = (await client.run(prompts.sweep_prompt(biases="0.65, 1.25"), "biases"))["picture"][0]
         shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
         text = "a photo of a <bruno> on the beach"
         new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
@@ -34,15 +36,21 @@ async def make(server: str) -> None:
         ("Train a concept", [*shown, *new]),
         ("Two concepts in one picture", two),
     ):
-        path = WORKFLOWS / f"{name}.jpg"
-        mosaic(pictures).save(path, quality=90)
-        print(path)
+        save(name, mosaic(pictures))
+    save("Sweep the bias", ImageOps.pad(swept.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER))
+
+
+def save(name: str, thumbnail: Image.Image) -> None:
+    """Write the thumbnail of a template."""
+    path = WORKFLOWS / f"{name}.jpg"
+    thumbnail.save(path, quality=90)
+    print(path)
 
 
 def mosaic(pictures: Sequence[Image.Image]) -> Image.Image:
     """Four pictures, two by two, as one square."""
     cell = (SIDE - GAP) // 2
-    square = Image.new("RGB", (SIDE, SIDE), (250, 250, 248))
+    square = Image.new("RGB", (SIDE, SIDE), PAPER)
     for number, picture in enumerate(pictures[:4]):
         fitted = picture.resize((cell, cell), Image.Resampling.LANCZOS)
         square.paste(fitted, ((number % 2) * (cell + GAP), (number // 2) * (cell + GAP)))

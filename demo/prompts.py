@@ -58,6 +58,22 @@ def two_concepts_prompt(
     return sample_prompt(text, [(file, bias) for file in concept_files], seed, batch)
 
 
+def sweep_prompt(
+    text: str = "a photo of a <hugsy> on the beach",
+    seed: int = 1,
+    biases: str = "0.45, 0.65, 0.85, 1.05, 1.25",
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 2,
+) -> Prompt:
+    """Template "Sweep the bias": the same noise painted with one bias after the other, in one labelled picture."""
+    prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
+    prompt["sweep"] = _node("PerfusionGateSweep", model=["gate", 0], biases=biases, word="")
+    prompt["sampler"]["inputs"]["model"] = ["sweep", 0]
+    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["sweep", 1], columns=0)
+    prompt["picture"]["inputs"]["images"] = ["grid", 0]
+    return prompt
+
+
 def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 1, batch: int = 4) -> Prompt:
     """Pictures of `text` with any number of concepts, each a file and the bias of its gate; none is the model alone."""
     prompt: Prompt = {"demo": _node("PerfusionDemoModel")}

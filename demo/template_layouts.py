@@ -64,6 +64,18 @@ both; a free input appears for the next.
 likeness; use a bias of 0.5 with it.
 """
 
+SWEEP_NOTE = """\
+## Sweep the bias
+
+One concept, one seed, five biases. *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
+
+1. Press **Run**. From left to right the gate opens later; on the right little of the toy is left.
+2. Write other **biases**, such as *0.6, 0.8, 1.0*, and run again: only the sampler runs.
+3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
+
+With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
+"""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -155,5 +167,22 @@ TEMPLATES = (
         },
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
         {"Model and concepts": (-20, -80, 700, 746), **_sampling_groups(740, 0, 626)},
+    ),
+    Template(
+        "Sweep the bias",
+        prompts.sweep_prompt(),
+        SWEEP_NOTE,
+        {
+            NOTE: (-440, -50, 380, 420),
+            "concept0": (0, 0, 300, 218),
+            "demo": (0, 380, 300, 66),
+            "gate": (360, 0, 300, 138),
+            "sweep": (360, 260, 300, 106),
+            **_sampling(740),
+            "grid": (1480, 0, 460, 78),
+            "picture": (1480, 150, 460, 296),
+        },
+        {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
+        {"Model, concept and biases": (-20, -80, 700, 566), **_sampling_groups(740)},
     ),
 )

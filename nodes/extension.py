@@ -7,8 +7,10 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_concepts import ConceptGate
 from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
+from .label_grid import LabelGrid
 from .load_concept import LoadConcept
 from .save_concept import SaveConcept
+from .sweep_bias import GateSweep
 from .text_statistics import TextStatisticsNode
 from .train_concept import TrainConcept
 
@@ -19,4 +21,7 @@ class PerfusionExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes; called once when the host loads the pack."""
         register_concept_folders()
-        return [LoadConcept, ConceptGate, TrainConcept, SaveConcept, TextStatisticsNode, DemoModel, DemoPictures]
+        return [
+            LoadConcept, ConceptGate, GateSweep, LabelGrid, TrainConcept, SaveConcept, TextStatisticsNode, DemoModel,
+            DemoPictures,
+        ]  # fmt: skip

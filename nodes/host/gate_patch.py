@@ -13,6 +13,7 @@ No module is kept from one call to the next, so the patch is right for whichever
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from torch.nn import Module
 
 from ...perfusion_core.concept import Concept, ConceptStack, check_stack
 from ...perfusion_core.edit import edit_encoding
-from ...perfusion_core.errors import DependentConceptsError, PerfusionError
+from ...perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
 from .cross_attention import cross_attention_layers
 from .gate_run import KEYS, VALUES, GateCall, GateRun
 from .model_family import check_text_conditioned
@@ -69,8 +70,42 @@ def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "lo
                 f" the {key_lock} one; choose the same lock in both nodes."
             )
         stack = earlier.stack + stack
+    _put_on(patched, stack, key_lock)
+    return patched
+
+
+def with_bias(model: ModelPatcher, bias: float, word: str = "") -> ModelPatcher:
+    """Return a clone of a MODEL with concepts in which the gates open at another bias; nothing else changes.
+
+    The bias is no part of a text encoding, so prompts that are encoded already stay right (paper, section 4.3: the
+    trade between likeness and obedience is made when the model runs).
+    word: of the one concept to change, such as <hugsy>; "" changes all.
+    Raises PerfusionError where the MODEL has no concepts, or none of that word.
+    """
+    patch = applied_concepts(model)
+    if patch is None:
+        raise PerfusionError(
+            "The socket model expected a MODEL with concepts, but no concept is on it; connect the MODEL that comes out"
+            " of Apply Perfusion Concepts (Gate), with at least one concept of a strength other than 0."
+        )
+    words = [gated.concept.word for gated in patch.stack]
+    if word and word not in words:
+        raise PerfusionError(
+            f"The input word expected one of the concepts on the MODEL, {', '.join(words)}, but found {quoted(word)};"
+            " write one of these, or leave it empty for all."
+        )
+    changed = model.clone()
+    stack = (
+        dataclasses.replace(gated, bias=bias) if word in ("", gated.concept.word) else gated for gated in patch.stack
+    )
+    _put_on(changed, tuple(stack), patch.key_lock)
+    return changed
+
+
+def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
+    """Make the concepts those of a MODEL, in place of what was there."""
     check_stack(stack)
-    layers = cross_attention_layers_for(model, [gated.concept for gated in stack])
+    layers = cross_attention_layers_for(patched, [gated.concept for gated in stack])
     _check_independence(stack)
 
     current = threading.local()
@@ -86,7 +121,6 @@ def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "lo
     if key_lock == "global":
         patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
     patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
-    return patched
 
 
 def applied_concepts(model: ModelPatcher) -> GatePatch | None:

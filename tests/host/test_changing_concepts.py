@@ -3,10 +3,12 @@
 import time
 
 import comfy.model_patcher
+import pytest
 import torch
 from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate_patch import applied_concepts, apply_concepts, with_bias
 from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import encode, gated, sample, tiny_clip, tiny_model
 
 PROMPT = "a photo of <hugsy> beside a <cuppy>"
@@ -71,3 +73,27 @@ def test_applying_takes_at_most_20_milliseconds(model, hugsy):
         add_words(clip, stack, "global")
         seconds.append(time.process_time() - started)
     assert min(seconds) <= 0.02
+
+
+def test_another_bias_on_a_model_is_that_bias_from_the_start(model, clip, hugsy, cuppy):
+    stack = gated(hugsy, bias=0.9), gated(cuppy, bias=0.9)
+    for lock in ("local", "global"):
+        prompts = encode(add_words(clip, stack, lock), PROMPT), encode(clip, "blurry")
+        patched = apply_concepts(model, stack, lock)
+        before = sample(patched, *prompts)
+        for word, biases in (("", (0.4, 0.4)), ("<cuppy>", (0.9, 0.4))):
+            changed = with_bias(patched, 0.4, word)
+            wanted = tuple(gated(concept, bias=bias) for concept, bias in zip((hugsy, cuppy), biases, strict=True))
+            assert applied_concepts(changed).key_lock == lock
+            assert [one.bias for one in applied_concepts(changed).stack] == list(biases)
+            expected = sample(apply_concepts(model, wanted, lock), *prompts)
+            assert torch.equal(sample(changed, *prompts), expected)
+            assert not torch.equal(expected, before)
+        assert torch.equal(sample(patched, *prompts), before), "the MODEL that was given has changed"
+
+
+def test_a_bias_needs_concepts(model, hugsy):
+    with pytest.raises(PerfusionError, match="no concept is on it"):
+        with_bias(model, 0.5)
+    with pytest.raises(PerfusionError, match="<hugsy>, but found '<cuppy>'"):
+        with_bias(apply_concepts(model, (gated(hugsy),)), 0.5, "<cuppy>")

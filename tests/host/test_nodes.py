@@ -24,6 +24,8 @@ FIXED = {
         "PERFUSION_CONCEPT STRING STRING",
     ),
     "PerfusionConceptGate": ("Apply Perfusion Concepts (Gate)", "model clip concepts key_lock", "MODEL CLIP"),
+    "PerfusionGateSweep": ("Sweep Gate Bias", "model biases word", "MODEL STRING"),
+    "PerfusionLabelGrid": ("Label Grid", "images labels columns", "IMAGE"),
     "PerfusionTrainConcept": (
         "Train Perfusion Concept",
         "model clip vae images masks word superclass preset seed samples file_name statistics",

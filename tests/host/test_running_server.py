@@ -54,7 +54,7 @@ def saved(server: object) -> set[str]:
 
 def test_the_server_lists_the_templates_and_serves_their_thumbnails(running_host):
     templates = running_host.get("/api/workflow_templates")["perfusion"]
-    assert {"First picture", "Train a concept", "Two concepts in one picture"} <= set(templates)
+    assert {"First picture", "Train a concept", "Two concepts in one picture", "Sweep the bias"} <= set(templates)
     assert running_host.get("/api/workflow_templates/perfusion/First%20picture.json")["nodes"]
 
 
@@ -73,6 +73,23 @@ def test_first_picture(running_host):
     assert [picture.shape for picture in first] == [(128, 128, 3)] * 2
     lower = run(running_host, prompts.first_picture_prompt(bias=0.35, batch=2))["picture"]
     assert not np.array_equal(first[0], lower[0])
+
+
+def test_the_sweep_paints_what_each_bias_paints_and_encodes_once(running_host):
+    """The template "Sweep the bias"; another list of biases runs nothing before the sampler but the sweep itself."""
+    text = "a photo of a <hugsy> in the snow"
+    grid = run(running_host, prompts.sweep_prompt(text, biases="0.45, 1.1", batch=1))["picture"][0]
+    assert grid.shape[1] == 2 * 128 + 4
+    for left, bias in ((0, 0.45), (132, 1.1)):
+        alone = run(running_host, prompts.first_picture_prompt(text, bias=bias, batch=1))["picture"][0]
+        # Saving a picture cuts off what follows the whole number, joining pictures rounds it.
+        assert np.abs(grid[-128:, left : left + 128].astype(int) - alone).max() <= 1
+
+    run(running_host, prompts.sweep_prompt(text, biases="0.45, 0.8", batch=1))
+    run(running_host, prompts.sweep_prompt(text, biases="0.5, 0.8", batch=1))
+    latest = max(running_host.get("/history").values(), key=lambda entry: entry["prompt"][0])
+    (cached,) = (told["nodes"] for kind, told in latest["status"]["messages"] if kind == "execution_cached")
+    assert set(cached) == {"demo", "concept0", "gate", "positive", "negative", "latent"}
 
 
 def test_two_concepts_in_either_order(running_host):
