@@ -108,8 +108,8 @@ def custom_inputs() -> list[io.Input]:
             "value_learning_rate",
             1e-5,
             1.0,
-            "for the values; start with 0.03, as the paper. Too high falls into blobs (then try 0.01), too low stays "
-            "the plain kind.",
+            "for the values; start with 0.01 for the unlocked form and 0.03, as the paper, for the others. Too high "
+            "falls into blobs, too low stays the plain kind.",
             **rate,
         ),
         number(
@@ -127,8 +127,9 @@ def custom_inputs() -> list[io.Input]:
             default=DEFAULTS.form,
             optional=True,
             advanced=True,
-            tooltip="Custom preset: start with gated, which leaves words with a closed gate exactly as they are. paper "
-            "takes the concept's direction out of every word, also out of those that have nothing to do with it.",
+            tooltip="Custom preset: start with unlocked, which learns values and leaves the word's attention to the "
+            "word. gated locks its attention to the plain kind; less like the thing on the demo model. paper locks it "
+            "and also takes the concept's direction out of every other word.",
         ),
         number(
             real,

@@ -56,7 +56,7 @@ class Concept:
 
     word: "<hugsy>".  superclass: the plain word it is a kind of.  base_model: family ("sd1", "sdxl", ...).
     encoding_width: d.  clip_layer: layer of the text encoder it was trained on, None for the host's default.
-    form: "gated" or "paper".  bias, temperature: recommended gate.  statistics_hash: of the text statistics used.
+    form: of the edit, see `edit.FORMS`.  bias, temperature: recommended gate.  statistics_hash: of the text statistics.
     training: settings of the training, JSON values.
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].

@@ -15,6 +15,7 @@ For an encoding e of one token:
                                                                                C^-1-orthogonal to every i_k
     paper form     h = W (e - sum_j a_j i_j)     + sum_j g_j o_j
     gated form     h = W (e - sum_j g_j a_j i_j) + sum_j g_j o_j               a closed gate leaves e alone
+    unlocked form  the values of the gated form, and the keys K = W_K e        attention goes where the word sends it
 
 W is linear, so the subtraction is done once on e instead of in every layer, and the locked key, being W_K of
 something, is added on the input side too. What remains for a layer is `add_value_targets`.
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from .errors import DependentConceptsError, PerfusionError
 
-FORMS = ("gated", "paper")
+FORMS = ("unlocked", "gated", "paper")
 
 # Two concepts whose correlation in the C^-1 metric is 1 - 1e-5 or more are one concept for float32 encodings.
 INDEPENDENCE = 1e-5
@@ -42,7 +43,7 @@ class ConceptEdit:
 
     target_input: i, [d].  inverse_target_input: C^-1 i times any positive number, [d].  superclass_encoding: [d].
     bias, temperature: of the gate, in units of the similarity.  strength: 0 = not there, 1 = as learned.
-    form: "gated" or "paper", the form the concept was trained with.
+    form: one of FORMS, the one that the concept was trained with.
     """
 
     target_input: Tensor
@@ -122,11 +123,13 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
 
     precise = encoding.to(dtype)
     coefficients = (precise @ dual.T) * strengths[active]
-    gated_form = torch.tensor([edits[j].form == "gated" for j in active], device=device)
-    coefficients = torch.where(gated_form, coefficients * gates[..., active], coefficients)
+    paper_form = torch.tensor([edits[j].form == "paper" for j in active], device=device)
+    locked = torch.tensor([edits[j].form != "unlocked" for j in active], device=device)
+    coefficients = torch.where(paper_form, coefficients, coefficients * gates[..., active])
 
     value_context = precise - coefficients @ target_inputs
-    key_context = value_context + value_gates[..., active] @ superclass_encodings
+    key_gates = torch.where(locked, value_gates[..., active], 0.0)
+    key_context = precise - torch.where(locked, coefficients, 0.0) @ target_inputs + key_gates @ superclass_encodings
     return EditedEncoding(
         key_context.to(encoding.dtype), value_context.to(encoding.dtype), value_gates, similarities, gates
     )

@@ -102,25 +102,31 @@ class Variant:
 BIASES = (0.65, 0.95, 0.45, 0.55, 0.75, 0.85, 1.1)
 STRENGTHS = (1.0, 0.25, 0.5, 0.75, 1.25)
 SUPERCLASS, PERFUSION, GLOBAL = "superclass word", "perfusion local", "perfusion global"
+LOCKED = "perfusion local, keys locked"
 
 # The knob's most telling values come first, since smaller runs take only the first ones.
 METHODS = (
     Variant(SUPERCLASS, "superclass word", (0.0,)),
     Variant(PERFUSION, "perfusion local", BIASES, tuned_as=PERFUSION),
     Variant(GLOBAL, "perfusion global", (0.5, 0.7, 0.9, 0.4, 0.6, 1.1), tuned_as=PERFUSION),
+    # The paper's key lock, with the settings that were the trainer's default before keys were left unlocked.
+    Variant(LOCKED, "perfusion local", (0.65, 0.95, 0.45),
+            {"form": "gated", "value_learning_rate": 0.03, "noise_alone": 0.25}),
     Variant("textual inversion", "textual inversion", (1.0, 0.8, 1.2), tuned_as="textual inversion"),
     Variant("host LoRA, rank 4", "host LoRA", STRENGTHS, {"rank": 4}, "host LoRA, rank 4"),
     Variant("host LoRA, rank 16", "host LoRA", STRENGTHS, {"rank": 16}, "host LoRA, rank 16"),
     Variant("custom diffusion", "custom diffusion", (1.0, 0.5, 0.75), tuned_as="custom diffusion"),
     Variant("full fine-tuning", "full fine-tuning", (1.0, 0.5, 0.75), tuned_as="full fine-tuning"),
-)
+)  # fmt: skip
 ABLATION_BIASES = (0.65, 0.95)
 ABLATIONS = (
     Variant("paper form", "perfusion local", ABLATION_BIASES, {"form": "paper"}, PERFUSION),
     Variant("no mask", "perfusion local", ABLATION_BIASES, {"mask": False}, PERFUSION),
     Variant("last step, not the best", "perfusion local", ABLATION_BIASES, {"validate_every": 0}, PERFUSION),
     Variant("mask made by attention", "perfusion local", ABLATION_BIASES, {"mask": "attention"}, PERFUSION),
-    Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, tuned_as=PERFUSION),
+    Variant("keys locked to the superclass", "perfusion local", ABLATION_BIASES, {"form": "gated"}, PERFUSION),
+    Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, {"form": "gated"}, PERFUSION),
+    Variant("a quarter from noise alone", "perfusion local", ABLATION_BIASES, {"noise_alone": 0.25}, PERFUSION),
     Variant("linear edit", "perfusion, linear edit", (0.65,), tuned_as=PERFUSION),
     Variant("gradient through i", "perfusion, gradient through i", ABLATION_BIASES, tuned_as=PERFUSION),
     Variant("C on 50 captions", "perfusion local", ABLATION_BIASES, {"captions": 50}, PERFUSION),
@@ -141,7 +147,7 @@ ONE_SHOT = tuple(
 _FEWER_STEPS = {"steps": 150}
 _LORA = ({"learning_rate": 5e-4}, {"learning_rate": 2e-4}, {"learning_rate": 2e-3}, _FEWER_STEPS)
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    PERFUSION: (*({"value_learning_rate": rate} for rate in (0.03, 0.01, 0.1)), _FEWER_STEPS),
+    PERFUSION: (*({"value_learning_rate": rate} for rate in (0.01, 0.03, 0.02)), _FEWER_STEPS),
     "textual inversion": (*({"word_learning_rate": rate} for rate in (0.006, 0.02, 0.002)), _FEWER_STEPS),
     "host LoRA, rank 4": _LORA,
     "host LoRA, rank 16": _LORA,

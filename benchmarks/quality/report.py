@@ -19,7 +19,7 @@ from . import ablation, choice, harm, plot, several, sheets, single
 from .answers import answers
 from .curves import Samples, comparison, curve, row
 from .jobs import STAGES
-from .plan import GLOBAL, METHODS, MISSING, PERFUSION, SUPERCLASS, Size
+from .plan import GLOBAL, LOCKED, METHODS, MISSING, PERFUSION, SUPERCLASS, Size
 from .prompts import real_pictures, single_prompts
 from .tables import markdown, write_csv
 from .workbench import Workbench
@@ -120,7 +120,7 @@ class Report:
         compared = [
             comparison(label, curves, knobs, samples)
             for label in samples
-            if label not in (PERFUSION, GLOBAL, SUPERCLASS)
+            if label not in (PERFUSION, GLOBAL, LOCKED, SUPERCLASS)
         ]
         about = (
             "Perfusion local against each method: lead in the best harmonic mean (both at the knob chosen on the"

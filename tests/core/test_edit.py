@@ -11,13 +11,13 @@ from core_examples import make_edits, random, relative_error, second_moment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfusion_core.edit import ConceptEdit, add_value_targets, edit_encoding, gate, similarity
+from perfusion_core.edit import FORMS, ConceptEdit, add_value_targets, edit_encoding, gate, similarity
 from perfusion_core.errors import DependentConceptsError, PerfusionError
 
 WIDTH, OUT, TOKENS = 24, 10, 7
 INVERSE = torch.linalg.inv(second_moment(WIDTH))
 seeds = st.integers(0, 10_000)
-forms = st.sampled_from(["gated", "paper"])
+forms = st.sampled_from(FORMS)
 quick = settings(max_examples=25, deadline=None)
 
 
@@ -44,12 +44,12 @@ def paper_joint_coefficients(e, edits, inverse):
 
 
 def paper_layer(e, edits, inverse, weight, targets, form):
-    """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); the gated form gates the coefficient."""
+    """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); all but the paper's form gate the coefficient."""
     gates = paper_gates(e, edits, inverse)
     coefficients = paper_joint_coefficients(e, edits, inverse)
     h = weight @ e
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
-        h = h - (g * a if form == "gated" else a) * (weight @ edit.target_input.double()) + g * o
+        h = h - (a if form == "paper" else g * a) * (weight @ edit.target_input.double()) + g * o
     return h
 
 
@@ -60,7 +60,7 @@ def our_layer(encoding, edits, weight_k, weight_v, targets):
     return keys, values
 
 
-@pytest.mark.parametrize("form", ["gated", "paper"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-6)])
 def test_equals_the_equations(form, count, dtype, tolerance):
@@ -73,6 +73,9 @@ def test_equals_the_equations(form, count, dtype, tolerance):
 
     keys, values = our_layer(encoding.to(dtype), edits, weight_k, weight_v, value_targets)
 
+    if form == "unlocked":
+        assert torch.equal(keys, encoding.to(dtype) @ weight_k.to(dtype).T)
+        keys, key_targets, weight_k = values, value_targets, weight_v
     for ours, weight, targets in ((keys, weight_k, key_targets), (values, weight_v, value_targets)):
         expected = torch.stack(
             [torch.stack([paper_layer(e, edits, INVERSE, weight, targets, form) for e in row]) for row in encoding]
@@ -232,6 +235,19 @@ def test_mixed_forms_share_the_joint_coefficients():
         assert relative_error(result, expected) <= 1e-12
 
 
+def test_only_the_locked_concepts_of_a_mixed_stack_lock_keys():
+    """The unlocked one changes the values as the gated form does, and no key."""
+    first, second = make_edits(2, WIDTH, INVERSE)
+    encoding = random((TOKENS, WIDTH), 1)
+    mixed = edit_encoding(encoding, [replace(first, form="unlocked"), replace(second, form="gated")])
+    both = edit_encoding(encoding, [first, second])
+    assert torch.equal(mixed.value_context, both.value_context)
+    for e, result in zip(encoding, mixed.key_context, strict=True):
+        a, g = (of(e, [first, second], INVERSE)[1] for of in (paper_joint_coefficients, paper_gates))
+        expected = e - g * a * second.target_input + g * second.superclass_encoding
+        assert relative_error(result, expected) <= 1e-12
+
+
 # --- types, shapes, gradients, errors ------------------------------------------------------------------------------
 
 
@@ -256,7 +272,7 @@ def test_any_leading_dimensions():
     assert torch.allclose(whole.key_context[1, 2], edit_encoding(encoding[1, 2], edits).key_context)
 
 
-@pytest.mark.parametrize("form", ["gated", "paper"])
+@pytest.mark.parametrize("form", FORMS)
 def test_gradients(form):
     """Differentiable in the encoding and in every tensor of the edits, with one concept and with two."""
     for count in (1, 2):

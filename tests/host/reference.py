@@ -21,15 +21,16 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     bias = torch.tensor([g.bias for g in stack]).double()
     temperature = torch.tensor([g.temperature for g in stack]).double()
     strength = torch.tensor([g.strength for g in stack]).double()
-    gated = torch.tensor([g.concept.form == "gated" for g in stack])
+    paper = torch.tensor([g.concept.form == "paper" for g in stack])
+    locked = torch.tensor([float(g.concept.form != "unlocked") for g in stack]).double()
 
     similarity = (e @ c.T) / (i * c).sum(-1)
     gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
     joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(similarity.shape)
-    coefficients = strength * torch.where(gated, gate * joint, joint)
-    value_context = e - coefficients @ i
-    return value_context + (strength * gate) @ e_super, value_context, strength * gate
+    coefficients = strength * torch.where(paper, joint, gate * joint)
+    key_context = e - (locked * coefficients) @ i + (locked * strength * gate) @ e_super
+    return key_context, e - coefficients @ i, strength * gate
 
 
 class ReferenceProjection(torch.nn.Module):

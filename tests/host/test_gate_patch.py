@@ -9,6 +9,7 @@ from perfusion_pack.nodes.host import gate_run
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate_patch import PATCH_KEY, applied_concepts, apply_concepts
+from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from reference import edited_contexts
 from tiny_models import WIDTH, changed, difference, encode, gated, instance_forwards, sample, tiny_model
@@ -43,7 +44,7 @@ def keys_and_values(model, context, sigma=2.0, **conds):
     return caught["k"], caught["v"]
 
 
-@pytest.mark.parametrize("form", ["gated", "paper"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("strengths", [(1.0,), (1.0, 0.6)])
 def test_keys_and_values_equal_a_direct_computation(model, clip, hugsy, cuppy, form, strengths):
     concepts = [dataclasses.replace(concept, form=form) for concept in (hugsy, cuppy)]

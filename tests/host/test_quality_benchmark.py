@@ -32,7 +32,7 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 @pytest.mark.slow
 def test_every_experiment_has_its_table(finished) -> None:
     methods = {row["method"]: row for row in rows(finished, "methods-tuning")}
-    assert len(methods) == 8
+    assert len(methods) == 9
     assert float(methods["superclass word"]["obedience"]) == pytest.approx(1)
     assert float(methods["superclass word"]["likeness"]) == pytest.approx(0)
     assert len(rows(finished, "ablations")) == 7
