@@ -15,7 +15,12 @@ For an encoding e of one token:
                                                                                C^-1-orthogonal to every i_k
     paper form     h = W (e - sum_j a_j i_j)     + sum_j g_j o_j
     gated form     h = W (e - sum_j g_j a_j i_j) + sum_j g_j o_j               a closed gate leaves e alone
-    unlocked form  the values of the gated form, and the keys K = W_K e        attention goes where the word sends it
+    unlocked form  h = W e' of the keys, W (e' - sum_j g_j a_j i_j) + sum_j g_j o_j of the values, with
+                   e' = e + sum_j d_j (1 - g_j) a_j (e_super,j - i_j),  d_j = sigmoid((s_j - .75) / .10)
+
+In the unlocked form attention goes where the concept's word sends it. What a closing gate leaves is the superclass, at
+the tokens that are the concept's beyond doubt (d_j, the gate of the paper's training): its word was learned together
+with its values and is like the thing by itself. The paper has no such form.
 
 W is linear, so the subtraction is done once on e instead of in every layer, and the locked key, being W_K of
 something, is added on the input side too. What remains for a layer is `add_value_targets`.
@@ -32,6 +37,9 @@ from torch import Tensor
 from .errors import DependentConceptsError, PerfusionError
 
 FORMS = ("unlocked", "gated", "paper")
+
+# The gate by which the unlocked form knows a concept's own tokens, whatever bias they are used with.
+OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE = 0.75, 0.10
 
 # Two concepts whose correlation in the C^-1 metric is 1 - 1e-5 or more are one concept for float32 encodings.
 INDEPENDENCE = 1e-5
@@ -123,9 +131,14 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
 
     precise = encoding.to(dtype)
     coefficients = (precise @ dual.T) * strengths[active]
-    paper_form = torch.tensor([edits[j].form == "paper" for j in active], device=device)
-    locked = torch.tensor([edits[j].form != "unlocked" for j in active], device=device)
-    coefficients = torch.where(paper_form, coefficients, coefficients * gates[..., active])
+    gates_active, forms = gates[..., active], [edits[j].form for j in active]
+    locked = torch.tensor([form != "unlocked" for form in forms], device=device)
+    if "unlocked" in forms:
+        own_tokens = gate(similarities[..., active], OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
+        closed = torch.where(locked, 0.0, own_tokens * (1 - gates_active) * coefficients)
+        precise = precise + closed @ (superclass_encodings - target_inputs)
+    paper_form = torch.tensor([form == "paper" for form in forms], device=device)
+    coefficients = torch.where(paper_form, coefficients, coefficients * gates_active)
 
     value_context = precise - coefficients @ target_inputs
     key_gates = torch.where(locked, value_gates[..., active], 0.0)

@@ -43,11 +43,20 @@ def paper_joint_coefficients(e, edits, inverse):
     return torch.linalg.solve(r, u.T @ inverse @ e)
 
 
+def closing_on_the_superclass(e, edits, inverse):
+    """e' of the unlocked form, see the module."""
+    gates, coefficients = paper_gates(e, edits, inverse), paper_joint_coefficients(e, edits, inverse)
+    own_tokens = paper_gates(e, [replace(edit, bias=0.75, temperature=0.10) for edit in edits], inverse)
+    for edit, g, a, d in zip(edits, gates, coefficients, own_tokens, strict=True):
+        e = e + d * (1 - g) * a * (edit.superclass_encoding.double() - edit.target_input.double())
+    return e
+
+
 def paper_layer(e, edits, inverse, weight, targets, form):
     """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); all but the paper's form gate the coefficient."""
     gates = paper_gates(e, edits, inverse)
     coefficients = paper_joint_coefficients(e, edits, inverse)
-    h = weight @ e
+    h = weight @ (closing_on_the_superclass(e, edits, inverse) if form == "unlocked" else e)
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
         h = h - (a if form == "paper" else g * a) * (weight @ edit.target_input.double()) + g * o
     return h
@@ -74,7 +83,8 @@ def test_equals_the_equations(form, count, dtype, tolerance):
     keys, values = our_layer(encoding.to(dtype), edits, weight_k, weight_v, value_targets)
 
     if form == "unlocked":
-        assert torch.equal(keys, encoding.to(dtype) @ weight_k.to(dtype).T)
+        closing = torch.stack([closing_on_the_superclass(e, edits, INVERSE) for e in encoding.flatten(0, 1)])
+        assert relative_error(keys, (closing @ weight_k.T).view_as(keys)) <= tolerance
         keys, key_targets, weight_k = values, value_targets, weight_v
     for ours, weight, targets in ((keys, weight_k, key_targets), (values, weight_v, value_targets)):
         expected = torch.stack(
@@ -235,13 +245,29 @@ def test_mixed_forms_share_the_joint_coefficients():
         assert relative_error(result, expected) <= 1e-12
 
 
+def test_a_closing_gate_leaves_the_superclass_of_an_unlocked_concept_and_other_tokens_alone():
+    """The concept's own token becomes the superclass; a token with next to no similarity stays."""
+    (edit,) = make_edits(1, WIDTH, INVERSE, form="unlocked")
+    edit = replace(edit, temperature=0.01)
+    i, c = edit.target_input.double(), edit.inverse_target_input.double()
+    other = random((WIDTH,), 1)
+    other = other - (other @ c) / (i @ c) * i  # similarity 0
+    encoding = torch.stack([i, other])
+    open_gate, closed = (edit_encoding(encoding, [replace(edit, bias=bias)]) for bias in (0.5, 2.0))
+    assert relative_error(open_gate.key_context, encoding) <= 1e-12
+    assert open_gate.value_context[0].abs().max() <= 1e-12 * i.abs().max()
+    for context in (closed.key_context, closed.value_context):
+        own = 1 / (1 + math.exp(-2.5))  # of the own token, by the gate that knows it
+        assert relative_error(context[0], i + own * (edit.superclass_encoding.double() - i)) <= 1e-12
+        assert relative_error(context[1], other) <= 1e-12
+    assert closed.value_gates.max() <= 1e-12
+
+
 def test_only_the_locked_concepts_of_a_mixed_stack_lock_keys():
-    """The unlocked one changes the values as the gated form does, and no key."""
     first, second = make_edits(2, WIDTH, INVERSE)
+    first, second = replace(first, form="unlocked", bias=-100.0), replace(second, form="gated")
     encoding = random((TOKENS, WIDTH), 1)
-    mixed = edit_encoding(encoding, [replace(first, form="unlocked"), replace(second, form="gated")])
-    both = edit_encoding(encoding, [first, second])
-    assert torch.equal(mixed.value_context, both.value_context)
+    mixed = edit_encoding(encoding, [first, second])
     for e, result in zip(encoding, mixed.key_context, strict=True):
         a, g = (of(e, [first, second], INVERSE)[1] for of in (paper_joint_coefficients, paper_gates))
         expected = e - g * a * second.target_input + g * second.superclass_encoding

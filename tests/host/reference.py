@@ -29,6 +29,8 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
     joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(similarity.shape)
     coefficients = strength * torch.where(paper, joint, gate * joint)
+    own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
+    e = e + ((1 - locked) * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
     key_context = e - (locked * coefficients) @ i + (locked * strength * gate) @ e_super
     return key_context, e - coefficients @ i, strength * gate
 
