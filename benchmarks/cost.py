@@ -122,7 +122,7 @@ def make_stack(model: Any, count: int, width: int, clip: Any) -> tuple:
             base_model="sd1",
             encoding_width=width,
             clip_layer=None,
-            form="gated",
+            form="unlocked",
             bias=0.65,
             temperature=0.15,
             statistics_hash="0",

@@ -61,7 +61,7 @@ def two_concepts_prompt(
 def sweep_prompt(
     text: str = "a photo of a <hugsy> on the beach",
     seed: int = 1,
-    biases: str = "0.45, 0.65, 0.85, 1.05, 1.25",
+    biases: str = "0.65, 0.95, 1.15, 1.35, 1.55",
     concept_file: str = FIRST_CONCEPT,
     batch: int = 2,
 ) -> Prompt:

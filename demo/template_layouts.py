@@ -69,8 +69,8 @@ SWEEP_NOTE = """\
 
 One concept, one seed, five biases. *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
 
-1. Press **Run**. From left to right the gate opens later; on the right little of the toy is left.
-2. Write other **biases**, such as *0.6, 0.8, 1.0*, and run again: only the sampler runs.
+1. Press **Run**. From left to right the gate opens later, and less and less of the toy is left.
+2. Write other **biases**, such as *0.8, 1.2, 1.4*, and run again: only the sampler runs.
 3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
 
 With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
