@@ -37,7 +37,7 @@ def test_every_experiment_has_its_table(finished) -> None:
     assert float(methods["superclass word"]["likeness"]) == pytest.approx(0)
     assert len(rows(finished, "ablations")) == 7
     assert {row["method"] for row in rows(finished, "several")} >= {"real pictures", "perfusion local"}
-    assert len(rows(finished, "harm")) == 7
+    assert len(rows(finished, "harm")) == 8
     names = {path.name for path in (finished / "results").iterdir()}
     assert {"results.md", "pareto-tuning.png", "closing-gate.png", "sheet-sippy.jpg"} <= names
 
