@@ -59,9 +59,9 @@ def two_concepts_prompt(
 
 
 def sweep_prompt(
-    text: str = "a photo of a <hugsy> on the beach",
-    seed: int = 1,
-    biases: str = "0.65, 0.95, 1.15, 1.35, 1.55",
+    text: str = "a photo of a <hugsy> with a hat on the grass",
+    seed: int = 5,
+    biases: str = "0.45, 0.95, 1.2, 1.4, 1.6",
     concept_file: str = FIRST_CONCEPT,
     batch: int = 2,
 ) -> Prompt:

@@ -57,11 +57,11 @@ async def tour(server: str, output: Path) -> Path:
         text = "a photo of a <hugsy> beside a <sippy> on the grass"
         prompt = prompts.sample_prompt(text, [(file, prompts.BIAS) for file in files.values()], seed=1, batch=5)
         rows.append((f"two concepts, trained apart: “{text}”", await pictures(prompt, text)))
-        text = "a photo of a <hugsy> with a scarf at night"
+        text = "a photo of a <hugsy> with a hat on the grass"
         swept = []
         for bias in BIASES:
             label = f"{text}, bias {bias}"
-            swept += await pictures(prompts.sample_prompt(text, [(files["hugsy"], bias)], seed=3, batch=1), label)
+            swept += await pictures(prompts.sample_prompt(text, [(files["hugsy"], bias)], seed=5, batch=1), label)
         rows.append((f"gate bias {', '.join(map(str, BIASES))}: “{text}”", swept))
 
     path = output / f"tour-{run}.png"

@@ -30,8 +30,8 @@ class GateSweep(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
                     "biases",
-                    default="0.65, 0.95, 1.15, 1.35, 1.55",
-                    tooltip="Biases from -1 to 2, separated by commas; start with 0.65, 0.95, 1.15, 1.35, 1.55. Below"
+                    default="0.45, 0.95, 1.2, 1.4, 1.6",
+                    tooltip="Biases from -1 to 2, separated by commas; start with 0.45, 0.95, 1.2, 1.4, 1.6. Below"
                     " 0.4 the gate opens for other words too, above 1.5 the concept is gone.",
                 ),
                 io.String.Input(
