@@ -67,9 +67,9 @@ likeness; use a bias of 0.5 with it.
 SWEEP_NOTE = """\
 ## Sweep the bias
 
-One concept, the same seeds, five biases. *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
+One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
 
-1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy that wears it; between lies what \
+1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy with a hat; between is what \
 you want.
 2. Write other **biases**, such as *0.8, 1.2, 1.4*, and run again: only the sampler runs.
 3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.

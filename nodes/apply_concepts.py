@@ -41,9 +41,9 @@ class ConceptGate(io.ComfyNode):
                     "key_lock",
                     options=list(KEY_LOCKS),
                     default=KEY_LOCKS[0],
-                    tooltip="local: each word's attention is as its concept was trained, its own or locked to its kind. "
-                    "global: the whole prompt's attention is that of the plain kinds, for richer scenes and poses with"
-                    " less likeness; use a lower bias (0.5) with it.",
+                    tooltip="local: each word's attention is as its concept was trained, its own or locked to its "
+                    "kind. global: the whole prompt's attention is that of the plain kinds, for richer scenes and poses"
+                    " with less likeness; use a lower bias (0.5) with it.",
                 ),
             ],
             outputs=[
