@@ -78,7 +78,7 @@ def test_first_picture(running_host):
 def test_the_sweep_paints_what_each_bias_paints_and_encodes_once(running_host):
     """The template "Sweep the bias"; another list of biases runs nothing before the sampler but the sweep itself."""
     text = "a photo of a <hugsy> in the snow"
-    grid = run(running_host, prompts.sweep_prompt(text, biases="0.45, 1.1", batch=1))["picture"][0]
+    grid = run(running_host, prompts.sweep_prompt(text, 1, biases="0.45, 1.1", batch=1))["picture"][0]
     assert grid.shape[1] == 2 * 128 + 4
     for left, bias in ((0, 0.45), (132, 1.1)):
         alone = run(running_host, prompts.first_picture_prompt(text, bias=bias, batch=1))["picture"][0]
