@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from .cache import key
-from .jobs import phases
+from .jobs import Cell, phases
 from .workbench import Workbench
 
 # Core seconds of one thread of an AMD EPYC with AVX-512, on 2026-11-21: of a step of 8 samples of a training, of a step
@@ -66,29 +66,45 @@ def table(bench: Workbench, size: Any, stages: Collection[str]) -> list[dict[str
 
     What the tuning has not chosen yet is counted as its first settings and knobs.  A cell that two parts need counts
     in the first."""
-    costs, rows, seen = unit_costs(bench), [], set()
-    for phase in phases(bench, size, stages):
-        for part, jobs in phase.jobs.items():
-            done: Counter[str] = Counter()
-            to_do: Counter[str] = Counter()
-            hours = 0.0
-            for cell in (cell for job in jobs for cell in job.cells):
-                name = (cell.kind, key(cell.facts))
-                if name in seen:
-                    continue
-                seen.add(name)
-                finished, amount = cell.is_done(bench.cache), amount_of(cell.kind, cell.facts)
-                if amount is None:
-                    continue
-                (done if finished else to_do)[amount.unit.split(":")[0]] += amount.count
-                if not finished:  # an altered Perfusion costs as much as Perfusion
-                    hours += amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
-            row: dict[str, Any] = {"part": part}
-            for column, title in (("training", "trainings"), ("painting", "painted"), ("reading", "read")):
-                row |= {f"{title}: done": done[column], f"{title}: to do": to_do[column]}
-            rows.append({**row, "core-hours to do": hours})
+    costs, rows, parts = unit_costs(bench), [], _cells_of_parts(bench, size, stages)
+    for part, cells in parts.items():
+        done: Counter[str] = Counter()
+        to_do: Counter[str] = Counter()
+        hours = 0.0
+        for cell, finished in cells:
+            amount = amount_of(cell.kind, cell.facts)
+            if amount is None:
+                continue
+            (done if finished else to_do)[amount.unit.split(":")[0]] += amount.count
+            if not finished:  # an altered Perfusion costs as much as Perfusion
+                hours += amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
+        row: dict[str, Any] = {"part": part}
+        for column, title in (("training", "trainings"), ("painting", "painted"), ("reading", "read")):
+            row |= {f"{title}: done": done[column], f"{title}: to do": to_do[column]}
+        rows.append({**row, "core-hours to do": hours})
     total = {name: sum(row[name] for row in rows) for name in list(rows[0])[1:]}
     return [*rows, {"part": "all", **total}]
+
+
+def _cells_of_parts(bench: Workbench, size: Any, stages: Collection[str]) -> dict[str, list[tuple[Cell, bool]]]:
+    """The cells of each part, each in the first part that has it, and whether nothing is left to do about it.
+
+    A job whose reading is there needs no training or painting any more, wherever these were made."""
+    parts: dict[str, dict[tuple[str, str], Cell]] = {}
+    needed, seen = set(), set()
+    for phase in phases(bench, size, stages):
+        for part, jobs in phase.jobs.items():
+            cells = parts.setdefault(part, {})
+            for job in jobs:
+                finished = job.cells[-1].is_done(bench.cache)
+                for cell in job.cells:
+                    name = (cell.kind, key(cell.facts))
+                    if not finished and not cell.is_done(bench.cache):
+                        needed.add(name)
+                    if name not in seen:
+                        seen.add(name)
+                        cells[name] = cell
+    return {part: [(cell, name not in needed) for name, cell in cells.items()] for part, cells in parts.items()}
 
 
 def unit_costs(bench: Workbench) -> dict[str, float]:

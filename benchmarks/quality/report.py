@@ -17,6 +17,7 @@ from perfusion_pack.demo.world.things import THINGS
 
 from . import ablation, choice, harm, plot, several, sheets, single
 from .answers import answers
+from .cache import OutOfTimeError
 from .curves import Samples, comparison, curve, row
 from .jobs import STAGES
 from .plan import GLOBAL, LOCKED, METHODS, MISSING, PERFUSION, SUPERCLASS, Size
@@ -150,8 +151,12 @@ class Report:
         for variant in METHODS:
             settings = single.settings_of(variant, self.size, tuned)
             use = single.Use(variant, settings, thing, 0, knobs[variant.label])
-            with self.bench.cache.closed():
-                painted = single.latents(self.bench, use, self.size.prompts, 0)
+            try:
+                with self.bench.cache.closed():
+                    painted = single.latents(self.bench, use, self.size.prompts, 0)
+            except OutOfTimeError:  # the paintings are in the cache of another machine
+                self.missing.append(f"the contact sheet of {thing}: it needs the paintings of {variant.label}")
+                return
             rows[f"{variant.label} ({use.knob:g})"] = self.bench.decode(painted[:shown])
         sheets.sheet(self.folder / f"sheet-{thing}.jpg", rows, [p.text.format(f"<{thing}>") for p in prompts[:shown]])
 

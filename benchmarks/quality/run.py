@@ -10,6 +10,9 @@ Every finished piece of work is kept in the folder of the cache, so a run that w
 given again, and the same command in two terminals shares the work.  --minutes stops by itself and says so (exit status
 3).  The report is written from what is there in any case, and names what is missing; it goes to --output, and a full
 run's belongs into benchmarks/quality/results/.
+
+A full run starts from the numbers in benchmarks/quality/results/cells.jsonl.xz, which hold for the weights and settings
+that they were measured with; --anew measures everything itself.  The report comes with the numbers of its own cache.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ if not __package__:  # started as a script: the folder's modules are a package n
     sys.path[0] = str(Path(__file__).resolve().parents[1])
     import quality  # noqa: F401
 
+from .archive import NAME, pack, unpack
 from .cache import Cache, OutOfTimeError
 from .jobs import STAGES, work
 from .plan import SIZES
@@ -32,6 +36,7 @@ from .tables import markdown
 from .workbench import open_workbench, start_host
 
 OUT_OF_TIME = 3
+RESULTS = Path(__file__).parent / "results"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -48,12 +53,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, help="folder of the results; by default `results` in the cache's folder")
     parser.add_argument("--training-seeds", type=int, help="trainings of each thing by each method; 1 where not given")
     parser.add_argument("--precision", choices=("float32", "bfloat16"), help="in which pictures are painted")
+    parser.add_argument("--anew", action="store_true", help="start without the numbers of the repository")
     options = parser.parse_args(arguments)
     start_host(options.device)
     size = SIZES[options.size]
     given = {"training_seeds": options.training_seeds, "precision": options.precision}
     size = dataclasses.replace(size, **{name: value for name, value in given.items() if value})
     cache = Cache(options.cache, options.minutes)
+    if options.size == "full" and not options.anew:
+        print(f"{unpack(RESULTS / NAME, cache)} finished pieces taken from {RESULTS / NAME}")
     bench = open_workbench(cache, size.sampling_steps, size.sampler, size.precision)
     if options.budget:
         from .budget import table, unit_costs
@@ -70,7 +78,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutOfTimeError:
         print("The time is over; give the same command again to continue.")
         status = OUT_OF_TIME
-    print(Report(bench, size, options.only, options.output or options.cache / "results").write(options.size))
+    output = options.output or options.cache / "results"
+    print(Report(bench, size, options.only, output).write(options.size))
+    pack(cache, output / NAME)
     return status
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from perfusion_pack.demo import load, recogniser
-from quality import prompts, reading, run, workbench
+from quality import archive, prompts, reading, run, workbench
 from quality.cache import Cache
 
 pytestmark = pytest.mark.skipif(
@@ -55,6 +55,17 @@ def test_the_budget_of_a_finished_run_is_nothing(finished, capsys) -> None:
     total = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("| all |"))
     done = [float(cell) for cell in total.split("|")[2:-1]]
     assert all(count > 0 for count in done[0:6:2]) and done[1:6:2] == [0, 0, 0] and done[6] == 0
+
+
+@pytest.mark.slow
+def test_another_machine_goes_on_from_the_numbers_alone(finished, tmp_path) -> None:
+    """Without a training or a painting of the first one: same tables, nothing to do."""
+    assert archive.unpack(finished / "results" / archive.NAME, Cache(tmp_path)) > 0
+    assert not list(tmp_path.rglob("*.safetensors"))
+    assert run.main(["--smallest", "--cache", str(tmp_path), "--device", "cpu", "--minutes", "0"]) == 0
+    for name in ("methods-tuning", "ablations", "several", "harm"):
+        assert rows(tmp_path, name) == rows(finished, name)
+    assert "contact sheet of sippy" in (tmp_path / "results" / "results.md").read_text()
 
 
 def test_out_of_time_says_so_and_reports_what_is_missing(tmp_path) -> None:
