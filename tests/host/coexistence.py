@@ -63,11 +63,13 @@ class Scene:
 def make_scene(embeddings: str | None = None, **settings: object) -> Scene:
     """Return the scene that pairs are tested in; both prompts carry superclass encodings too.
 
+    One concept has the form that the trainer makes by default, the other the gated one, so that every pair meets both.
+
     embeddings: a folder for `embedding:` words.  settings: of `tiny_model`.
     """
     model, clip = tiny_model(**settings), tiny_clip(embeddings=embeddings)
     stack = (
-        gated(make_concept(model, clip), bias=0.6, temperature=0.1),
+        gated(make_concept(model, clip, form="unlocked"), bias=0.6, temperature=0.1),
         gated(make_concept(model, clip, "<cuppy>", "cup", seed=4), strength=0.8, temperature=0.1),
     )
     spoken = add_words(clip, stack, "global")

@@ -3,6 +3,8 @@
 The oracle of contract 3 is a model whose projections are replaced for good by a float64 transcription of the edit.
 """
 
+import dataclasses
+
 import pytest
 import torch
 from perfusion_pack.nodes.host.concept_words import add_words
@@ -18,7 +20,14 @@ LONG = ", ".join(["a very long prompt about many things"] * 11)
 
 @pytest.fixture(scope="module")
 def stack(hugsy, cuppy):
-    return gated(hugsy, bias=0.6, temperature=0.1), gated(cuppy, strength=0.8, temperature=0.1)
+    """One concept of the form that the trainer makes by default, and one of the gated form."""
+    unlocked = dataclasses.replace(hugsy, form="unlocked")
+    return gated(unlocked, bias=0.6, temperature=0.1), gated(cuppy, strength=0.8, temperature=0.1)
+
+
+def of_form(stack, form, **settings):
+    """Return the concepts, all of one form, with their own gate settings or the given ones."""
+    return tuple(gated(dataclasses.replace(one.concept, form=form), **settings) for one in stack)
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +48,14 @@ def negative(spoken):
 # Contract 1: the base model, bit for bit, wherever no concept acts.
 
 
+FORM = pytest.mark.parametrize("form", ["unlocked", "gated"])
+
+
 @pytest.mark.parametrize("lock", ["local", "global"])
 @pytest.mark.parametrize("settings", [{"strength": 0.0}, {"start_percent": 1.0}, {"end_percent": 0.0}, None])
-def test_nothing_to_do_is_the_base_model(model, stack, positive, negative, lock, settings):
-    idle = () if settings is None else tuple(gated(one.concept, **settings) for one in stack)
+@FORM
+def test_nothing_to_do_is_the_base_model(model, stack, positive, negative, form, lock, settings):
+    idle = () if settings is None else of_form(stack, form, **settings)
     patched = apply_concepts(model, idle, lock)
     assert difference(sample(patched, positive, negative), sample(model, positive, negative)) == 0.0
 
@@ -108,8 +121,9 @@ def test_a_clone_stays_untouched_while_another_clone_is_sampling(model, stack, p
 
 
 @pytest.mark.parametrize("lock", ["local", "global"])
-def test_a_prompt_without_a_word_hardly_changes(model, clip, stack, lock, record_property):
-    narrow = tuple(gated(one.concept) for one in stack)
+@FORM
+def test_a_prompt_without_a_word_hardly_changes(model, clip, stack, form, lock, record_property):
+    narrow = of_form(stack, form)
     spoken = add_words(clip, narrow, lock)
     changes = {}
     for prompt in ("a red ball in the snow", "portrait of a woman with a straw hat", "a photo of a teddy"):
@@ -118,7 +132,7 @@ def test_a_prompt_without_a_word_hardly_changes(model, clip, stack, lock, record
         patched = sample(apply_concepts(model, narrow, lock), positive, negative)
         changes[prompt] = difference(patched, base) / base.abs().max().item()
     record_property("relative_latent_difference", changes)
-    print(f"latent difference without a word, {lock} lock, relative to the largest latent:", changes)
+    print(f"latent difference without a word, {form} form, {lock} lock, relative to the largest latent:", changes)
     assert max(changes.values()) < 1e-3
 
 

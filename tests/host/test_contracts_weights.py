@@ -1,5 +1,7 @@
 """What a weight in the prompt, `(<hugsy>:1.2)`, does to a concept: more of it for more weight, and never a jump."""
 
+import dataclasses
+
 import pytest
 import torch
 from perfusion_pack.nodes.host.concept_words import add_words
@@ -12,9 +14,9 @@ WEIGHTS = [step / 20 for step in range(31)]
 BIAS, TEMPERATURE = 0.65, 0.1
 
 
-@pytest.fixture(scope="module")
-def stack(hugsy):
-    return (gated(hugsy, bias=BIAS, temperature=TEMPERATURE),)
+@pytest.fixture(scope="module", params=["unlocked", "gated"])
+def stack(hugsy, request):
+    return (gated(dataclasses.replace(hugsy, form=request.param), bias=BIAS, temperature=TEMPERATURE),)
 
 
 @pytest.fixture(scope="module")
