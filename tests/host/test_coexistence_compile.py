@@ -64,7 +64,8 @@ def graphs_of_the_base(scene):
     return graphs
 
 
-@pytest.mark.parametrize(("concepts_first", "lock"), [(True, "local"), (False, "local"), (False, "global")])
+@pytest.mark.parametrize("lock", ["local", "global"])
+@pytest.mark.parametrize("concepts_first", [True, False])
 def test_torch_compile(scene, graphs_of_the_base, concepts_first, lock, record_property):
     def both(stack):
         if concepts_first:

@@ -1,34 +1,20 @@
-"""Concepts beside what changes the prompt's encoding on its way, guides with it, or feeds it to another model."""
+"""Concepts beside what guides with the prompt's encoding, or feeds it to another model."""
 
-import logging
 from functools import partial
 
 import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, make_scene, record_pair
+from coexistence import EFFECT, ROUNDING, Partner, check_pair, make_scene, record_pair
 from comfy_extras import nodes_custom_sampler
 from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
-from comfy_extras.nodes_perpneg import PerpNegGuider
-from perfusion_pack.nodes.host.concept_words import add_words
+from comfy_extras.nodes_perpneg import PerpNeg, PerpNegGuider
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
 from reference import reference_model
-from safetensors.torch import save_file
-from tiny_models import (
-    WIDTH,
-    CountForwards,
-    difference,
-    encode,
-    gated,
-    make_concept,
-    sample,
-    tiny_clip,
-    tiny_controlnet,
-    tiny_model,
-)
+from tiny_models import CountForwards, difference, encode, gated, sample, tiny_controlnet, tiny_model
 
 import nodes
 
@@ -36,10 +22,8 @@ LOCKS = pytest.mark.parametrize("lock", ["local", "global"])
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("embeddings")
-    save_file({"clip_l": torch.full((2, WIDTH), 0.2)}, folder / "moody.safetensors")
-    return make_scene(embeddings=str(folder))
+def scene():
+    return make_scene()
 
 
 # ControlNet: a second model that reads the prompt with cross-attention of its own.
@@ -175,6 +159,24 @@ def test_perpendicular_negative_guider(scene, lock, record_property):
 
 
 @LOCKS
+def test_perpendicular_negative_as_a_patch_of_the_model(scene, lock, record_property):
+    """The host's older node for it, which encodes an empty prompt for the model in the middle of a step."""
+
+    def partner(empty, scale):
+        return Partner(lambda model: PerpNeg.execute(model, empty, scale)[0])
+
+    check_pair(
+        scene,
+        "perpendicular negative, deprecated node",
+        partner(encode(scene.clip, ""), 1.0),
+        record_property,
+        lock=lock,
+        neutral=partner(scene.negative, 0.0),
+        neutral_tolerance=ROUNDING,
+    )
+
+
+@LOCKS
 @pytest.mark.parametrize("style", ["regular", "nested"])
 def test_dual_cfg_guider(scene, style, lock, record_property):
     ball = encode(scene.clip, "a red ball in the snow")
@@ -221,121 +223,3 @@ def test_dual_model_guider(scene, record_property):
     record_pair(record_property, "dual-model guider", **numbers)
     assert numbers["concept closed"] == numbers["concepts on the second alone"] == 0.0
     assert numbers["reference"] <= ROUNDING and numbers["concept's effect"] > EFFECT
-
-
-# The words and the encoder itself.
-
-
-def test_textual_inversion_words_stand_beside_concepts(scene, record_property):
-    """Both kinds of word in one prompt, in both orders; the concept's edit leaves the inversion's tokens alone."""
-    prompts = "embedding:moody painting of a <hugsy>", "<hugsy>, embedding:moody"
-    sizes, effects, errors = [], [], []
-    for prompt in prompts:
-        positive = encode(scene.clip, prompt)
-        base = sample(scene.model, positive, scene.negative)
-        result = sample(apply_concepts(scene.model, scene.stack), positive, scene.negative)
-        sizes.append(base.abs().max().item())
-        effects.append(difference(result, base) / sizes[-1])
-        errors.append(difference(result, sample(reference_model(scene.stack), positive, scene.negative)) / sizes[-1])
-        idle = apply_concepts(scene.model, scene.closed())
-        assert difference(sample(idle, positive, scene.negative), base) == 0.0
-        plain = encode(scene.clip, prompt.replace("embedding:moody", "moody"))
-        assert difference(sample(scene.model, plain, scene.negative), base) > EFFECT * sizes[-1]
-    record_pair(
-        record_property, "textual-inversion words", **{"reference": max(errors), "concept's effect": min(effects)}
-    )
-    assert max(errors) <= ROUNDING and min(effects) > EFFECT
-
-
-def test_clip_skip_before_or_after_the_node(scene, caplog, record_property):
-    plain = tiny_clip()
-    skip = nodes.CLIPSetLastLayer().set_last_layer
-    skipped = skip(plain, -2)[0]
-    stack = (gated(make_concept(scene.model, skipped, clip_layer=-2), bias=0.6, temperature=0.1),)
-    with caplog.at_level(logging.WARNING):
-        before = encode(add_words(skipped, stack, "global"), PROMPT)
-    assert not caplog.records
-    after = encode(skip(add_words(plain, stack, "global"), -2)[0], PROMPT)
-    assert torch.equal(before[0][0], after[0][0])
-    assert torch.equal(before[0][1][CONDITIONING_KEY], after[0][1][CONDITIONING_KEY])
-
-    negative = encode(plain, "blurry")
-    base = sample(scene.model, before, negative)
-    result = sample(apply_concepts(scene.model, stack), before, negative)
-    size = base.abs().max().item()
-    error = difference(result, sample(reference_model(stack), before, negative)) / size
-    effect = difference(result, base) / size
-    record_pair(
-        record_property,
-        "CLIP skip of the concept's own layer",
-        **{"two orders": 0.0, "reference": error, "concept's effect": effect},
-    )
-    assert error <= ROUNDING and effect > EFFECT
-
-
-def negpip(clip):
-    """Return the CLIP patched in NegPip's way: each token becomes two, the first for keys and the second for values.
-
-    A negative weight keeps the key and turns the value round.
-    """
-    clone = clip.clone()
-    encoder = clone.patcher.model.clip_l
-    own = type(encoder).encode_token_weights
-
-    def encode_token_weights(tokens):
-        positive = [[(token, abs(weight)) for token, weight in batch] for batch in tokens]
-        keys, *rest = own(encoder, positive)
-        signs = torch.tensor([1.0 if weight >= 0 else -1.0 for batch in tokens for _, weight in batch])
-        return (torch.stack([keys, keys * signs[:, None]], dim=2).flatten(1, 2), *rest)
-
-    clone.patcher.add_object_patch("clip_l.encode_token_weights", encode_token_weights)
-    return clone
-
-
-def separated(model):
-    clone = model.clone()
-    clone.set_model_attn2_patch(lambda n, context, value, _: (n, context[:, 0::2], value[:, 1::2]))
-    return clone
-
-
-@LOCKS
-def test_negpip(lock, record_property):
-    """Interleaved contexts, separated again before the projections; also the superclass encoding is interleaved."""
-    plain = tiny_clip()
-    scene = make_scene()
-    one = negpip(add_words(plain, scene.stack, lock))
-    other = add_words(negpip(plain), scene.stack, lock)
-    prompt = "a photo of <hugsy> beside a <cuppy>, (red:-1.2)"
-    positive, negative = encode(one, prompt), encode(one, "blurry")
-    assert positive[0][0].shape == (1, 154, WIDTH)
-    assert torch.equal(encode(other, prompt)[0][0], positive[0][0])
-
-    def drawn(stack, concepts_first):
-        model = apply_concepts(scene.model, stack, lock) if concepts_first else separated(scene.model)
-        model = separated(model) if concepts_first else apply_concepts(model, stack, lock)
-        return sample(model, positive, negative)
-
-    base = sample(separated(scene.model), positive, negative)
-    size = base.abs().max().item()
-    result = drawn(scene.stack, True)
-    pairs = []
-    if lock == "global":
-        encoding, superclass = positive[0][0][0, 0::2], positive[0][1][CONDITIONING_KEY][0, 0::2]
-        assert torch.equal(encode(other, prompt)[0][1][CONDITIONING_KEY], positive[0][1][CONDITIONING_KEY])
-        pairs = [(encoding, superclass)]
-    expected = sample(separated(reference_model(scene.stack, pairs)), positive, negative)
-    ordinary = encode(add_words(plain, scene.stack, lock), prompt.replace(":-1.2", ":1.2"))
-    numbers = {
-        "concept closed": max(difference(drawn(scene.closed(), first), base) for first in (True, False)),
-        "two orders": difference(drawn(scene.stack, False), result),
-        "reference": difference(result, expected) / size,
-        "concept's effect": difference(result, base) / size,
-        "partner's effect": difference(
-            sample(apply_concepts(scene.model, scene.stack, lock), ordinary, encode(plain, "blurry")), result
-        )
-        / size,
-    }
-    record_pair(record_property, f"NegPip (interleaved contexts), {lock} lock", **numbers)
-    assert numbers["concept closed"] == numbers["two orders"] == 0.0
-    assert numbers["reference"] <= ROUNDING
-    assert numbers["concept's effect"] > EFFECT and numbers["partner's effect"] > EFFECT

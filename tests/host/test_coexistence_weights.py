@@ -5,14 +5,15 @@ import comfy.model_management
 import comfy.sd
 import pytest
 import torch
-from coexistence import EFFECT, ROUNDING, Partner, check_pair, locked_pairs, make_scene, record_pair
+from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, locked_pairs, make_scene, record_pair
 from comfy.model_patcher import ModelPatcher
 from comfy_extras.nodes_attention_multiply import UNetCrossAttentionMultiply
 from comfy_extras.nodes_model_merging import ModelMergeSimple
 from perfusion_pack.nodes.host import gate_patch
+from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from reference import reference_model
-from tiny_models import ONE_LAYER, WIDTH, difference, gated, make_concept, sample, tiny_model
+from tiny_models import ONE_LAYER, WIDTH, difference, encode, gated, make_concept, sample, tiny_model
 
 import nodes
 
@@ -138,11 +139,12 @@ def test_lora_as_hook(scene, name, lock, record_property):
     )
 
 
+@LOCKS
 @pytest.mark.parametrize("name", HOOKED)
-def test_the_pairs_above_would_notice_a_stale_key_or_value(scene, name, monkeypatch):
+def test_the_pairs_above_would_notice_a_stale_key_or_value(scene, name, lock, monkeypatch):
     """With keys and values reused although the weights change, the result is another one."""
     prompts = HOOKED[name](scene.positive, scene.negative)
-    model = apply_concepts(scene.model, scene.stack)
+    model = apply_concepts(scene.model, scene.stack, lock)
     right = sample(model, *prompts, steps=4)
     monkeypatch.setattr(gate_patch, "_weights_may_change", lambda guider: False)
     assert difference(sample(model, *prompts, steps=4), right) > EFFECT * right.abs().max().item()
@@ -306,27 +308,48 @@ def test_unloading_and_loading_again(scene, lock, record_property):
     ):
         meanwhile()
         changes += [difference(sample(patched, *prompts), first), difference(sample(scene.model, *prompts), base)]
-    effect = difference(first, base) / base.abs().max().item()
+    size = base.abs().max().item()
+    reference = sample(scene.reference(locked_pairs(sum(prompts, []), lock)), *prompts)
     name = "unloading and loading again"
-    numbers = {"afterwards": max(changes), "concept's effect": effect}
+    numbers = {"reference": difference(first, reference) / size, "concept's effect": difference(first, base) / size}
     record_pair(record_property, f"{name}, global lock" if lock == "global" else name, **numbers)
-    assert max(changes) == 0.0 and effect > EFFECT
+    assert max(changes) == 0.0
+    assert numbers["reference"] <= ROUNDING and numbers["concept's effect"] > EFFECT
 
 
-def test_two_models_in_turn(scene, record_property):
+@pytest.mark.parametrize("first", ["one", "two"])
+def test_two_models_in_turn(scene, first, record_property):
     """Each with concepts of its own, one of them under a word that the other knows too; run after run."""
-    prompts = scene.positive, scene.negative
-    other = tiny_model(seed=21)
+    seed = 21
+    other = tiny_model(seed=seed)
     other_stack = (*scene.stack[:1], gated(make_concept(other, scene.clip, "<other>", seed=9)))
-    one, two = apply_concepts(scene.model, scene.stack), apply_concepts(other, other_stack, "global")
-    expected = {}
-    changes = []
-    for model, name in [(one, "one"), (two, "two"), (scene.model, "base"), (other, "other base")] * 2:
-        result = sample(model, *prompts)
-        changes.append(difference(result, expected.setdefault(name, result)))
-    effects = [
-        difference(expected[name], expected[base]) / expected[base].abs().max().item()
-        for name, base in (("one", "base"), ("two", "other base"))
-    ]
-    record_pair(record_property, "two models in turn", **{"afterwards": max(changes), "concept's effect": min(effects)})
-    assert max(changes) == 0.0 and min(effects) > EFFECT
+    clip = add_words(scene.clip, other_stack[1:], "global")
+    prompts = encode(clip, f"{PROMPT} and an <other>"), encode(clip, "blurry, dark")
+    locked = locked_pairs(sum(prompts, []), "global")
+    expected = {
+        "one": sample(reference_model(scene.stack), *prompts),
+        "two": sample(reference_model(other_stack, locked, seed=seed), *prompts),
+        "base": sample(tiny_model(), *prompts),
+        "other base": sample(tiny_model(seed=seed), *prompts),
+    }
+    models = {
+        "one": apply_concepts(scene.model, scene.stack),
+        "two": apply_concepts(other, other_stack, "global"),
+        "base": scene.model,
+        "other base": other,
+    }
+    order = ["one", "two", "base", "other base"] if first == "one" else ["two", "one", "other base", "base"]
+    results = [(name, sample(models[name], *prompts)) for name in order * 2]
+    sizes = {name: latents.abs().max().item() for name, latents in expected.items()}
+    bases = [difference(result, expected[name]) for name, result in results if "base" in name]
+    numbers = {
+        "reference": max(difference(result, expected[name]) / sizes[name] for name, result in results),
+        "concept's effect": min(
+            difference(expected[name], expected[base]) / sizes[base]
+            for name, base in (("one", "base"), ("two", "other base"))
+        ),
+    }
+    record_pair(record_property, f"two models in turn, model {first} first", **numbers)
+    assert max(bases) == 0.0 and numbers["reference"] <= ROUNDING and numbers["concept's effect"] > EFFECT
+    for (_, one), (_, again) in zip(results[:4], results[4:], strict=True):
+        assert torch.equal(one, again)
