@@ -1,9 +1,11 @@
 """Measures concepts on the demo model: is it the thing, and is it in the scene that was asked for?
 
     python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.5 0.65 0.8
+    python demo/measure_concepts.py --preset Quality --biases 0.65
     python demo/measure_concepts.py --rough-words      (no training: what the model alone makes of a description)
 
-Trains each thing with the trainer's own function, paints it in new scenes at every bias with the host's sampler, and
+Trains each thing with the trainer's own function, in one of its presets, on true masks and statistics of the world's
+own captions, paints it in new scenes at every bias with the host's sampler, and
 reads the pictures with the recogniser.  "Thing right": the picture's look is nearer to the thing than to each of the
 other things and to every look that words describe.  All that it is compared with passes through the autoencoder
 first, since no picture of the model can be sharper than that.  "Scene right": everything that the scene asks for is
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +55,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=5, help="training pictures of each thing")
     parser.add_argument("--rough-words", action="store_true", help="paint from a description, without a concept")
     parser.add_argument("--sheet", type=Path, help="draw all pictures into this file")
-    parser.add_argument("--setting", nargs="*", default=[], help="training settings, as name=value")
+    parser.add_argument("--preset", default="Standard", help="of the trainer node, as it is written there")
+    parser.add_argument(
+        "--setting", nargs="*", default=[], help="training settings that differ from the preset's, as name=value"
+    )
     arguments = parser.parse_args()
     use_comfyui()
     load_pack()
@@ -64,10 +70,16 @@ def main() -> None:
     from perfusion_pack.nodes.host.sampling import sample_pictures
     from perfusion_pack.nodes.host.text_statistics import measure_statistics
     from perfusion_pack.nodes.host.train_concept import train_concept
+    from perfusion_pack.nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
     from perfusion_pack.perfusion_core.concept import GatedConcept
-    from perfusion_pack.perfusion_core.training import TrainingSettings
 
-    settings = TrainingSettings(**dict(_setting(text, TrainingSettings()) for text in arguments.setting))
+    preset = arguments.preset
+    if preset not in PRESETS:
+        raise SystemExit(f"The trainer has no preset {preset!r}: choose one of {', '.join(PRESETS)}.")
+    settings = training_settings(preset, seed=0, flip=True, validate_every=25, custom={})
+    settings = replace(settings, **dict(_setting(text, settings) for text in arguments.setting))
+    if not arguments.rough_words:
+        print(settings_text(preset, settings, arguments.pictures, uses_checkpointing(preset)), flush=True)
     recogniser = load_recogniser()
     with torch.inference_mode():
         model, clip, vae = load_demo_model()
@@ -85,7 +97,7 @@ def main() -> None:
             with torch.inference_mode():
                 result = train_concept(
                     model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
-                    statistics, lambda report: None,
+                    statistics, lambda report: None, gradient_checkpointing=uses_checkpointing(preset),
                 )  # fmt: skip
             seconds = time.monotonic() - started
             print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "

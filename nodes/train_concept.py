@@ -24,6 +24,7 @@ from .training_settings import (
     custom_inputs,
     settings_text,
     training_settings,
+    uses_checkpointing,
 )
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
@@ -157,8 +158,9 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     advanced=True,
                     tooltip="Less memory, same concept: each block is computed again on the way back. Start with "
-                    "off; on for cards where even one picture at a time runs out of memory. For SD1.5 at 512 px it "
-                    "saves about 0.3 of 0.8 GB a picture, for a third more arithmetic (counted, not timed).",
+                    "off; on for cards where even one picture at a time runs out of memory (always on in the preset "
+                    "Low memory). For SD1.5 at 512 px it saves about 0.3 of 0.8 GB a picture, for a third more arithmetic "
+                    "(counted, not timed).",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -207,6 +209,7 @@ class TrainConcept(io.ComfyNode):
         **custom: object,
     ) -> io.NodeOutput:
         settings = training_settings(preset, seed, flip, validate_every, custom)
+        gradient_checkpointing = uses_checkpointing(preset, gradient_checkpointing)
         statistics = statistics or cached_statistics(clip, progress_over(cls.hidden.unique_id))
         files = TrainingFiles(file_name or normalise_word(word), resume)
         latent_shape = model.model.latent_format.latent_channels, images.shape[1] // 8, images.shape[2] // 8

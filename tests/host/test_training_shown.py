@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import replace
+
 import comfy.model_management
 import numpy as np
 import pytest
 import torch
-from perfusion_pack.nodes.host import progress
+from perfusion_pack.nodes import train_concept as train_concept_node
+from perfusion_pack.nodes.host import progress, train_concept
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
-from perfusion_pack.nodes.training_settings import PRESETS, training_settings
+from perfusion_pack.nodes.training_settings import (
+    CUSTOM,
+    PRESET_TOOLTIP,
+    PRESETS,
+    training_settings,
+    uses_checkpointing,
+)
+from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
+from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
-from tiny_models import instance_forwards
+from tiny_models import CountForwards, instance_forwards
 from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -150,3 +162,46 @@ def test_validations_take_at_most_a_twentieth_of_a_training(preset):
     of_a_step = settings.batch_size * settings.accumulation
     validated = (1 + settings.steps // settings.validate_every) * validation_samples(of_a_step)
     assert 0.61 * validated <= 0.05 * settings.steps * of_a_step
+
+
+def preset(name):
+    return training_settings(name, seed=0, flip=True, validate_every=25, custom={})
+
+
+def test_presets_that_saved_workflows_hold_stay():
+    assert {"Quick", "Standard", "Quality", "Paper", "Low memory"} <= set(PRESETS) and CUSTOM == "Custom"
+    assert all(f"{name}: " in PRESET_TOOLTIP for name in [*PRESETS, CUSTOM])
+
+
+def test_presets_differ_from_standard_in_what_they_are_for():
+    usual = preset("Standard")
+    assert replace(preset("Quality"), steps=usual.steps) == usual and preset("Quality").steps == 2 * usual.steps
+    low = preset("Low memory")
+    assert low.batch_size == 1 and low.accumulation == usual.batch_size and low.steps == usual.steps
+    assert [name for name in PRESETS if uses_checkpointing(name)] == ["Low memory"]
+    assert uses_checkpointing("Standard", asked_for=True) and not uses_checkpointing(CUSTOM)
+
+
+@pytest.mark.parametrize("name", [*PRESETS, CUSTOM])
+def test_the_node_trains_with_what_the_preset_says(inputs, folder, monkeypatch, name):
+    """All inputs of Custom are there whatever the preset is, and only Custom takes them."""
+    given, original = {}, train_concept.train_concept
+
+    def note(*arguments):
+        parameters = inspect.signature(original).parameters
+        given.update(zip(parameters, arguments, strict=False))
+        raise Interrupted
+
+    monkeypatch.setattr(train_concept_node, "train_concept", note)
+    with pytest.raises(Interrupted):
+        run_node(inputs, preset=name, steps=7, batch_size=3)
+    expected = replace(TrainingSettings(), steps=7, batch_size=3) if name == CUSTOM else preset(name)
+    assert given["settings"] == expected
+    assert given["gradient_checkpointing"] == (name == "Low memory")
+
+
+def test_low_memory_trains_through_the_node(inputs, folder, monkeypatch):
+    monkeypatch.setitem(PRESETS, "Low memory", {**PRESETS["Low memory"], "steps": 2})
+    with CountForwards(inputs.model) as count:
+        run_node(inputs, preset="Low memory", validate_every=0)
+    assert len(load_concept(folder / "hugsy.safetensors").value_targets) == 7 and count.batches[:16] == [1] * 16
