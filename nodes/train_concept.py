@@ -159,8 +159,8 @@ class TrainConcept(io.ComfyNode):
                     advanced=True,
                     tooltip="Less memory, same concept: each block is computed again on the way back. Start with "
                     "off; on for cards where even one picture at a time runs out of memory (always on in the preset "
-                    "Low memory). For SD1.5 at 512 px it saves about 0.3 of 0.8 GB a picture, for a third more arithmetic "
-                    "(counted, not timed).",
+                    "Low memory). For SD1.5 at 512 px it saves about 0.3 of 0.8 GB a picture, for a third more "
+                    "arithmetic (counted, not timed).",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
@@ -250,7 +250,8 @@ class TrainConcept(io.ComfyNode):
         )
         report = TrainingReport(
             title,
-            settings_text(preset, settings, len(images), gradient_checkpointing),
+            f"{settings_text(preset, settings, len(images), gradient_checkpointing)}; text statistics:"
+            f" {statistics.summary()}",
             [to_image(image) for image in images],
             result.losses,
             [] if result.masks is None else under_masks(images, result.masks),

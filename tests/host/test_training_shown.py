@@ -6,6 +6,7 @@ import inspect
 from dataclasses import replace
 
 import comfy.model_management
+import folder_paths
 import numpy as np
 import pytest
 import torch
@@ -13,6 +14,7 @@ from perfusion_pack.nodes import train_concept as train_concept_node
 from perfusion_pack.nodes.host import progress, train_concept
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
+from perfusion_pack.nodes.host.text_statistics import CAPTIONS_ATTACHMENT, cached_statistics
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
 from perfusion_pack.nodes.training_settings import (
@@ -22,12 +24,14 @@ from perfusion_pack.nodes.training_settings import (
     training_settings,
     uses_checkpointing,
 )
+from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept_file import load_concept
+from perfusion_pack.perfusion_core.statistics import statistics_from_moment
 from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
-from tiny_models import CountForwards, instance_forwards
+from tiny_models import WIDTH, CountForwards, instance_forwards
 from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -68,6 +72,31 @@ def test_the_report_is_saved_beside_the_concept_and_returned(inputs, folder):
     assert np.abs(difference).mean() < 0.02
     assert path == str(folder / "hugsy.safetensors")
     assert sorted(p.name for p in folder.iterdir()) == ["hugsy.report.jpg", "hugsy.safetensors", "hugsy.training_state"]
+
+
+@pytest.fixture
+def reported(monkeypatch):
+    """The reports that were drawn."""
+    reports, original = [], TrainingReport.draw
+    monkeypatch.setattr(TrainingReport, "draw", lambda self: reports.append(self) or original(self))
+    return reports
+
+
+def test_the_report_says_how_the_text_statistics_were_measured_and_shrunk(inputs, folder, reported, monkeypatch):
+    """Those that the trainer measures by itself, over two captions, which cannot fill a matrix of 32 x 32."""
+    monkeypatch.setattr(folder_paths, "get_user_directory", lambda: str(folder.parent))
+    clip = inputs.clip.clone()
+    clip.patcher.set_attachments(CAPTIONS_ATTACHMENT, lambda: built_in_captions(2))
+    run_node(inputs, clip=clip, statistics=None, steps=1)
+    statistics = cached_statistics(clip, lambda done, total: pytest.fail("they were kept"))
+    said = reported[0].settings
+    assert said.endswith(f"text statistics: {statistics.summary()}") and "2 captions, 32 x 32" in said
+    assert statistics.shrinkage > 0 and f"{statistics.shrinkage:.2%} of it shrunk" in said
+
+
+def test_the_report_says_that_given_statistics_were_not_shrunk(inputs, folder, reported):
+    run_node(inputs, statistics=statistics_from_moment(torch.eye(WIDTH), 500, "encoder"), steps=1)
+    assert "text statistics: 500 captions" in reported[0].settings and "not shrunk" in reported[0].settings
 
 
 def test_a_preview_that_fails_does_not_stop_the_training(inputs, folder, monkeypatch, caplog):
