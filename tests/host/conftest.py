@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,18 @@ def folder(tmp_path, monkeypatch) -> Path:
 
     monkeypatch.setattr(folder_paths, "output_directory", str(tmp_path))
     return tmp_path / "perfusion"
+
+
+@pytest.fixture(scope="session")
+def running_host(tmp_path_factory) -> Iterator[object]:
+    """A server with this pack, on the CPU, for the whole session."""
+    from dev_tools import host
+    from dev_tools.interpreters import Interpreter
+    from dev_tools.server import running
+
+    interpreter = Interpreter(Path(sys.executable), "cpu", False)
+    with running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from perfusion_pack.demo import prompts
 from perfusion_pack.demo.queue_client import PromptError, QueueClient
 
-from dev_tools import host
-from dev_tools.interpreters import Interpreter
-from dev_tools.server import running
-
 SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 1}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="session")
-def running_host(tmp_path_factory) -> Iterator[object]:
-    """A server with this pack, on the CPU, for the whole session."""
-    interpreter = Interpreter(Path(sys.executable), "cpu", False)
-    with running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as server:
-        yield server
 
 
 def run(server: object, prompt: prompts.Prompt) -> dict[str, list[np.ndarray]]:

@@ -31,7 +31,7 @@ from perfusion_pack.perfusion_core.step_choice import Validation, validation_sam
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
-from tiny_models import WIDTH, CountForwards, instance_forwards
+from tiny_models import WIDTH, CountForwards, instance_forwards, make_concept
 from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -97,6 +97,21 @@ def test_the_report_says_how_the_text_statistics_were_measured_and_shrunk(inputs
 def test_the_report_says_that_given_statistics_were_not_shrunk(inputs, folder, reported):
     run_node(inputs, statistics=statistics_from_moment(torch.eye(WIDTH), 500, "encoder"), steps=1)
     assert "text statistics: 500 captions" in reported[0].settings and "not shrunk" in reported[0].settings
+
+
+def test_previews_of_one_concept_are_equal_pictures(inputs):
+    """So what differs between two of them is what was learned in between."""
+    concept = make_concept(inputs.model, inputs.clip, training={"steps": 5})
+
+    def preview(concept, seed):
+        with torch.inference_mode():
+            return TrainingSamples(inputs.model, inputs.clip, inputs.vae, (4, 8, 8), seed, cfg=3.0).preview(concept)
+
+    first, again = preview(concept, 3), preview(concept, 3)
+    assert torch.equal(first, again) and first.shape == (2, 64, 64, 3)
+    assert not torch.equal(first, preview(concept, 4))
+    learned = replace(concept, value_targets={name: 2 * value for name, value in concept.value_targets.items()})
+    assert not torch.equal(first, preview(learned, 3))
 
 
 def test_a_preview_that_fails_does_not_stop_the_training(inputs, folder, monkeypatch, caplog):

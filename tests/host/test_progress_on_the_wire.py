@@ -1,0 +1,121 @@
+"""What a running server sends to a page in the browser while it trains: text, bar and previews, as they travel."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import re
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from perfusion_pack.demo import prompts
+from perfusion_pack.demo.queue_client import QueueClient
+from PIL import Image
+
+pytestmark = pytest.mark.slow
+
+# Numbers of the host's protocol.py that its front end knows by heart too.
+TEXT, PREVIEW_WITH_METADATA = 3, 4
+SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 0}
+FOLLOWS = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
+
+
+@dataclass
+class Heard:
+    """All that came while a prompt ran.
+
+    texts: (node id, line of text under it).  previews: (node id, picture).  bars: (node id, value, maximum).
+    """
+
+    texts: list[tuple[str, str]] = field(default_factory=list)
+    previews: list[tuple[str, np.ndarray]] = field(default_factory=list)
+    bars: list[tuple[str, int, int]] = field(default_factory=list)
+
+    def note(self, data: str | bytes) -> None:
+        if isinstance(data, str):
+            event = json.loads(data)
+            if event["type"] == "progress":
+                self.bars.append(tuple(event["data"][name] for name in ("node", "value", "max")))
+            return
+        kind, length = struct.unpack(">II", data[:8])
+        head, rest = data[8 : 8 + length].decode(), data[8 + length :]
+        if kind == TEXT:
+            self.texts.append((head, rest.decode()))
+        elif kind == PREVIEW_WITH_METADATA:
+            self.previews.append((json.loads(head)["node_id"], np.asarray(Image.open(io.BytesIO(rest)))))
+
+
+class Listening:
+    """A web socket that notes every message which it hands on."""
+
+    def __init__(self, socket: Any, heard: Heard) -> None:
+        self._socket, self._heard = socket, heard
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for message in self._socket:
+            self._heard.note(message.data)
+            yield message
+
+    async def close(self) -> None:
+        await self._socket.close()
+
+
+def follow(server: Any, prompt: prompts.Prompt) -> Heard:
+    """Run the prompt, and return what a page heard meanwhile that shows previews in their nodes, as the host's does."""
+    heard = Heard()
+
+    async def queued() -> None:
+        async with QueueClient(server.url) as client:
+            await client._socket.send_str(json.dumps(FOLLOWS))
+            client._socket = Listening(client._socket, heard)
+            await client.run(prompt, "test")
+
+    asyncio.run(queued())
+    return heard
+
+
+def test_text_bar_and_previews_of_a_training(running_host):
+    heard = follow(running_host, prompts.train_prompt("finny", file_name="watched", **SHORT, preview_every=1))
+
+    lines = [text for node, text in heard.texts if node == "train"]
+    assert [line.split(" · ")[0] for line in lines] == [f"step {step} of 3" for step in (1, 2, 3)]
+    number = r"\d+\.\d+"
+    for line in lines:
+        for part in (
+            rf"loss {number} ",
+            r"learning rate 0\.01, word 0\.006",
+            rf"{number} s per step",
+            r"\d+ s left",
+            rf"memory {number} of {number} GB",
+        ):
+            assert re.search(rf" · {part}", line), (part, line)
+    assert " · 0 s left" in lines[-1]
+
+    bars = [(value, most) for node, value, most in heard.bars if node == "train"]
+    assert bars == sorted(bars) and bars[-1] == (3, 3) and {value for value, _ in bars} >= {1, 2}
+
+    pictures = [picture for node, picture in heard.previews if node == "train"]
+    assert [picture.shape for picture in pictures] == [(128, 256, 3)] * 2  # after the last step comes the report
+    assert all(picture.std() > 1 for picture in pictures)
+
+
+def test_statistics_that_the_trainer_measures_show_how_far_they_are(running_host):
+    for kept in (running_host.base_directory / "user").rglob("text_statistics_*"):
+        kept.unlink()
+    prompt = prompts.train_prompt("finny", file_name="measured", **{**SHORT, "steps": 2})
+    del prompt["statistics"], prompt["train"]["inputs"]["statistics"]
+    heard = follow(running_host, prompt)
+
+    measuring = [re.fullmatch(r"Measuring text statistics: (\d+) of (\d+) captions", text) for _, text in heard.texts]
+    done = [int(match[1]) for match in measuring if match]
+    captions = next(int(match[2]) for match in measuring if match)
+    assert done == sorted(done) and len(done) > 10 and done[-1] == captions
+    bars = [(value, most) for node, value, most in heard.bars if node == "train"]
+    assert (captions, captions) in bars and len([most for _, most in bars if most == captions]) > 2
+    assert bars[-1] == (2, 2) and heard.texts[-1][1].startswith("step 2 of 2 · ")
+    assert {node for node, _ in heard.texts} == {"train"}
