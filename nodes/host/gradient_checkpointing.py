@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from torch import is_tensor
 from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
@@ -25,17 +26,26 @@ def checkpointed_forwards(diffusion_model: Module, swapped: Iterable[Replacement
     swapped: the replacements in force during the forward pass, which the recomputation needs as well.
     """
     swapped = list(swapped)
+    edited = {module for module, _ in swapped}
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
         return nullcontext(), swapped_forwards(swapped)
 
-    def under_checkpoint(forward: Callable[..., Any]) -> Callable[..., Any]:
-        # Nothing in the block draws random numbers, so there is no state of a generator to keep.
-        return lambda *args, **kwargs: checkpoint(
-            forward, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts, **kwargs
-        )
+    def under_checkpoint(block: Module) -> Callable[..., Any]:
+        forward, learns = block.forward, any(module in edited for module in block.modules())
 
-    return [(block, under_checkpoint(block.forward)) for block in _blocks(diffusion_model)]
+        def run(*args: Any, **kwargs: Any) -> Any:
+            # Before the first edited layer there is nothing to go back to, and a checkpoint would keep the block's
+            # input all the same.
+            if not learns and not any(is_tensor(v) and v.requires_grad for v in (*args, *kwargs.values())):
+                return forward(*args, **kwargs)
+            # Nothing in the block draws random numbers, so there is no state of a generator to keep.
+            options = {"use_reentrant": False, "preserve_rng_state": False, "context_fn": contexts}
+            return checkpoint(forward, *args, **options, **kwargs)
+
+        return run
+
+    return [(block, under_checkpoint(block)) for block in _blocks(diffusion_model)]
 
 
 def _blocks(diffusion_model: Module) -> list[Module]:

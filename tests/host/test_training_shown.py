@@ -99,6 +99,27 @@ def test_the_report_says_that_given_statistics_were_not_shrunk(inputs, folder, r
     assert "text statistics: 500 captions" in reported[0].settings and "not shrunk" in reported[0].settings
 
 
+@pytest.mark.parametrize(
+    "changes, source", [({}, "the mask input"), ({"masks": None}, "automatic"), ({"automatic_mask": False}, "")]
+)
+def test_the_report_shows_the_masks_that_were_used_and_where_they_are_from(
+    inputs, folder, reported, monkeypatch, changes, source
+):
+    results, original = [], train_concept.train_concept
+    noted = lambda *given: results.append(original(*given)) or results[0]  # noqa: E731
+    monkeypatch.setattr(train_concept_node, "train_concept", noted)
+    run_node(inputs, **({"masks": None} if source == "" else {}), **changes, steps=1)
+    (report,), masks = reported, results[0].masks
+    assert report.mask_source == source
+    if not source:
+        assert masks is None and not report.masked
+        return
+    expected = under_masks(inputs.images, masks)
+    assert [picture.tobytes() for picture in report.masked] == [picture.tobytes() for picture in expected]
+    used = load_concept(folder / "hugsy.safetensors").training["masks"]
+    assert used == ("attention" if source == "automatic" else "given")
+
+
 def test_previews_of_one_concept_are_equal_pictures(inputs):
     """So what differs between two of them is what was learned in between."""
     concept = make_concept(inputs.model, inputs.clip, training={"steps": 5})
