@@ -56,8 +56,9 @@ class TrainConcept(io.ComfyNode):
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="White where the thing is: one mask a picture, or one for all. Keeps backgrounds out of "
-                    "the concept. Left open, the model finds the thing itself (automatic_mask).",
+                    tooltip="White where the thing is: one mask a picture, or one for all. Start with none: the model "
+                    "finds the thing itself (automatic_mask); connect some where the report shows the wrong place. Too "
+                    "tight a mask cuts off what is outside, such as ears; too wide a one lets backgrounds in.",
                 ),
                 io.String.Input(
                     "word",
@@ -67,8 +68,8 @@ class TrainConcept(io.ComfyNode):
                 io.String.Input(
                     "superclass",
                     default="",
-                    tooltip="The plain word for its kind: start with teddy, dog or cup. Too wide a word (toy) loses"
-                    " shape, too narrow a one loses freedom.",
+                    tooltip="The plain word for its kind: start with one that the model paints well, such as teddy, "
+                    "dog or cup. Too wide a word (toy) loses shape, too narrow a one loses freedom.",
                 ),
                 io.Combo.Input("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
                 io.Int.Input(
@@ -85,8 +86,9 @@ class TrainConcept(io.ComfyNode):
                     default=4,
                     min=0,
                     max=len(SCENES),
-                    tooltip="Pictures to make with the concept at the end, for the report. Start with 4; 0 saves their "
-                    "time, but then the report does not show what was learned.",
+                    tooltip="Pictures to make with the concept at the end, for the report. Start with 4; more take "
+                    "longer (20 sampler steps each); 0 saves their time, but then the report does not show what was "
+                    "learned.",
                 ),
                 io.String.Input(
                     "file_name",
@@ -123,7 +125,9 @@ class TrainConcept(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Go on where the last training of this file name stopped (Cancel, an error, a power cut), "
-                    "with the same inputs; steps may be raised. With nothing to resume it starts anew.",
+                    "with the same inputs; steps may be raised. Start with off. Off after a Cancel begins again from "
+                    "step 1, in another file; on with changed inputs is refused; with nothing to resume it starts "
+                    "anew.",
                 ),
                 io.Boolean.Input(
                     "automatic_mask",
@@ -150,7 +154,8 @@ class TrainConcept(io.ComfyNode):
                     max=10_000,
                     optional=True,
                     tooltip="Steps between previews in the node: two pictures of the same seeds each time. Start with "
-                    "100; lower takes longer (each as long as a few steps), 0 makes none. The concept stays the same.",
+                    "100; lower takes longer (each as long as a few steps), higher shows mistakes late, 0 makes none. "
+                    "The concept stays the same.",
                 ),
                 io.Boolean.Input(
                     "gradient_checkpointing",

@@ -131,8 +131,8 @@ def custom_inputs() -> list[io.Input]:
             "accumulation",
             1,
             64,
-            "batches for each step; start with 1. 4 of batch 4 is the paper's 16. Raise it where a small batch makes "
-            "the loss jump; each step takes that much longer.",
+            "batches for each step; start with 1. 4 of batch 4 is the paper's 16. Too low with a small batch learns "
+            "unsteadily; higher makes each step take that much longer.",
         ),
         number(
             real,
@@ -159,8 +159,9 @@ def custom_inputs() -> list[io.Input]:
             optional=True,
             advanced=True,
             tooltip="Custom preset: start with unlocked, which learns values and leaves the word's attention to the "
-            "word. gated locks its attention to the plain kind; less like the thing on the demo model. paper locks it "
-            "and also takes the concept's direction out of every other word.",
+            "word; the most like the thing on the demo model, but its attention may drift from the kind's. gated locks "
+            "it to the plain kind: less like the thing. paper locks it and also takes the concept's direction out of "
+            "every other word: prompts without the word change too.",
         ),
         number(
             real,

@@ -85,6 +85,26 @@ def test_node_explains_itself(node_id):
         assert not re.search(r"\s{2,}", text), f"a gap in {text!r}"
 
 
+# What a tooltip says of too little and of too much, in any of these words.
+TOO_LITTLE = r"(?i)too few|too low|lower|fewer|near 0|\b0\b|\b1 learns"
+TOO_MUCH = r"(?i)too many|too high|higher|more take|near 1 and above"
+TRAINER = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
+NUMBERS = [
+    name for name, one in TRAINER.items() if isinstance(one, (io.Int.Input, io.Float.Input)) and name != "seed"
+]
+
+
+@pytest.mark.parametrize("name", ["seed", "masks", "superclass", "preset", "flip", "form", "resume", *NUMBERS])
+def test_a_setting_of_the_trainer_says_where_to_start(name):
+    assert re.search(r"(?i)\bstart with\b", TRAINER[name].tooltip), TRAINER[name].tooltip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_of_the_trainer_says_what_goes_wrong_at_both_ends(name):
+    tooltip = TRAINER[name].tooltip
+    assert re.search(TOO_LITTLE, tooltip) and re.search(TOO_MUCH, tooltip), tooltip
+
+
 @each_node
 def test_defaults_are_allowed(node_id):
     for one in SCHEMAS[node_id].inputs:
