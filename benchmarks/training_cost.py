@@ -14,13 +14,15 @@ resident on Linux, where freed tensors are given back at once for the purpose. T
 node loads shares its weights with the first here, so it counts neither way.
 
 With `--smallest` everything is tried on a tiny UNet; its numbers mean nothing. On a GPU the UNet is
-bf16, the latents are those of 512 px, and two lines more tell the paper's 400 steps of 16 and the least memory.
+bf16, the latents are those of 512 px, and two lines more tell what the preset Paper's 400 steps of 16 take, all of them
+made (`--paper-steps` makes fewer, which the line then says), and the least memory of a step.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import dataclasses
 import gc
 import json
 import os
@@ -62,9 +64,10 @@ def run_ours(
     steps: int,
     on_step: Callable,
     gradient_checkpointing: bool = False,
-    accumulation: int = 1,
-) -> None:
-    """Train a concept for so many steps; the VAE stands aside, since it encodes the pictures once, before the steps."""
+    settings: Any = None,
+) -> Any:
+    """Train a concept for so many steps and return the result; the VAE stands aside, since it encodes the pictures
+    once, before the steps.  settings: of the training; otherwise the default ones, without validations."""
     import torch
     from perfusion_pack.nodes.host.train_concept import train_concept
     from perfusion_pack.perfusion_core.statistics import TextStatistics
@@ -74,7 +77,7 @@ def run_ours(
     latents = torch.randn(PICTURES, 4, latent, latent, generator=draw)
     images, masks = (torch.rand(PICTURES, 8 * latent, 8 * latent, *last, generator=draw) for last in ((3,), ()))
     vae = SimpleNamespace(downscale_ratio=8, encode=lambda _images: latents)
-    train_concept(
+    return train_concept(
         model,
         clip,
         vae,
@@ -82,7 +85,7 @@ def run_ours(
         masks,
         "<hugsy>",
         "teddy",
-        TrainingSettings(steps=steps, batch_size=pictures, accumulation=accumulation, validate_every=0),
+        settings or TrainingSettings(steps=steps, batch_size=pictures, validate_every=0),
         TextStatistics(torch.eye(CONTEXT), torch.eye(CONTEXT), 0.0, "random", 1),
         lambda _report: on_step(),
         gradient_checkpointing=gradient_checkpointing,
@@ -283,19 +286,30 @@ def memory_rows(sides: list[str], pictures: int, memory: Callable[[str], float])
 
 
 def gpu_lines(model: Any, clip: Any, arguments: Any) -> list[str]:
-    """Time of the paper's training, from measured steps of 4 x 4 pictures, and the least memory that a step takes."""
+    """Time and memory of the paper's training, and the least memory that a step takes."""
     import torch
+    from perfusion_pack.nodes.training_settings import training_settings
 
-    def paper(on_step: Callable) -> None:
-        run_ours(model, clip, 4, arguments.latent, arguments.steps + 1, on_step, accumulation=4)
-
-    seconds = 400 * statistics.median(step_seconds(paper))
-    torch.cuda.reset_peak_memory_stats()
-    run_ours(model, clip, 1, arguments.latent, 2, lambda: None, gradient_checkpointing=True)
-    least = torch.cuda.max_memory_allocated() / 1e9
+    paper = training_settings("Paper", seed=0, flip=True, validate_every=25, custom={})
+    made = dataclasses.replace(paper, steps=min(arguments.paper_steps, paper.steps))
+    peaks, seconds = [], 0.0
+    for settings, options in ((made, {}), (None, {"gradient_checkpointing": True})):
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        started = clock()
+        run_ours(model, clip, 1, arguments.latent, 2, lambda: None, settings=settings, **options)
+        seconds = seconds or clock() - started
+        peaks.append(torch.cuda.max_memory_allocated() / 1e9)
+    total = f"{seconds:.0f} s in all" if made == paper else (
+        f"{seconds * paper.steps / made.steps:.0f} s in all, EXTRAPOLATED from {made.steps} steps that took"
+        f" {seconds:.1f} s"
+    )  # fmt: skip
     return [
-        f"- The paper's 400 steps of 16 (4 x 4): {seconds:.0f} s (aim 75 s).",
-        f"- Least memory, one picture with gradient checkpointing, models included: {least:.2f} GB (aim 6 GB).",
+        f"- Preset Paper, {paper.steps} steps of {paper.batch_size * paper.accumulation} ({paper.batch_size} x"
+        f" {paper.accumulation}), validations and checks included: {total} (aim 75 s), peak memory {peaks[0]:.2f} GB,"
+        " models included.",
+        f"- Least memory, one picture with gradient checkpointing, models included: {peaks[1]:.2f} GB (aim 6 GB).",
     ]
 
 
@@ -313,6 +327,9 @@ def main() -> None:
     parser.add_argument("--latent", type=int, help="side of the latent, a multiple of 8 (32 is 256 px)")
     parser.add_argument("--rounds", type=int, help="calls of every side")
     parser.add_argument("--steps", type=int, default=2, help="measured steps in a call")
+    parser.add_argument(
+        "--paper-steps", type=int, default=400, help="on a GPU: of preset Paper; of fewer than 400 the rest is inferred"
+    )
     parser.add_argument("--no-memory", action="store_true", help="leave the processes out that measure memory")
     parser.add_argument("--output", type=Path, help="write the table into this file too")
     parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "PICTURES"), help=argparse.SUPPRESS)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from by_location import REPOSITORY
 
-ARGUMENTS = SimpleNamespace(smallest=True, latent=8, rounds=1, steps=1)
+ARGUMENTS = SimpleNamespace(smallest=True, latent=8, rounds=1, steps=1, paper_steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +33,18 @@ def test_every_side_takes_its_steps(benchmark) -> None:
     assert times["text encoder"][0] < times[benchmark.OURS][0]
     lines = benchmark.time_rows(times, 1)
     assert len(lines) == 6 and all(line.count("|") == 9 for line in lines)
+
+
+def test_fewer_steps_of_the_paper_than_it_has_are_told(benchmark, monkeypatch) -> None:
+    """The lines of a GPU, with a GPU that only counts."""
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5.5e9)
+    monkeypatch.setattr(benchmark, "clock", iter((0.0, 0.25, 0.0)).__next__)
+    with torch.inference_mode():
+        paper, least = benchmark.gpu_lines(benchmark.make_model(True), benchmark.make_clip(True), ARGUMENTS)
+    assert "400 steps of 16 (4 x 4)" in paper and "100 s in all, EXTRAPOLATED from 1 steps" in paper
+    assert "peak memory 5.50 GB" in paper and "5.50 GB (aim 6 GB)" in least
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the process' memory is counted on Linux only")
