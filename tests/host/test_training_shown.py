@@ -19,6 +19,7 @@ from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under
 from perfusion_pack.nodes.training_samples import TrainingSamples
 from perfusion_pack.nodes.training_settings import (
     CUSTOM,
+    MEASURED,
     PRESET_TOOLTIP,
     PRESETS,
     training_settings,
@@ -235,7 +236,7 @@ def preset(name):
 
 def test_presets_that_saved_workflows_hold_stay():
     assert {"Quick", "Standard", "Quality", "Paper", "Low memory"} <= set(PRESETS) and CUSTOM == "Custom"
-    assert all(f"{name}: " in PRESET_TOOLTIP for name in [*PRESETS, CUSTOM])
+    assert all(f"{name}: " in PRESET_TOOLTIP for name in [*PRESETS, CUSTOM]) and set(MEASURED) <= set(PRESETS)
 
 
 def test_presets_differ_from_standard_in_what_they_are_for():
