@@ -41,8 +41,9 @@ def load_unet(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher
     return patcher
 
 
-def load_clip() -> comfy.sd.CLIP:
-    """The text encoder as the host's CLIP, with its compact table of embeddings spread over the stock vocabulary."""
+def load_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
+    """The text encoder as the host's CLIP, with its compact table of embeddings spread over the stock vocabulary;
+    disable_dynamic: without the host's dynamic memory."""
     weights = _weights("text")
     compact = weights.pop("text_model.embeddings.token_embedding.weight")
     numbers = torch.tensor(json.loads((WEIGHTS / "vocabulary.json").read_text()))
@@ -50,12 +51,18 @@ def load_clip() -> comfy.sd.CLIP:
     table = compact.mean(dim=0).repeat(model.CLIP_CONFIG["vocab_size"], 1)
     table[numbers] = compact
     weights["text_model.embeddings.token_embedding.weight"] = table
-    clip = comfy.sd.CLIP(
-        _ClipTarget(), model_options={"dtype": torch.float32, "clip_l_model_config": dict(model.CLIP_CONFIG)}
-    )
+    options = {"dtype": torch.float32, "clip_l_model_config": dict(model.CLIP_CONFIG)}
+    # Hosts before dynamic memory do not know the argument.
+    without = {"disable_dynamic": True} if disable_dynamic else {}
+    clip = comfy.sd.CLIP(_ClipTarget(), model_options=options, **without)
     clip.cond_stage_model.clip_l.transformer.load_state_dict(weights, strict=False)
     clip.patcher.set_attachments(CAPTIONS_ATTACHMENT, world_captions)
+    clip.patcher.cached_patcher_init = (_load_clip_patcher, ())  # as of the UNet
     return clip
+
+
+def _load_clip_patcher(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+    return load_clip(disable_dynamic).patcher
 
 
 def world_captions(count: int = 1500) -> list[str]:

@@ -31,11 +31,13 @@ from .concept_effect import check_effect
 from .concept_words import known_words
 from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks
+from .dynamic_memory import trainable_clip, trainable_model
 from .gate_patch import applied_concepts
 from .likeness import LikenessJudge
 from .model_family import check_text_conditioned, model_family
 from .text_encoders import encode_superclass_vectors
 from .training_files import TrainingFiles, fingerprint
+from .training_flag import host_in_training
 
 logger = logging.getLogger(__name__)
 
@@ -103,11 +105,12 @@ def train_concept(
     judge = None
     if clip_vision is not None and settings.validate_every:
         judge = LikenessJudge(clip_vision, model, clip, vae, images, superclass, tuple(latents.shape[1:]), sample_cfg)
-    with torch.inference_mode(False), torch.enable_grad():
-        superclass_vectors = encode_superclass_vectors(clip, superclass)
+    with torch.inference_mode(False), torch.enable_grad(), host_in_training():
+        trained_model, trained_clip = trainable_model(model), trainable_clip(clip)
+        superclass_vectors = encode_superclass_vectors(trained_clip, superclass)
         weights = None if masks is None else latent_masks(masks.clone(), len(latents), latents.shape[-2:])
         inverse = statistics.inverse.clone()
-        with HostDenoisingTask(model, clip, latents, weights, word, superclass_vectors) as task:
+        with HostDenoisingTask(trained_model, trained_clip, latents, weights, word, superclass_vectors) as task:
             task.gradient_checkpointing = gradient_checkpointing
             vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
             if masks is None and automatic_mask:
