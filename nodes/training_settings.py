@@ -15,11 +15,15 @@ PRESETS: dict[str, dict[str, object]] = {
     "Quick": {"steps": 150, "batch_size": 4},
     "Standard": {},
     "Quality": {"steps": 600},
-    "Paper": {
+    "Paper": {  # all of it, also what the defaults share today: they follow what is measured, and this must not
         "steps": 400,
         "batch_size": 4,
         "accumulation": 4,
         "value_learning_rate": 0.03,
+        "word_learning_rate": 0.006,
+        "target_input_decay": 0.99,
+        "bias": 0.75,
+        "temperature": 0.10,
         "form": "paper",
         "noise_alone": 0.0,
     },

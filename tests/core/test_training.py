@@ -73,6 +73,22 @@ def test_target_input_is_a_moving_average_moved_once_per_step(accumulation):
     assert torch.allclose(trainer.target_input, expected, atol=1e-6)
 
 
+def test_the_optimiser_is_adam_without_weight_decay():
+    """Paper, section 4.4; AdamW is a subclass of Adam."""
+    trainer = start(value_learning_rate=0.03, word_learning_rate=0.006)
+    optimiser = trainer._optimiser
+    assert type(optimiser) is torch.optim.Adam
+    assert [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups] == [(0.03, 0.0), (0.006, 0.0)]
+    values, word = (group["params"] for group in optimiser.param_groups)
+    assert values == list(trainer.value_targets.values()) and word == list(trainer.word_vectors.values())
+    # One step of Adam moves every number by its rate, in the direction of the gradient only.
+    before = trainer.learned()
+    trainer.step()
+    after = trainer.learned()
+    moved = (after.value_targets["layer.attn2"] - before.value_targets["layer.attn2"]).abs()
+    assert torch.allclose(moved, torch.full_like(moved, 0.03), rtol=1e-3)
+
+
 def test_learned_is_scaled_to_unit_energy():
     trainer = start()
     train(trainer, lambda report: None)
