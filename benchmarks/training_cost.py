@@ -370,9 +370,12 @@ def main() -> None:
         print("\n".join(lines))
         for pictures in arguments.pictures:
             sides = sides_for(pictures, arguments.nodes)
+            memory = {}
+            if not arguments.no_memory:  # before the times: after them this process itself holds what torch freed
+                memory = {name: memory_of(name, pictures, arguments) for name in sides if name != FORWARD}
             found = time_rows(measure_times(model, clip, sides, pictures, arguments), pictures)
-            if not arguments.no_memory:
-                found += memory_rows(sides, pictures, lambda name, size=pictures: memory_of(name, size, arguments))
+            if memory:
+                found += memory_rows(sides, pictures, memory.__getitem__)
             print("\n".join(found), flush=True)
             lines += found
         if not on_cpu:
