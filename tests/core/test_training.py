@@ -13,6 +13,7 @@ from toy_training import ToyTask, assert_same_state, start
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
     TEMPLATES,
+    Batch,
     TrainingSettings,
     masked_mean,
     mean_encoding,
@@ -87,6 +88,24 @@ def test_the_optimiser_is_adam_without_weight_decay():
     after = trainer.learned()
     moved = (after.value_targets["layer.attn2"] - before.value_targets["layer.attn2"]).abs()
     assert torch.allclose(moved, torch.full_like(moved, 0.03), rtol=1e-3)
+
+
+def test_four_times_four_is_sixteen():
+    """Accumulation gives the loss, the gradients and the moving average of one large batch of the same samples."""
+    draws = [start(seed=seed, batch_size=4)._draw() for seed in range(4)]
+    together = Batch(*(torch.cat([getattr(d, name) for d in draws]) for name in ("pictures", "mirrored", "templates")))
+    found = {}
+    for size, accumulation, drawn in ((4, 4, draws), (16, 1, [together])):
+        trainer = start(ToyTask(noise=0.0), batch_size=size, accumulation=accumulation)
+        trainer._draw = iter(drawn).__next__
+        loss = trainer.step().loss
+        gradients = [parameter.grad for parameter in trainer._parameters().values()]
+        found[size] = loss, [*gradients, trainer.target_input, *trainer._parameters().values()]
+        assert len(trainer.task.batches) == accumulation and trainer.step_number == 1
+    (small, parts), (large, whole) = found[4], found[16]
+    assert small == pytest.approx(large, rel=1e-6)
+    assert all(gradient.abs().sum() > 0 for gradient in whole[:2])
+    assert all(torch.allclose(part, one, rtol=1e-5, atol=1e-7) for part, one in zip(parts, whole, strict=True))
 
 
 def test_learned_is_scaled_to_unit_energy():
