@@ -14,7 +14,8 @@ _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "s
 def model_family(model: ModelPatcher, clip: CLIP) -> str:
     """The family: sd1, sd2, sdxl, sdxl_refiner, what the model's configuration calls itself, or its class."""
     configuration = model.model.model_config
-    named = getattr(configuration, "perfusion_family", None)
+    # Of the class: the host's configurations warn of every attribute that an instance does not have.
+    named = getattr(type(configuration), "perfusion_family", None)
     return named or _BY_ENCODERS.get(tuple(sorted(text_encoders(clip)))) or type(configuration).__name__.lower()
 
 
