@@ -78,6 +78,8 @@ class HostDenoisingTask:
         """Make the models ready to train with: at the start, and after the host has sampled with them, which may have
         moved them to other memory, made inference tensors of them, and set the text encoder's options."""
         memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
+        # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
+        # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
         comfy.model_management.load_models_gpu(
             [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
         )

@@ -6,14 +6,13 @@ import comfy.sd
 import pytest
 import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, locked_pairs, make_scene, record_pair
-from comfy.model_patcher import ModelPatcher
 from comfy_extras.nodes_attention_multiply import UNetCrossAttentionMultiply
 from comfy_extras.nodes_model_merging import ModelMergeSimple
 from perfusion_pack.nodes.host import gate_patch
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from reference import reference_model
-from tiny_models import ONE_LAYER, WIDTH, difference, encode, gated, make_concept, sample, tiny_model
+from tiny_models import ONE_LAYER, WIDTH, LowVramPatcher, difference, encode, gated, make_concept, sample, tiny_model
 
 import nodes
 
@@ -225,13 +224,6 @@ def test_merging_takes_weights_only_from_the_second_model(small_scene, second):
 
 
 # Weights stored otherwise.
-
-
-class LowVramPatcher(ModelPatcher):
-    """What the host does to a model that does not fit into the memory: every weight is fetched for its operation."""
-
-    def load(self, device_to=None, lowvram_model_memory=0, force_patch_weights=False, full_load=False):
-        super().load(device_to, 64, force_patch_weights, False)
 
 
 @LOCKS

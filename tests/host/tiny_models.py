@@ -62,6 +62,13 @@ class TinyModelConfig(comfy.supported_models_base.BASE):
     latent_format = comfy.latent_formats.SD15
 
 
+class LowVramPatcher(comfy.model_patcher.ModelPatcher):
+    """What the host does to a model that does not fit into the memory: every weight is fetched for its operation."""
+
+    def load(self, device_to=None, lowvram_model_memory=0, force_patch_weights=False, full_load=False):
+        super().load(device_to, 64, force_patch_weights, False)
+
+
 def fill(module: torch.nn.Module, seed: int, scale: float = 0.1) -> None:
     """Fill every parameter: the host leaves them uninitialised. Vectors called weight belong to norms."""
     generator = torch.Generator().manual_seed(seed)
