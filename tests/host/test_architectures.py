@@ -13,13 +13,11 @@ from architectures import ARCHITECTURES, Architecture, checkpoint, load, text_ch
 from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.train_concept import train_concept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.statistics import TextStatistics
-from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import CPU, difference, encode, gated, instance_forwards, make_concept, sample, tiny_clip, tiny_model
-from training_inputs import tiny_vae
+from training_inputs import learn_two_steps
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +39,8 @@ def loaded(architecture: Architecture, text_encoders: dict):
 
 
 def learn(model, clip, width: int):
-    """Two steps on two random pictures, with the identity as metric: measuring the real one would take minutes."""
-    statistics = TextStatistics(torch.eye(width), torch.eye(width), 0.0, "", 0)
-    settings = TrainingSettings(steps=2, batch_size=1)
-    with torch.inference_mode():
-        return train_concept(
-            model, clip, tiny_vae(), torch.rand(2, 64, 64, 3), None, "<hugsy>", "teddy", settings, statistics,
-            lambda report: None,
-        )  # fmt: skip
+    """Two steps with the identity as metric: measuring the real one would take minutes."""
+    return learn_two_steps(model, clip, TextStatistics(torch.eye(width), torch.eye(width), 0.0, "", 0))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The patch on a full SD1.5: its true structure and widths, random weights, loaded by the host's stock loader."""
+"""A full SD1.5, from the host's stock loader to a picture: its true structure and widths, random weights."""
 
 import time
 from itertools import pairwise
@@ -15,8 +15,10 @@ from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
+from perfusion_pack.perfusion_core.statistics import TextStatistics
 from safetensors.torch import save_file
-from tiny_models import difference, encode, gated, instance_forwards, make_concept, sample
+from tiny_models import CAPTIONS, difference, encode, gated, instance_forwards, make_concept, sample, statistics
+from training_inputs import learn_two_steps
 from unet_shapes import SD15_UNET
 
 import nodes
@@ -44,16 +46,25 @@ def loaded(tmp_path_factory):
 
 
 def test_concepts_on_a_checkpoint_of_the_stock_loader(loaded, tmp_path, record_property):
+    """Train, save, load, gate, sample."""
     model, clip = loaded
     assert type(model.model.model_config).__name__ == "SD15"
-    widths = [layer.to_v.out_features for layer in cross_attention_layers(model.model.diffusion_model, 768).values()]
-    assert len(widths) == 16 and sum(widths) == 12_480
+    layers = cross_attention_layers(model.model.diffusion_model, 768)
+    widths = {name: layer.to_v.out_features for name, layer in layers.items()}
+    assert len(widths) == 16 and sum(widths.values()) == 12_480
 
-    concept = make_concept(model, clip, picture=b"\xff\xd8" + bytes(8190))
+    moment = statistics(clip)
+    metric = TextStatistics(moment.float(), torch.linalg.inv(moment).float(), 0.0, "", len(CAPTIONS))
+    trained = learn_two_steps(model, clip, metric, picture=b"\xff\xd8" + bytes(8190))
+    assert trained.effect > 0 and trained.concept.base_model == "sd1"
+    assert not torch.equal(trained.concept.word_vectors["clip_l"], trained.concept.superclass_vectors["clip_l"])
     path = tmp_path / "hugsy.safetensors"
-    save_concept(path, concept)
+    save_concept(path, trained.concept)
     assert path.stat().st_size <= 61_440
-    stack = (gated(load_concept(path)),)
+    concept = load_concept(path)
+    assert {name: len(value) for name, value in concept.value_targets.items()} == widths
+    # A narrow gate: of a text encoder filled at random, two words are more alike than of a true one.
+    stack = (gated(concept, bias=0.75, temperature=0.05),)
     spoken = add_words(clip, stack, "global")
     positive, negative = encode(spoken, "a photo of <hugsy> in the snow"), encode(spoken, "blurry")
     plain = encode(spoken, "a red ball in the snow")

@@ -9,9 +9,11 @@ import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
 from perfusion_pack.nodes.host.text_statistics import measure_statistics
+from perfusion_pack.nodes.host.train_concept import TrainingResult, train_concept
 from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.statistics import TextStatistics
+from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import fill, tiny_clip, tiny_model
 
 VAE_CONFIG = {
@@ -53,6 +55,24 @@ def training_inputs() -> TrainingInputs:
         masks[:, 16:48, 16:48] = 1.0
         statistics = measure_statistics(clip, built_in_captions(200), lambda done, total: None)
         return TrainingInputs(tiny_model(), clip, tiny_vae(), pictures, masks, statistics)
+
+
+def learn_two_steps(model: ModelPatcher, clip: comfy.sd.CLIP, statistics: TextStatistics, **changes) -> TrainingResult:
+    """Learn <hugsy> from two random pictures of 64 pixels, in inference mode, as the host does; models of any size."""
+    with torch.inference_mode():
+        return train_concept(
+            model,
+            clip,
+            tiny_vae(),
+            torch.rand(2, 64, 64, 3),
+            None,
+            "<hugsy>",
+            "teddy",
+            TrainingSettings(steps=2, batch_size=1),
+            statistics,
+            lambda report: None,
+            **changes,
+        )
 
 
 def run_node(inputs: TrainingInputs, **changes) -> tuple:
