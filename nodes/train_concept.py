@@ -9,6 +9,7 @@ from ..perfusion_core.concept import Concept, GatedConcept, normalise_word
 from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_status import TrainingStatus
+from .host.concept_words import warn_of_ordinary_word
 from .host.progress import NodeProgress, memory_in_use, progress_over
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
@@ -213,6 +214,7 @@ class TrainConcept(io.ComfyNode):
         clip_vision: io.ClipVision.Type | None = None,
         **custom: object,
     ) -> io.NodeOutput:
+        warn_of_ordinary_word(clip, word, superclass)
         settings = training_settings(preset, seed, flip, validate_every, custom)
         gradient_checkpointing = uses_checkpointing(preset, gradient_checkpointing)
         statistics = statistics or cached_statistics(clip, progress_over(cls.hidden.unique_id))

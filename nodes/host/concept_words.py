@@ -9,6 +9,7 @@ where that word's token stands: weights, long prompts and `embedding:` words sta
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -17,12 +18,14 @@ from typing import Any, NamedTuple
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, ConceptStack, check_stack
+from ...perfusion_core.concept import Concept, ConceptStack, check_stack, normalise_word
 from ...perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
 from .superclass_encoding import encode_superclass_too
 from .text_encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
+
+logger = logging.getLogger(__name__)
 
 # How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
@@ -94,6 +97,33 @@ def known_words(clip: CLIP) -> set[str]:
     return {word.word for tokenizer in tokenizers for word in tokenizer.words}
 
 
+def warn_of_ordinary_word(clip: CLIP, text: str, superclass: str) -> None:
+    """Warn of a concept's word that was typed without brackets and that prompts use anyway, such as dog.
+
+    It becomes <dog>, so nothing clashes; but who types dog may expect to write dog in prompts.
+    """
+    bare = text.strip()
+    if "<" in bare or not (bare.lower() == superclass.strip().lower() or _is_one_token(clip, bare)):
+        return
+    word = normalise_word(bare)
+    logger.warning(
+        "The concept is called %s, since %s is an ordinary word that prompts go on to use for any such thing; write %s"
+        " in prompts, with its brackets, or train under a word that does not exist.",
+        word,
+        bare,
+        word,
+    )
+
+
+def _is_one_token(clip: CLIP, text: str) -> bool:
+    """Whether the text is a whole word of a tokenizer's vocabulary."""
+    for encoder in text_encoders(clip).values():
+        batches = encoder.tokenizer.tokenize_with_weights(text, return_word_ids=True)
+        if sum(word_id != 0 for batch in batches for _, _, word_id in batch) == 1:
+            return True
+    return False
+
+
 class WordTokenizer:
     """The tokenizer of one encoder, which puts the vectors of concept words into the token lists.
 
@@ -104,9 +134,10 @@ class WordTokenizer:
         self.tokenizer = tokenizer
         self.key = key
         self.words = tuple(words)
-        self._words = {word.word.lower(): word for word in words}
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
-        self._pattern = re.compile("(?:embedding:)?(" + "|".join(map(re.escape, self._words)) + ")", re.IGNORECASE)
+        # A group for each word: which one it is, is up to re alone, to which more letters are equal than to lower().
+        groups = "|".join(f"({re.escape(word.word)})" for word in words)
+        self._pattern = re.compile(f"(?:embedding:)?(?:{groups})", re.IGNORECASE)
 
     def __getattr__(self, name: str) -> Any:
         if name == "tokenizer":  # not set yet, as while unpickling: there is nothing to pass on to
@@ -120,17 +151,17 @@ class WordTokenizer:
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
-        used = {match.lower() for match in self._pattern.findall(text)}
+        used = {match.lastindex - 1 for match in self._pattern.finditer(text)}
         if not used:
             return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
         stand_in = dict(zip(sorted(used), self._free_placeholders(len(used), text.lower()), strict=True))
 
         def replacement(match: re.Match) -> str:
-            word = match[1].lower()
-            return f" {stand_in[word][0]} " * len(self._words[word].vectors[self.key])
+            index = match.lastindex - 1
+            return f" {stand_in[index][0]} " * len(self.words[index].vectors[self.key])
 
         batches = self.tokenizer.tokenize_with_weights(self._pattern.sub(replacement, text), return_word_ids, **kwargs)
-        vectors = {stand_in[word][1]: self._endless_vectors(self._words[word]) for word in used}
+        vectors = {stand_in[index][1]: self._endless_vectors(self.words[index]) for index in used}
         return [[self._with_vector(entry, vectors) for entry in batch] for batch in batches]
 
     def _free_placeholders(self, count: int, lowered: str) -> list[tuple[str, int]]:

@@ -6,12 +6,20 @@ from itertools import islice
 import comfy.sd
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import ConceptWord, _placeholders, add_words, known_words, with_words
+from perfusion_pack.nodes.host.concept_words import (
+    ConceptWord,
+    _placeholders,
+    add_words,
+    known_words,
+    warn_of_ordinary_word,
+    with_words,
+)
 from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
 from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, word_positions
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from safetensors.torch import save_file
 from tiny_models import WIDTH, encode, gated, make_concept, tiny_clip, tiny_model, tiny_sdxl_clip
+from training_inputs import run_node
 
 import nodes
 
@@ -69,6 +77,48 @@ def test_a_prompt_is_encoded_as_if_the_vector_were_one_more_word_of_the_vocabula
     assert found.shape[1] % 77 == 0
     assert torch.equal(found, expected)
     assert torch.equal(encode(spoken, prompt.replace("{}", "<HugSy>"))[0][0], expected)
+
+
+@pytest.mark.parametrize("key_lock", ["local", "global"])
+def test_a_word_in_brackets_leaves_the_ordinary_word_alone(clip, hugsy, key_lock):
+    """<dog> is a concept's word, dog stays what it was: alone, beside the concept, and as its superclass."""
+    dog = dataclasses.replace(hugsy, word="<dog>", superclass="dog")
+    taught = add_words(clip, (gated(dog),), key_lock)
+    found, expected = (encode(one, "a dog and a (DOG:1.2), hotdog")[0] for one in (taught, clip))
+    assert torch.equal(found[0], expected[0]) and found[1].keys() == expected[1].keys()
+    assert [token for token, _ in flat(taught.tokenize("a <dog> and a dog"))] == [
+        *(token for token, _ in flat(clip.tokenize("a"))),
+        "<dog>",
+        *(token for token, _ in flat(clip.tokenize("and a dog"))),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "superclass", "named"),
+    [
+        ("dog", "animal", "<dog>"),  # one token of the vocabulary
+        (" Pomeranians ", "pomeranians", "<pomeranians>"),  # several tokens, but the prompt's word for the kind
+        ("<dog>", "dog", None),
+        ("hugsy", "teddy", None),
+        ("<my-thing>", "teddy", None),
+    ],
+)
+def test_a_word_that_is_an_ordinary_word_is_named(clip, caplog, text, superclass, named):
+    warn_of_ordinary_word(clip, text, superclass)
+    assert [record.levelname for record in caplog.records] == (["WARNING"] if named else [])
+    assert not named or (f"write {named} in prompts" in caplog.text and f"since {text.strip()} is" in caplog.text)
+
+
+def test_the_trainer_warns_before_it_starts(inputs, folder, caplog):
+    with pytest.raises(PerfusionError, match="superclass must be a plain word"):
+        run_node(inputs, word="dog", superclass=" ")
+    assert "The concept is called <dog>, since dog is an ordinary word" in caplog.text
+
+
+@pytest.mark.parametrize("text", ["<hug\u017fy>", "<HUG\u017fY>", "embedding:<hug\u017fy>"])
+def test_letters_that_are_the_same_but_for_their_case_to_re_alone(spoken, text):
+    """U+017F, the long s, is an s to a pattern that ignores case, but not in lower case."""
+    assert flat(spoken.tokenize(f"a {text}")) == flat(spoken.tokenize("a <hugsy>"))
 
 
 def test_two_words_in_one_prompt(clip, spoken, hugsy, cuppy):
