@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the coexistence tests and write their numbers into benchmarks/coexistence.md.
+"""Run the coexistence tests and write their numbers into benchmarks/coexistence.md and the README.
 
     python benchmarks/coexistence.py [--report REPORT.xml]
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TABLE = Path(__file__).with_suffix(".md")
+TABLES = (Path(__file__).with_suffix(".md"), REPOSITORY / "README.md")
+START, END = "<!-- table -->", "<!-- end of table -->"
 
 # Property of a test -> heading of its column.
 COLUMNS = {
@@ -79,11 +80,11 @@ def main() -> int:
     if failed or not pairs:
         print(f"{failed} of {count} tests did not pass; the table stays as it is.", file=sys.stderr)
         return 1
-    before, _, rest = TABLE.read_text(encoding="utf-8").partition("<!-- table -->")
-    _, _, after = rest.partition("<!-- end of table -->")
-    text = f"{before}<!-- table -->\n\n{table(pairs)}\n\n<!-- end of table -->{after}"
-    TABLE.write_text(text, encoding="utf-8")
-    print(f"{len(pairs)} pairs of {count} tests written to {TABLE.relative_to(REPOSITORY)}")
+    for file in TABLES:
+        before, _, rest = file.read_text(encoding="utf-8").partition(START)
+        _, _, after = rest.partition(END)
+        file.write_text(f"{before}{START}\n\n{table(pairs)}\n\n{END}{after}", encoding="utf-8")
+        print(f"{len(pairs)} pairs of {count} tests written to {file.relative_to(REPOSITORY)}")
     return 0
 
 
