@@ -80,9 +80,11 @@ class HostDenoisingTask:
         memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
         # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
         # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
-        comfy.model_management.load_models_gpu(
-            [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
-        )
+        # Without gradients: hosts before 0.33 patch fp8 weights by operations that have none.
+        with torch.no_grad():
+            comfy.model_management.load_models_gpu(
+                [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
+            )
         for module in (self._base, self.clip.cond_stage_model):
             make_differentiable(module)
             module.requires_grad_(False)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
+from pathlib import Path
+
 import comfy.clip_vision
 import comfy.model_management
 import pytest
@@ -22,13 +26,15 @@ PROMPTS = [prompt.format("teddy") for prompt in likeness.PROMPTS]
 
 def tiny_vision(width: int = WIDTH, seed: int = 8) -> comfy.clip_vision.ClipVisionModel:
     """A CLIP vision model of the host's own class; `width` is that of its embeddings."""
-    vision = comfy.clip_vision.ClipVisionModel(
-        {
-            "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-            "hidden_act": "quick_gelu", "image_size": 32, "patch_size": 8, "num_channels": 3, "projection_dim": width,
-            "model_type": "clip_vision_model",
-        }
-    )  # fmt: skip
+    configuration = {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+        "hidden_act": "quick_gelu", "image_size": 32, "patch_size": 8, "num_channels": 3, "projection_dim": width,
+        "model_type": "clip_vision_model",
+    }  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:  # older hosts take the path of a file alone
+        path = Path(folder) / "clip_vision.json"
+        path.write_text(json.dumps(configuration))
+        vision = comfy.clip_vision.ClipVisionModel(str(path))
     fill(vision.model, seed, scale=0.3)
     return vision
 

@@ -19,6 +19,11 @@ from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import tiny_clip, tiny_model
 from training_inputs import run_node
 
+pytestmark = pytest.mark.skipif(
+    not hasattr(ModelPatcher, "get_clone_model_override"),
+    reason="this host cannot load a model of its dynamic VRAM again outside of it; the trainer refuses such a model",
+)
+
 
 class DynamicPatcher(ModelPatcher):
     """Dynamic as far as a CPU goes: the host's own class needs a CUDA device and makes a plain one on a CPU."""
