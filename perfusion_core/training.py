@@ -6,8 +6,8 @@ per optimiser step.  No key is learned: in the locked forms of the edit keys are
 those of the word's own encoding.
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
-i,
-which is a statistic of earlier steps.
+i, which is a statistic of earlier steps. Letting it through was worse on both demo things tried (zippy, finny; 24 prompts
+each, 300 steps of 8, bias .95): harmonic mean of likeness and obedience .74 and .75 where it is .97 and .90.
 """
 
 from __future__ import annotations
@@ -110,7 +110,8 @@ class DenoisingTask(Protocol):
 class StepReport:
     """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
 
-    best_step: the best of those that were validated so far, None before the first.
+    best_step: the best of those that were validated so far, None before the first.  validation_given_up: whether memory
+    ran out while a step was validated, so that the last step will be taken.
     """
 
     step: int
@@ -119,6 +120,7 @@ class StepReport:
     similarity: float
     gate: float
     best_step: int | None = None
+    validation_given_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,9 @@ class ConceptTrainer:
         return error
 
     def best_step(self) -> int:
-        """The step to keep: the best of those that were validated and the present one, which is the last."""
+        """The step to keep: the best of those that were validated and the present one, which is the last.
+
+        See `training_run.best_step_within_memory`."""
         best = self.choice.best
         if best is None or best.step == self.step_number:
             return self.step_number
@@ -320,7 +324,8 @@ class ConceptTrainer:
             for name, tensor in state.tensors.items()
             if name.startswith(BEST)
         }
-        self.choice = StepChoice(self.settings.validate_every, list(state.validations), best)
+        # Not `settings.validate_every`: a validation that was given up for lack of memory would be back.
+        self.choice = StepChoice(self.choice.every, list(state.validations), best)
 
     def learned(self, step: int | None = None) -> LearnedTensors:
         """A copy of what was learned, float32 on the CPU, by the present step or by the best of the validated ones."""
@@ -376,6 +381,8 @@ def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
     """Mean of errors [B, C, H, W], weighted by masks [B, 1, H, W] if there are any.
 
     Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean.
+    The plain mean of mask * error, in which big things count more, was as good on the demo's pictures, where things are
+    of like size (zippy .97, finny .88 where this has .97 and .90, measured as in the module's docstring).
     """
     if masks is None:
         return errors.mean()

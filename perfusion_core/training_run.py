@@ -6,25 +6,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from .errors import PerfusionError
+from .out_of_memory import is_out_of_memory
 from .step_choice import StepChoice
 from .training import ConceptTrainer, StepReport
 
 logger = logging.getLogger(__name__)
 
 STEPS_BETWEEN_KEEPING = 25
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory ran out, on whatever device; some have no exception of their own for it, only a text."""
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        sign in text for sign in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    )
 
 
 def train(
@@ -52,7 +41,8 @@ def train(
             if trainer.step_number % keep_every == 0:
                 keep()
                 kept = trainer.step_number
-            on_step(report if best is None else replace(report, best_step=best.step))
+            given_up = trainer.choice.every == 0 < trainer.settings.validate_every
+            on_step(replace(report, best_step=best and best.step, validation_given_up=given_up))
     except BaseException:
         if trainer.step_number > kept:
             try:
@@ -74,6 +64,26 @@ def validate_within_memory(trainer: ConceptTrainer, release_memory: Callable[[],
     trainer.choice = StepChoice(every=0)
     release_memory()
     logger.warning("Memory ran out while step %d was validated; the last step is taken.", trainer.step_number)
+
+
+def best_step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], None]) -> int:
+    """The step to keep; where memory runs out while the last one is validated, the best of those before it.
+
+    The steps are all made by then, and what they learned is worth more than this one comparison.
+    """
+    try:
+        return trainer.best_step()
+    except Exception as error:
+        best = trainer.choice.best
+        if best is None or not is_out_of_memory(error):
+            raise
+    release_memory()
+    logger.warning(
+        "Memory ran out while the last step, %d, was validated; step %d is taken, the best of those before it.",
+        trainer.step_number,
+        best.step,
+    )
+    return best.step
 
 
 def step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], None]) -> StepReport:

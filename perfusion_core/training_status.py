@@ -42,6 +42,8 @@ class TrainingStatus:
         ]
         if report.best_step is not None:
             parts.append(f"best step so far {report.best_step}")
+        if report.validation_given_up:
+            parts.append("memory ran out while validating: the last step is taken")
         if memory:
             parts.append(memory)
         return " · ".join(parts)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 
+import comfy.model_management
 import torch
 from torch import Tensor
+from torch.nn import Module
 
 from ...perfusion_core.attention_mask import AttentionMaps, word_attention
+from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.out_of_memory import is_out_of_memory
 from .attention_capture import captured_attention
 from .denoising_task import HostDenoisingTask
+
+logger = logging.getLogger(__name__)
 
 TEMPLATE = "a photo of a {}"
 
@@ -30,11 +37,40 @@ def attention_masks(
     """Soft masks [P, 1, h, w] of the task's pictures in 0..1, on the task's device; see `AttentionMaps.masks`.
 
     superclass_vectors: by embedding key, on the task's device.  levels: in 0..1.  at_once: pictures in a call of the
-    model.  layers: names of those to use, None for all.  Raises PerfusionError where the attention tells nothing.
+    model, halved where memory runs out.  layers: names of those to use, None for all.  Raises PerfusionError where the
+    attention tells nothing, and where memory runs out for one picture at a time.
     """
-    generator = torch.Generator().manual_seed(SEED)
     names = task.layers if layers is None else layers
     chosen = {name: task.layers[name] for name in names}
+    at_once = max(1, min(at_once, task.picture_count))
+    while True:
+        try:
+            # From the start each time: maps are added up layer by layer, so a part of a failed pass would count twice.
+            return _summed_maps(task, superclass_vectors, levels, at_once, chosen).masks()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if at_once == 1:
+                raise PerfusionError(
+                    "Memory ran out while the automatic mask was made from a single picture at a time, the least there"
+                    " is; connect masks or turn automatic_mask off, train on smaller pictures, or close other programs"
+                    " that use the device."
+                ) from None
+        # Here, not in the handler: while it lasts, the exception's frames hold the tensors of the failed pass.
+        at_once = (at_once + 1) // 2
+        comfy.model_management.soft_empty_cache()
+        logger.warning("Memory ran out for the automatic mask; trying again with %d pictures at a time.", at_once)
+
+
+def _summed_maps(
+    task: HostDenoisingTask,
+    superclass_vectors: Mapping[str, Tensor],
+    levels: Sequence[float],
+    at_once: int,
+    layers: Mapping[str, Module],
+) -> AttentionMaps:
+    """The attention maps of all layers at all levels, in one pass over the pictures."""
+    generator = torch.Generator().manual_seed(SEED)
     maps = AttentionMaps(task.picture_count, tuple(task.latents.shape[-2:]), task.device)
     with torch.no_grad():
         encoding, positions = task.encode(superclass_vectors, [TEMPLATE])
@@ -48,6 +84,6 @@ def attention_masks(
 
                 clean = task.latents[part]
                 sigma = task.sigmas_at(torch.full((len(clean),), level))
-                with captured_attention(chosen, add):
+                with captured_attention(layers, add):
                     task.predict(task.noised(clean, noise[part], sigma), sigma, encoding.expand(len(clean), -1, -1))
-    return maps.masks()
+    return maps

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from ...perfusion_core.edit import EditedEncoding, add_value_targets
 from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.out_of_memory import memory_for
 from ...perfusion_core.training import Batch, masked_mean
 from .concept_words import ConceptWord, with_words
 from .cross_attention import cross_attention_layers
@@ -81,7 +82,7 @@ class HostDenoisingTask:
         # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
         # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
         # Without gradients: hosts before 0.33 patch fp8 weights by operations that have none.
-        with torch.no_grad():
+        with torch.no_grad(), memory_for("the models were loaded for the training"):
             comfy.model_management.load_models_gpu(
                 [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
             )

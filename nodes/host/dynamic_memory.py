@@ -12,6 +12,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 
 from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.out_of_memory import is_out_of_memory
 
 
 def trainable_model(model: ModelPatcher) -> ModelPatcher:
@@ -45,6 +46,8 @@ def _copy(patcher: ModelPatcher, socket: str) -> ModelPatcher:
         if _is_dynamic(copy) or copy.model is patcher.model:
             raise RuntimeError("its loader gave the same model again")
     except Exception as problem:  # whatever a loader, maybe of another pack, raises
+        if is_out_of_memory(problem):
+            raise
         reason = " ".join(str(problem).split()).rstrip(".") or type(problem).__name__
         raise PerfusionError(
             f"The {socket} input was expected to be a model that can be trained through, but it is in ComfyUI's dynamic"

@@ -22,10 +22,11 @@ from ...perfusion_core.concept import Concept, normalise_word
 from ...perfusion_core.concept_check import check_learned, check_saved
 from ...perfusion_core.concept_file import round_for_file
 from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ...perfusion_core.statistics import TextStatistics
 from ...perfusion_core.step_choice import Validation
 from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
-from ...perfusion_core.training_run import train
+from ...perfusion_core.training_run import best_step_within_memory, train
 from .attention_mask import attention_masks
 from .concept_effect import check_effect
 from .concept_words import known_words
@@ -101,13 +102,18 @@ def train_concept(
     _check_inputs(model, clip, word, superclass)
     started = time.monotonic()
     masked = "given" if masks is not None else "attention" if automatic_mask else "none"
-    latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
+    smaller = f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"
+    with memory_for("the VAE encoded the pictures", smaller):
+        latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
     judge = None
     if clip_vision is not None and settings.validate_every:
-        judge = LikenessJudge(clip_vision, model, clip, vae, images, superclass, tuple(latents.shape[1:]), sample_cfg)
+        with memory_for("clip_vision looked at the pictures", f"disconnect clip_vision, or {CLOSE_OTHERS}"):
+            shape = tuple(latents.shape[1:])
+            judge = LikenessJudge(clip_vision, model, clip, vae, images, superclass, shape, sample_cfg)
     with torch.inference_mode(False), torch.enable_grad(), host_in_training():
-        trained_model, trained_clip = trainable_model(model), trainable_clip(clip)
-        superclass_vectors = encode_superclass_vectors(trained_clip, superclass)
+        with memory_for("the models were loaded for the training"):
+            trained_model, trained_clip = trainable_model(model), trainable_clip(clip)
+            superclass_vectors = encode_superclass_vectors(trained_clip, superclass)
         weights = None if masks is None else latent_masks(masks.clone(), len(latents), latents.shape[-2:])
         inverse = statistics.inverse.clone()
         with HostDenoisingTask(trained_model, trained_clip, latents, weights, word, superclass_vectors) as task:
@@ -115,7 +121,8 @@ def train_concept(
             vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
             if masks is None and automatic_mask:
                 task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
-            trainer = ConceptTrainer(task, settings, vectors, inverse)
+            with memory_for("the superclass was encoded"):
+                trainer = ConceptTrainer(task, settings, vectors, inverse)
 
             def concept_at(step: int | None = None) -> Concept:
                 return _concept(
@@ -150,8 +157,9 @@ def train_concept(
             if judge is not None:
                 trainer.measure = lambda: _unlikeness(judge, concept_at(), task)
             with files.telling_where(trainer) if files else nullcontext():
-                losses = train(trainer, follow, keep, release_memory=comfy.model_management.soft_empty_cache)
-                chosen = trainer.best_step()
+                release_memory = comfy.model_management.soft_empty_cache
+                losses = train(trainer, follow, keep, release_memory)
+                chosen = best_step_within_memory(trainer, release_memory)
                 keep(chosen)
             used_masks = None if task.masks is None else task.masks.cpu()
     concept = round_for_file(concept_at(chosen))
@@ -159,7 +167,9 @@ def train_concept(
         check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
         if files is not None:
             check_saved(files.path, concept)
-        effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
+        again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
+        with memory_for("the trained concept was tried out", again):
+            effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
         keep(chosen, finished=True)
     seconds = time.monotonic() - started
     logger.info(

@@ -9,7 +9,7 @@ from toy_training import ToyTask, assert_same_state, start
 from perfusion_core.errors import PerfusionError
 from perfusion_core.step_choice import HELD_OUT_TEMPLATES, StepChoice, Validation, validation_batches
 from perfusion_core.training import TEMPLATES, TrainingSettings
-from perfusion_core.training_run import train
+from perfusion_core.training_run import best_step_within_memory, train
 from perfusion_core.training_state_file import KeptTraining, load_training, save_training
 
 
@@ -121,6 +121,32 @@ def test_without_memory_for_a_validation_the_last_step_is_taken(caplog, monkeypa
     train(trainer, lambda report: None)
     assert trainer.choice.best is None and trainer.best_step() == 20
     assert "the last step is taken" in caplog.text
+
+
+def test_a_validation_that_was_given_up_stays_so_after_a_step_without_memory():
+    task, reports = ToyTask(room=3), []
+    trainer = start(task, batch_size=4, validate_every=5)
+
+    def on_step(report):
+        reports.append(report)
+        task.room = 1 if report.step == 7 else 1000  # then one step fails, and all validations would have room again
+
+    train(trainer, on_step)
+    assert trainer.micro_batch == 1 and trainer.choice.every == 0 and not trainer.choice.validations
+    assert all(report.validation_given_up and report.best_step is None for report in reports)
+
+
+def test_without_memory_for_the_last_step_the_best_of_those_before_it_is_kept(monkeypatch, caplog):
+    trainer = start(steps=12, validate_every=5)
+    train(trainer, lambda report: None)
+
+    def fails(self):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(type(trainer), "validation_error", fails)
+    released = []
+    assert best_step_within_memory(trainer, lambda: released.append(1)) == trainer.choice.best.step <= 10
+    assert released == [1] and "taken, the best of those before it" in caplog.text
 
 
 def test_an_error_that_is_not_finite_stops():

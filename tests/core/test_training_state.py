@@ -15,8 +15,9 @@ import torch
 from toy_training import ToyTask, assert_same_state, start
 
 from perfusion_core.errors import PerfusionError
+from perfusion_core.out_of_memory import is_out_of_memory
 from perfusion_core.tensor_file import read_tensors, write_tensors
-from perfusion_core.training_run import is_out_of_memory, step_within_memory, train
+from perfusion_core.training_run import step_within_memory, train
 from perfusion_core.training_state_file import KeptTraining, load_training, save_training
 
 INPUTS = {"word": "<hugsy>", "seed": 0, "value_learning_rate": 0.03}

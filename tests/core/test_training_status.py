@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from perfusion_core.training import StepReport, TrainingSettings
@@ -22,6 +24,12 @@ def test_the_line_says_step_loss_rate_time_and_memory():
     line = status.line(report(2, 0.3, best_step=25), "memory 1.2 of 4.0 GB")
     assert "loss 0.3000 (mean of 2: 0.4000)" in line and "0.55 s per step · 2 min 44 s left" in line
     assert line.endswith("best step so far 25 · memory 1.2 of 4.0 GB")
+
+
+def test_the_line_says_that_validating_was_given_up():
+    given_up = dataclasses.replace(report(1, 0.5), validation_given_up=True)
+    line = TrainingStatus(TrainingSettings()).line(given_up, "memory 1.2 of 4.0 GB")
+    assert line.endswith("memory ran out while validating: the last step is taken · memory 1.2 of 4.0 GB")
 
 
 def test_the_time_of_a_resumed_training_counts_only_its_own_steps():
