@@ -40,7 +40,8 @@ class Amount(NamedTuple):
 def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
     """The work in a cell; None for those that cost next to nothing."""
     if kind == "artefact" and "steps" in facts["settings"]:
-        return Amount(f"training: {facts['method']}", 1, facts["settings"]["steps"])
+        settings = facts["settings"]
+        return Amount(f"training: {facts['method']}", 1, settings["steps"] * settings.get("batch_size", 8) // 8)
     if kind in ("painting", "harm", "harm-base", "pair"):
         pictures = _pictures(facts)
         return Amount(f"painting: {facts['precision']}", pictures, pictures * facts["steps"])
