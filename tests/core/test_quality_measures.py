@@ -199,6 +199,6 @@ def test_the_plan_is_as_large_as_the_issue_asks():
     assert set(full.pair_things) <= set(full.tuning) and full.triples > 0 and full.tune_rounds[-1] <= len(full.tuning)
     labels = {variant.label for variant in plan.METHODS}
     assert {variant.tuned_as for variant in (*plan.METHODS, *plan.ABLATIONS, *plan.ONE_SHOT)} <= labels | {""}
-    for settings in (one for grid in plan.GRIDS.values() for one in grid):
-        assert settings.get("steps", 300) * settings.get("batch_size", 8) == 2400, "not as many samples as the others"
+    for one in (one for grid in plan.GRIDS.values() for one in grid):
+        assert one.get("steps", 300) * one.get("batch_size", 8) == 2400, "not as many samples as the others"
     assert set(plan.GRIDS) == labels - {plan.SUPERCLASS, plan.GLOBAL, plan.LOCKED}
