@@ -35,17 +35,19 @@ class ConceptWord(NamedTuple):
     """A word with its vectors by embedding key, each [n, width], and those of its superclass, each [m, width].
 
     The vectors may be under training: the encoding is differentiable in them.
-    clip_layer: as in `Concept`, or ANY_LAYER.
+    clip_layer: as in `Concept`, or ANY_LAYER.  base_model: family that the concept was made for, "" for the CLIP's own.
     """
 
     word: str
     vectors: Mapping[str, Tensor]
     superclass_vectors: Mapping[str, Tensor]
     clip_layer: int | None = ANY_LAYER
+    base_model: str = ""
 
     @classmethod
     def of(cls, concept: Concept) -> ConceptWord:
-        return cls(concept.word, concept.word_vectors, concept.superclass_vectors, concept.clip_layer)
+        vectors = concept.word_vectors, concept.superclass_vectors
+        return cls(concept.word, *vectors, concept.clip_layer, concept.base_model)
 
 
 def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
@@ -76,8 +78,7 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
                 f"The CLIP already knows the word {word.word}; connect the CLIP from before the node that added it, or"
                 " load the concept under another word."
             )
-        for key, encoder in encoders.items():
-            _check_vectors(word, key, encoder)
+        _check_vectors(word, encoders)
 
     tokenizer = copy.copy(clip.tokenizer)
     for key, encoder in encoders.items():
@@ -209,16 +210,22 @@ def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:
             yield word, token
 
 
-def _check_vectors(word: ConceptWord, key: str, encoder: TextEncoder) -> None:
-    for name, vectors in (("word", word.vectors), ("superclass", word.superclass_vectors)):
-        found = f"width {vectors[key].shape[-1]}" if key in vectors else f"only {', '.join(sorted(vectors)) or 'none'}"
-        if found != f"width {encoder.width}":
+def _check_vectors(word: ConceptWord, encoders: Mapping[str, TextEncoder]) -> None:
+    loaded = " and ".join(sorted(encoders))
+    made_for = f", made for {word.base_model} models," if word.base_model else ""
+    remedy = f"load a CLIP of the family {word.base_model} or" if word.base_model else "use"
+    for key, encoder in encoders.items():
+        for name, vectors in (("word", word.vectors), ("superclass", word.superclass_vectors)):
+            others = " and ".join(sorted(vectors)) or "none"
+            found = f"width {vectors[key].shape[-1]}" if key in vectors else f"only {others}"
+            if found != f"width {encoder.width}":
+                raise PerfusionError(
+                    f"The loaded CLIP (text encoders: {loaded}) does not fit: its {key} needs {name} vectors of width"
+                    f" {encoder.width} for {word.word}, but the concept{made_for} has {found}; {remedy} a concept that"
+                    " was trained for this kind of model."
+                )
+        if not hasattr(encoder.tokenizer, "inv_vocab"):
             raise PerfusionError(
-                f"The CLIP's text encoder {key} needs {name} vectors of width {encoder.width} for {word.word}, but the"
-                f" concept has {found}; use a concept that was trained for this kind of model."
+                f"The CLIP's text encoder {key} needs a tokenizer with a vocabulary, but"
+                f" {type(encoder.tokenizer).__name__} has none; load a CLIP of the SD1, SD2 or SDXL family."
             )
-    if not hasattr(encoder.tokenizer, "inv_vocab"):
-        raise PerfusionError(
-            f"The CLIP's text encoder {key} needs a tokenizer with a vocabulary, but {type(encoder.tokenizer).__name__}"
-            f" has none; load a CLIP of the SD1, SD2 or SDXL family."
-        )

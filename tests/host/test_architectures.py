@@ -160,3 +160,27 @@ def test_other_architectures_get_one_sentence(make):
         assert "\n" not in message and message.endswith(".") and message.count(". ") == 0
     assert REFUSED[make] in str(training.value)
     assert "SD1, SD2 or SDXL" in str(training.value)
+
+
+def test_a_concept_of_sd1_on_a_model_of_sdxl_gets_one_sentence_that_names_both():
+    sd1, sdxl = (
+        without_weights(architecture.config(dict(architecture.unet)), base)
+        for architecture, base in (
+            (ARCHITECTURES["SD1.x"], comfy.model_base.BaseModel),
+            (ARCHITECTURES["SDXL"], comfy.model_base.SDXL),
+        )
+    )
+    layers = cross_attention_layers(sd1.model.diffusion_model, 768)
+    concept = make_concept(
+        tiny_model(), tiny_clip(), encoding_width=768, target_input=torch.ones(768),
+        inverse_target_input=torch.full((768,), 1 / 768), superclass_encoding=torch.ones(768),
+        word_vectors={"clip_l": torch.ones(1, 768)}, superclass_vectors={"clip_l": torch.ones(1, 768)},
+        value_targets={name: torch.ones(layer.to_v.out_features) for name, layer in layers.items()},
+    )  # fmt: skip
+    apply_concepts(sd1, (gated(concept),))
+    with pytest.raises(PerfusionError) as refused:
+        apply_concepts(sdxl, (gated(concept),))
+    sentence = str(refused.value)
+    assert "<hugsy> was made for sd1 models with text encodings of width 768" in sentence
+    assert "the loaded MODEL (SDXL) has no cross-attention of that width" in sentence
+    assert sentence.endswith(".") and ". " not in sentence and "\n" not in sentence

@@ -227,6 +227,15 @@ def test_vectors_that_do_not_fit_are_refused(clip, model, hugsy):
         add_words(wide, (gated(hugsy),))
 
 
+def test_the_refusal_names_the_concepts_family_and_the_encoders_that_are_loaded(hugsy):
+    with pytest.raises(PerfusionError) as refused:
+        add_words(tiny_sdxl_clip(), (gated(hugsy),))
+    sentence = str(refused.value)
+    assert "made for sd1 models, has only clip_l; load a CLIP of the family sd1 or" in sentence
+    assert "(text encoders: clip_g and clip_l)" in sentence and "clip_g needs word vectors of width 48" in sentence
+    assert sentence.endswith(".") and ". " not in sentence and "\n" not in sentence
+
+
 def set_last_layer(clip, layer):
     return nodes.CLIPSetLastLayer().set_last_layer(clip, layer)[0]
 
