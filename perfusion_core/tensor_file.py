@@ -10,6 +10,8 @@ import contextlib
 import json
 import math
 import os
+import re
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ import torch
 from torch import Tensor
 
 from .errors import PerfusionError, quoted
+
+STALE_SECONDS = 3600  # of a temporary file; writing one takes less than a second
 
 MAX_HEADER_BYTES = 1 << 20
 MAX_FILE_BYTES = 1 << 28
@@ -80,7 +84,7 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     content = _with_sorted_metadata(safetensors.torch.save(contiguous, dict(metadata)))
     target = Path(path)
     # The same folder, because only a rename inside one file system is a single step.
-    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    temporary = temporary_path(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "xb") as file:
@@ -97,6 +101,24 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     finally:
         with contextlib.suppress(OSError, ValueError):  # the failure that brought us here is the one to tell
             temporary.unlink(missing_ok=True)
+
+
+def temporary_path(target: Path) -> Path:
+    """A hidden path in the target's folder, to write to before the rename; `sweep_temporaries` knows it by its name."""
+    return target.with_name(f".{uuid.uuid4().hex}.tmp")
+
+
+def sweep_temporaries(folder: Path) -> None:
+    """Delete the temporary files that a killed process left in the folder, an hour ago or earlier.
+
+    Younger ones may be those of another process that is writing now.
+    """
+    with contextlib.suppress(OSError):  # tidying up must not stop anything
+        for path in folder.glob(".*.tmp"):
+            with contextlib.suppress(OSError):
+                old = time.time() - path.stat().st_mtime > STALE_SECONDS
+                if old and re.fullmatch(r"\.[0-9a-f]{32}\.tmp", path.name) and path.is_file():
+                    path.unlink()
 
 
 def _with_sorted_metadata(content: bytes) -> bytes:

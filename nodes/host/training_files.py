@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,10 @@ from torch import Tensor
 from ...perfusion_core.concept import Concept
 from ...perfusion_core.concept_file import save_concept
 from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.tensor_file import sweep_temporaries, temporary_path
 from ...perfusion_core.training import ConceptTrainer
 from ...perfusion_core.training_state_file import KeptTraining, load_training, save_training
-from .concept_folders import free_concept_path, state_path, trained_concept_paths
+from .concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
 
 REPORT_QUALITY = 92
 
@@ -52,6 +52,7 @@ class TrainingFiles:
         Raises PerfusionError where the last training of that name was not finished and cannot go on with these inputs.
         """
         self._inputs = inputs
+        sweep_temporaries(output_folder())
         found = self._to_resume(trainer) if self.resume else None
         if found is None:
             return
@@ -103,7 +104,7 @@ class TrainingFiles:
         report anyway.
         """
         path = self.path.with_suffix(".report.jpg")
-        temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+        temporary = temporary_path(path)
         try:
             report.save(temporary, "JPEG", quality=REPORT_QUALITY)
             os.replace(temporary, path)
