@@ -26,6 +26,8 @@ FORMAT = "perfusion-training-state"
 VERSION = 1
 KIND = "Perfusion training state"
 
+NEW_INPUTS = ("VAE", "model")  # names of inputs that were not noted at first
+
 START = "start."
 LOSSES = "losses"
 
@@ -50,6 +52,8 @@ class KeptTraining:
     def differing_inputs(self, inputs: Mapping[str, Any]) -> list[str]:
         """The names of the inputs that are not the same here and there."""
         names = [*inputs, *(name for name in self.inputs if name not in inputs)]
+        # States of earlier versions do not know the new ones, and still go on.
+        names = [name for name in names if name in self.inputs or name not in NEW_INPUTS]
         return [name for name in names if self.inputs.get(name) != inputs.get(name)]
 
     def starts_like(self, start: Mapping[str, Tensor]) -> bool:

@@ -62,14 +62,14 @@ def encoder_hash(clip: CLIP) -> str:
             # Where a LoRA is patched into the weights, the host keeps the weight itself in the backup.
             backup = clip.patcher.backup.get(f"{key}.{name}")
             digest.update(f"{key}.{name} {tuple(tensor.shape)}".encode())
-            _add_to(digest, tensor if backup is None else backup.weight)
+            add_to_digest(digest, tensor if backup is None else backup.weight)
     for name, patches in sorted(clip.patcher.patches.items()):
         digest.update(name.encode())
-        _add_to(digest, patches)
+        add_to_digest(digest, patches)
     return digest.hexdigest()[:16]
 
 
-def _add_to(digest: Any, value: Any) -> None:
+def add_to_digest(digest: Any, value: Any) -> None:
     """Add what a weight or a patch (numbers, names and tensors in tuples and adapters) consists of."""
     if isinstance(value, torch.Tensor):
         # A few hundred numbers of each tensor tell two encoders apart; hashing a gigabyte would take seconds.
@@ -77,9 +77,9 @@ def _add_to(digest: Any, value: Any) -> None:
         digest.update(few.float().cpu().numpy().tobytes())
     elif isinstance(value, list | tuple):
         for part in value:
-            _add_to(digest, part)
+            add_to_digest(digest, part)
     elif hasattr(value, "weights"):  # the host's adapters: LoRA, LoHa, ...
-        _add_to(digest, (type(value).__name__, value.weights))
+        add_to_digest(digest, (type(value).__name__, value.weights))
     elif isinstance(value, str | int | float | None):
         digest.update(f"{value!r} ".encode())
 

@@ -39,6 +39,7 @@ from .model_family import check_text_conditioned, model_family
 from .text_encoders import encode_superclass_vectors
 from .training_files import TrainingFiles, fingerprint
 from .training_flag import host_in_training
+from .weight_hash import model_hash, vae_hash
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +152,7 @@ def train_concept(
 
             if files is not None:
                 fixed = _what_must_not_change(concept_at(), settings, images, masks, masked)
+                fixed |= {"VAE": vae_hash(vae), "model": model_hash(model)}
                 if judge is not None:
                     fixed |= {"vision model": judge.fingerprint, "sample_cfg": sample_cfg}
                 files.open(trainer, fixed)
