@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import subprocess
 import sys
 import time
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,6 @@ from perfusion_core.errors import PerfusionError
 
 # A sentence that names a file, an expectation, a finding and a remedy; whatever is quoted in it from a file is cut.
 LONGEST_SENTENCE = 700
-# JSON of a header becomes Python objects of up to some hundred bytes for two signs ("{}," or "9,").
-MEMORY_PER_BYTE, MEMORY_AT_LEAST = 64, 2_000_000
 SLOWEST_LOAD = 2.0  # seconds of computing; the largest header allowed takes a tenth of it
 
 
@@ -109,25 +109,26 @@ def test_every_spoilt_file_ends_in_a_sentence_or_a_correct_load(tmp_path, good_f
         assert loaded == 0, "none of these files is whole"
 
 
-@pytest.mark.parametrize("name", [*FAMILIES])
-def test_memory_is_bounded_by_the_size_of_the_file(tmp_path, good_files, name):
-    """No number in a file makes the reader ask for memory: neither Python's nor, in tensors, the system's."""
-    resource = pytest.importorskip("resource", reason="only Unix counts the memory of a process this way")
-    _, mutation = FAMILIES[name]
-    path = tmp_path / "concept.safetensors"
-    unit = 1 if sys.platform == "darwin" else 1024
-    for number in range(20):
-        chance = random.Random(f"{name} {number}")
-        content = mutation(chance, chance.choice(good_files))
-        path.write_bytes(content)
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        tracemalloc.start()
-        try:
-            outcome(path)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        bound = MEMORY_AT_LEAST + MEMORY_PER_BYTE * len(content)
-        assert peak < bound
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - resident
-        assert grown < 2 * bound + 32_000_000  # with room for what the system and pytest take at the same time
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux keeps a process to a limit on its address space")
+def test_memory_is_bounded_by_the_size_of_the_file(tmp_path, good_files):
+    """No number in a file makes the reader ask for memory, be it Python's, torch's or that of safetensors.
+
+    A refusal of the system may end the process, go through, or become a sentence about a damaged file; so each file
+    has to end there in what it ends in without a limit.
+    """
+    (tmp_path / "whole.safetensors").write_bytes(good_files[0])
+    for name, (_, mutation) in FAMILIES.items():
+        for number in range(20):
+            chance = random.Random(f"{name} {number}")
+            path = tmp_path / f"{name}-{number}.safetensors"
+            path.write_bytes(mutation(chance, chance.choice(good_files)))
+    child = Path(__file__).with_name("load_within_memory.py")
+    # One arena: glibc would reserve 64 MB of address space for each thread that asks for memory.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, child, tmp_path], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    ends = json.loads(done.stdout)
+    assert len(ends) == 1 + 20 * len(FAMILIES) and ends["whole.safetensors"] == "loaded"
+    for name, end in ends.items():
+        found = outcome(tmp_path / name)
+        assert end == ("loaded" if isinstance(found, Concept) else found), name
