@@ -29,19 +29,19 @@ MEASURED_ONCE = {
 class Amount(NamedTuple):
     """How much work a cell is.
 
-    unit: that of which the cost is known.  count: trainings or pictures.  units: steps of the training or, over all
-    pictures, of the sampler; pictures where they are read."""
+    unit: that of which the cost is known.  count: trainings or pictures.  units: steps of 8 samples of the training or,
+    over all pictures, steps of the sampler; pictures where they are read."""
 
     unit: str
     count: int
-    units: int
+    units: float
 
 
 def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
     """The work in a cell; None for those that cost next to nothing."""
     if kind == "artefact" and "steps" in facts["settings"]:
         settings = facts["settings"]
-        return Amount(f"training: {facts['method']}", 1, settings["steps"] * settings.get("batch_size", 8) // 8)
+        return Amount(f"training: {facts['method']}", 1, settings["steps"] * settings.get("batch_size", 8) / 8)
     if kind in ("painting", "harm", "harm-base", "pair"):
         pictures = _pictures(facts)
         return Amount(f"painting: {facts['precision']}", pictures, pictures * facts["steps"])
@@ -110,7 +110,7 @@ def _cells_of_parts(bench: Workbench, size: Any, stages: Collection[str]) -> dic
 
 def unit_costs(bench: Workbench) -> dict[str, float]:
     """Core seconds of one of each unit: of a step of a training, of a step of the sampler, of a picture read."""
-    seconds, units = defaultdict(float), defaultdict(int)
+    seconds, units = defaultdict(float), defaultdict(float)
     for note in bench.cache.notes():
         amount = amount_of(note["kind"], note["facts"])
         if amount is not None:
