@@ -81,7 +81,7 @@ class HostDenoisingTask:
         memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
         # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
         # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
-        # Without gradients: hosts before 0.33 patch fp8 weights by operations that have none.
+        # Without gradients: older hosts, such as 0.20.1, patch fp8 weights by operations that have none.
         with torch.no_grad(), memory_for("the models were loaded for the training"):
             comfy.model_management.load_models_gpu(
                 [self.model, self.clip.patcher], memory_required=memory, force_full_load=True
