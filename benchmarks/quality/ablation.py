@@ -36,7 +36,7 @@ def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -
             for one in jobs_of(bench, size, all_uses(size, [variant], tuned, things), things, seed)
         ]
 
-    return {"ablations": of(wanted(size), size.ablation_things), "one-shot": of(ONE_SHOT, size.one_shot_things)}
+    return {"one-shot": of(ONE_SHOT, size.one_shot_things), "ablations": of(wanted(size), size.ablation_things)}
 
 
 def measure(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, list[str]]:

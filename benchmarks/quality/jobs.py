@@ -54,10 +54,10 @@ def phases(bench: Any, size: Any, stages: Collection[str]) -> Iterator[Phase]:
         last["several"] = several.jobs(bench, size, tuned, knobs)
     if "harm" in stages:
         last["harm"] = harm.jobs(bench, size, tuned, knobs)
-    if "ablations" in stages:
-        last |= ablation.jobs(bench, size, tuned)
     if "methods" in stages:
         last["methods, further seeds"] = single.further_jobs(bench, size, tuned)
+    if "ablations" in stages:
+        last |= ablation.jobs(bench, size, tuned)
     yield Phase(last)
 
 

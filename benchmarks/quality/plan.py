@@ -25,14 +25,14 @@ class Size:
     sampler: str = "euler"
     sampling_steps: int = 12
     precision: str = "float32"
-    tune_rounds: tuple[int, ...] = (1, 4)
+    tune_rounds: tuple[int, ...] = (1, 3)
     tune_kept: int = 2
     pair_things: tuple[str, ...] = ("hugsy", "sippy", "zippy", "finny", "cosy", "twinkle")
     pair_prompts: int = 6
     pair_seeds: int = 1
     triples: int = 4
     ablation_tuning: int = 4
-    ablation_held_out: int = 2
+    ablation_held_out: int = 0
     ablation_seeds: int = 2
     ablations: tuple[str, ...] | None = None  # by label; None = all
     harm_captions: int = 200
@@ -138,7 +138,7 @@ ABLATIONS = (
 ONE_SHOT = tuple(
     Variant(f"{label}, 1 picture", method, knobs, settings, label, pictures=1)
     for label, method, knobs, settings in (
-        (PERFUSION, "perfusion local", BIASES, {}),
+        (PERFUSION, "perfusion local", BIASES[:3], {}),
         ("host LoRA, rank 4", "host LoRA", (1.0, 0.75, 0.5), {"rank": 4}),
         ("textual inversion", "textual inversion", (1.0,), {}),
     )
