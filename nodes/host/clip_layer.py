@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from comfy.model_patcher import ModelPatcher
 from torch.nn import Module
 
 from .encoder_patch import Encode
@@ -18,11 +19,13 @@ from .text_encoders import ANY_LAYER, LAYER, WORD
 logger = logging.getLogger(__name__)
 
 
-def warn_of_other_layer(model: Module, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
+def warn_of_other_layer(
+    patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any
+) -> tuple:
     """Encode the prompt, and warn once of all its concepts that were trained on another layer than it is encoded on."""
     used, trained = None, {}
     for name, batches in tokens.items():
-        encoder = getattr(model, f"clip_{name}", None)
+        encoder = getattr(patcher.model, f"clip_{name}", None)
         for entry in (entry for batch in batches for entry in batch):
             layer = getattr(entry[0], LAYER, ANY_LAYER)
             if layer != ANY_LAYER and encoder is not None and _layer_of(encoder, layer) != _layer_in_use(encoder):

@@ -22,6 +22,7 @@ from ...perfusion_core.concept import Concept, ConceptStack, check_stack, normal
 from ...perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
+from .encoding_memory import remembered, share_memory
 from .superclass_encoding import encode_superclass_too
 from .text_encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 
@@ -59,6 +60,7 @@ def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
     Raises PerfusionError for a word that the CLIP knows already or that occurs twice, and for vectors that do not fit.
     """
     check_stack(stack)
+    share_memory(clip)
     clone = with_words(clip, [ConceptWord.of(gated.concept) for gated in stack], key_lock)
     if stack:
         encode_through(clone, warn_of_other_layer)
@@ -87,6 +89,7 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
             inner, earlier = inner.tokenizer, inner.words
         setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words)))
     clone.tokenizer = tokenizer
+    encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     if key_lock == "global":
         encode_superclass_too(clone)
     return clone

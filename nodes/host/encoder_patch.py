@@ -8,6 +8,7 @@ clone's model.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ _PATCH_KEY = "perfusion_for_comfyui.encoder_patch"
 _ENCODE = "encode_token_weights"
 
 Encode = Callable[..., tuple]
-# Called as around(model, encode, tokens) in the place of encode(tokens), with the model of all encoders.
+# Called as around(patcher, encode, tokens) in the place of encode(tokens), with the patcher of the CLIP that encodes;
+# its model is that of all encoders.
 Around = Callable[..., tuple]
 
 
@@ -49,21 +51,30 @@ def encode_through(clip: CLIP, around: Around) -> None:
         _install(patcher, current, (around,))
 
 
+def other_patches(patcher: ModelPatcher) -> dict[str, Any] | None:
+    """The object patches beside this one by name; None where another pack's stands in or over this one."""
+    known, others = patcher.get_attachment(_PATCH_KEY), dict(patcher.object_patches)
+    if known is None or known.other is not None or others.pop(_ENCODE, None) is not known.function:
+        return None
+    return others
+
+
 def _install(patcher: ModelPatcher, other: Encode | None, around: tuple[Around, ...]) -> None:
-    model = patcher.model
-    encode = other or partial(getattr(type(model), _ENCODE), model)
-    for one in around:
-        encode = partial(one, model, encode)
+    model, itself = patcher.model, weakref.ref(patcher)  # a patcher that held itself would keep its model for long
+    innermost = other or partial(getattr(type(model), _ENCODE), model)
 
     def encode_token_weights(*args: Any, **kwargs: Any) -> tuple:
+        encode = innermost
+        for one in around:
+            encode = partial(one, itself(), encode)
         return encode(*args, **kwargs)
 
     patcher.add_object_patch(_ENCODE, encode_token_weights)
     patcher.set_attachments(_PATCH_KEY, _EncoderPatch(encode_token_weights, other, around))
 
 
-def _rebind(source: ModelPatcher, clone: ModelPatcher) -> None:
-    """A function in an instance's place does not know its instance, and a deep clone runs another one."""
+def _rebind(_source: ModelPatcher, clone: ModelPatcher) -> None:
+    """A function in an instance's place does not know its instance: each clone gets one that knows the clone."""
     known = clone.get_attachment(_PATCH_KEY)
-    if clone.model is not source.model and clone.object_patches.get(_ENCODE) is known.function:
+    if clone.object_patches.get(_ENCODE) is known.function:
         _install(clone, known.other, known.around)

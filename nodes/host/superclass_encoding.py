@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 from comfy.conds import CONDCrossAttn
+from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
-from torch.nn import Module
 
 from .encoder_patch import Encode, encode_through
 from .text_encoders import SUPERCLASS
@@ -31,7 +31,7 @@ def encode_superclass_too(clip: CLIP) -> None:
 
 
 def _with_superclass_encoding(
-    model: Module, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any
+    _patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any
 ) -> tuple:
     encoded = encode(tokens, *args, **kwargs)
     substituted = _with_superclass(tokens)
