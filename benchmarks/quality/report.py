@@ -147,7 +147,7 @@ class Report:
         prompts = single_prompts(THINGS[thing].category, self.size.prompts)
         shown = min(SHEET_PROMPTS, len(prompts))
         placed = THINGS[thing].placed()
-        rows = {"real pictures": self.bench.reconstruct(real_pictures(placed, prompts[:shown], 0))}
+        paintings = {}
         for variant in METHODS:
             settings = single.settings_of(variant, self.size, tuned)
             use = single.Use(variant, settings, thing, 0, knobs[variant.label])
@@ -157,7 +157,9 @@ class Report:
             except OutOfTimeError:  # the paintings are in the cache of another machine
                 self.missing.append(f"the contact sheet of {thing}: it needs the paintings of {variant.label}")
                 return
-            rows[f"{variant.label} ({use.knob:g})"] = self.bench.decode(painted[:shown])
+            paintings[f"{variant.label} ({use.knob:g})"] = painted[:shown]
+        rows = {"real pictures": self.bench.reconstruct(real_pictures(placed, prompts[:shown], 0))}
+        rows |= {label: self.bench.decode(painted) for label, painted in paintings.items()}
         sheets.sheet(self.folder / f"sheet-{thing}.jpg", rows, [p.text.format(f"<{thing}>") for p in prompts[:shown]])
 
     def _part(self, title: str, name: str, found: tuple[Sequence[Mapping[str, Any]], list[str]], about: str) -> None:
