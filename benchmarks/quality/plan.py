@@ -24,7 +24,7 @@ class Size:
     training_seeds: int = 1
     sampler: str = "euler"
     sampling_steps: int = 12
-    precision: str = "float32"
+    precision: str = "bfloat16"
     tune_rounds: tuple[int, ...] = (1, 3)
     tune_kept: int = 2
     pair_things: tuple[str, ...] = ("hugsy", "sippy", "zippy", "finny", "cosy", "twinkle")
