@@ -24,12 +24,15 @@ quick = settings(max_examples=25, deadline=None)
 # --- the transcription: one token, one layer, written as in the paper, with C^-1 as a matrix -----------------------
 
 
-def paper_gates(e, edits, inverse):
-    """Eq. 3: sim_j = e^T C^-1 i_j, E_j = i_j^T C^-1 i_j, g_j = sigmoid((sim_j / E_j - bias) / temperature)."""
+def gates_of(e, edits, inverse):
+    """Eq. 3: sim_j = e^T C^-1 i_j, E_j = i_j^T C^-1 i_j, g_j = sigmoid((sim_j / E_j - bias) / temperature).
+
+    All but the paper's form measure by the joint coefficient."""
     gates = []
-    for edit in edits:
+    for edit, s in zip(edits, paper_joint_coefficients(e, edits, inverse), strict=True):
         i = edit.target_input.double()
-        s = (e @ inverse @ i) / (i @ inverse @ i)
+        if edit.form == "paper":
+            s = (e @ inverse @ i) / (i @ inverse @ i)
         gates.append(1 / (1 + math.exp(-(s.item() - edit.bias) / edit.temperature)))
     return gates
 
@@ -45,8 +48,8 @@ def paper_joint_coefficients(e, edits, inverse):
 
 def closing_on_the_superclass(e, edits, inverse):
     """e' of the unlocked form, see the module."""
-    gates, coefficients = paper_gates(e, edits, inverse), paper_joint_coefficients(e, edits, inverse)
-    own_tokens = paper_gates(e, [replace(edit, bias=0.75, temperature=0.10) for edit in edits], inverse)
+    gates, coefficients = gates_of(e, edits, inverse), paper_joint_coefficients(e, edits, inverse)
+    own_tokens = gates_of(e, [replace(edit, bias=0.75, temperature=0.10) for edit in edits], inverse)
     for edit, g, a, d in zip(edits, gates, coefficients, own_tokens, strict=True):
         e = e + d * (1 - g) * a * (edit.superclass_encoding.double() - edit.target_input.double())
     return e
@@ -54,7 +57,7 @@ def closing_on_the_superclass(e, edits, inverse):
 
 def paper_layer(e, edits, inverse, weight, targets, form):
     """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); all but the paper's form gate the coefficient."""
-    gates = paper_gates(e, edits, inverse)
+    gates = gates_of(e, edits, inverse)
     coefficients = paper_joint_coefficients(e, edits, inverse)
     h = weight @ (closing_on_the_superclass(e, edits, inverse) if form == "unlocked" else e)
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
@@ -240,7 +243,7 @@ def test_mixed_forms_share_the_joint_coefficients():
     found = edit_encoding(encoding, mixed)
     for e, result in zip(encoding, found.value_context, strict=True):
         a = paper_joint_coefficients(e, mixed, INVERSE)
-        g = paper_gates(e, mixed, INVERSE)
+        g = gates_of(e, mixed, INVERSE)
         expected = e - a[0] * first.target_input - g[1] * a[1] * second.target_input
         assert relative_error(result, expected) <= 1e-12
 
@@ -269,9 +272,26 @@ def test_only_the_locked_concepts_of_a_mixed_stack_lock_keys():
     encoding = random((TOKENS, WIDTH), 1)
     mixed = edit_encoding(encoding, [first, second])
     for e, result in zip(encoding, mixed.key_context, strict=True):
-        a, g = (of(e, [first, second], INVERSE)[1] for of in (paper_joint_coefficients, paper_gates))
+        a, g = (of(e, [first, second], INVERSE)[1] for of in (paper_joint_coefficients, gates_of))
         expected = e - g * a * second.target_input + g * second.superclass_encoding
         assert relative_error(result, expected) <= 1e-12
+
+
+@quick
+@given(seeds, st.sampled_from(["unlocked", "gated"]), st.integers(2, 5))
+def test_at_the_word_of_one_concept_no_other_gate_opens(seed, form, count):
+    """However alike the concepts are; each one's own gate is as open as if it were alone."""
+    common = random((WIDTH,), seed + 7)
+    edits = []
+    for edit in make_edits(count, WIDTH, INVERSE, seed, form=form):
+        target_input = edit.target_input + 4 * common
+        edits.append(replace(edit, target_input=target_input, inverse_target_input=INVERSE @ target_input))
+    edited = edit_encoding(torch.stack([edit.target_input for edit in edits]), edits)
+    assert torch.allclose(edited.similarities, torch.eye(count, dtype=torch.float64), rtol=0, atol=1e-8)
+    alone = [edit_encoding(edit.target_input[None], [edit]).gates[0, 0] for edit in edits]
+    assert torch.allclose(edited.gates.diagonal(), torch.stack(alone), rtol=0, atol=1e-8)
+    paper = edit_encoding(edits[0].target_input[None], [replace(edit, form="paper") for edit in edits])
+    assert paper.similarities[0, 1] > 0.2, "these concepts are not alike, so the test says nothing"
 
 
 # --- types, shapes, gradients, errors ------------------------------------------------------------------------------

@@ -24,10 +24,11 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     paper = torch.tensor([g.concept.form == "paper" for g in stack])
     locked = torch.tensor([float(g.concept.form != "unlocked") for g in stack]).double()
 
-    similarity = (e @ c.T) / (i * c).sum(-1)
-    gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
+    alone = (e @ c.T) / (i * c).sum(-1)
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
-    joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(similarity.shape)
+    joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(alone.shape)
+    similarity = torch.where(paper, alone, joint)
+    gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     coefficients = strength * torch.where(paper, joint, gate * joint)
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
     e = e + ((1 - locked) * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
