@@ -112,6 +112,13 @@ def gate(similarities: Tensor, bias: float, temperature: float) -> Tensor:
     return torch.sigmoid((similarities - bias) / temperature)
 
 
+def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
+    """The similarities by which several concepts' gates are measured, [..., N, J] (module docstring).
+
+    alone: each by itself.  coefficients: a.  paper_form: bool, [J]."""
+    return torch.where(paper_form, alone, coefficients)
+
+
 def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncoding:
     """Return the inputs of to_k and to_v under all concepts at once (module docstring; paper, Eq. 3, 4).
 
@@ -140,7 +147,7 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
     joint = precise @ dual.T
     if len(active) > 1:  # for one they are equal
         similarities = similarities.clone()
-        similarities[..., active] = torch.where(paper_form, similarities[..., active], joint)
+        similarities[..., active] = joint_similarities(similarities[..., active], joint, paper_form)
     gates = _gates(similarities, edits)
     strengths = similarities.new_tensor([edit.strength for edit in edits])
     value_gates = torch.where(strengths == 0, 0.0, gates * strengths)

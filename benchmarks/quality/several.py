@@ -24,12 +24,16 @@ from .prompts import drawn, pair_prompts, pair_scene
 from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
 
-UNJOINED = replace(VARIANTS[1], label="perfusion local, single projections", method="perfusion, single projections")
+# What is different about several concepts, taken away: the joint gate, and all that is joint.
+UNJOINED = tuple(
+    replace(VARIANTS[1], label=f"perfusion local, {without}", method=f"perfusion, {without}")
+    for without in ("gates as if alone", "single projections")
+)
 # First those that the bars compare: a run that is stopped has whole methods.
 _FIRST = (PERFUSION, "host LoRA, rank 4", "textual inversion")
 COMPARED = (
     *sorted((v for v in VARIANTS if v.label in _FIRST), key=lambda v: _FIRST.index(v.label)),
-    UNJOINED,
+    *UNJOINED,
     *(v for v in VARIANTS if v.label not in _FIRST),
 )
 
@@ -76,7 +80,7 @@ def _plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str
     groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
     plan = {}
     for count, variant in product(groups, COMPARED):
-        knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant is UNJOINED else variant.knobs[0])
+        knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant in UNJOINED else variant.knobs[0])
         settings = settings_of(variant, size, tuned)
         loaded = [
             Loaded(tuple(Use(variant, settings, thing, 0, knob) for thing in things), knob, seed)

@@ -74,6 +74,11 @@ def single_projections(edits: Sequence[ConceptEdit], indices: Sequence[int]) -> 
     return inverses / (target_inputs * inverses).sum(-1, keepdim=True)
 
 
+def similarities_alone(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
+    """Each gate measured as if its concept were the only one, as in the paper."""
+    return alone
+
+
 class AlteredPerfusion(Perfusion):
     """Perfusion, local key lock, with the alteration of that name."""
 
@@ -83,13 +88,14 @@ class AlteredPerfusion(Perfusion):
         "gradient through i": (train_module, "ConceptTrainer", GradientThroughTarget),
         "linear edit": (edit, "gate", linear_gate),
         "single projections": (edit, "_dual_directions", single_projections),
+        "gates as if alone": (edit, "joint_similarities", similarities_alone),
     }
 
     def __init__(self, alteration: str) -> None:
         super().__init__("local")
         self.name = f"perfusion, {alteration}"
-        # One concept alone is projected in the same way, so this alteration needs no training of its own.
-        self.training = "perfusion" if alteration == "single projections" else self.name
+        # These treat one concept alone as the method does, so they need no training of their own.
+        self.training = "perfusion" if alteration in ("single projections", "gates as if alone") else self.name
         self._alteration = self.ALTERATIONS[alteration]
 
     @contextmanager
