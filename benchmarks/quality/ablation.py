@@ -31,8 +31,8 @@ def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -
     def of(variants: Sequence[Variant], things: Sequence[str]) -> list[Job]:
         return [
             one
-            for variant in (BASE, *variants)
             for seed in range(size.ablation_seeds)
+            for variant in (BASE, *variants)
             for one in jobs_of(bench, size, all_uses(size, [variant], tuned, things), things, seed)
         ]
 

@@ -83,9 +83,9 @@ def tuning_point(bench: Workbench, size: Size, variant: Variant, one: Settings, 
 
 
 def knobs(bench: Workbench, size: Size, tuned: Mapping[str, Settings]) -> dict[str, float]:
-    """The knob at which each method is reported: of the best harmonic mean over the tuning things that are measured
-    with all methods; the first one of its list where there are none."""
-    things = measured_things(bench, size, tuned, size.tuning)
+    """The knob at which each method is reported: of the best harmonic mean over those things of the last tuning round
+    that are measured with all methods; the first one of its list where there are none."""
+    things = measured_things(bench, size, tuned, size.tuning[: size.tune_rounds[-1]])
     chosen = {}
     for variant in VARIANTS:
         curve = curve_samples(bench, size, variant, tuned, things, size.tuning_seeds) if things else {}

@@ -79,9 +79,16 @@ def plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str,
     return wanted
 
 
-def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
-    """All jobs of the experiment.  It paints in float32: rounding would hide how little an almost closed gate does."""
-    return [one.job(bench.exact()) for one in plan(size, tuned, knobs)]
+def jobs(
+    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
+) -> tuple[list[Job], list[Job]]:
+    """The jobs of Perfusion local and those of the other methods.
+
+    They paint in float32: rounding would hide how little an almost closed gate does."""
+    rows = plan(size, tuned, knobs)
+    return tuple(
+        [row.job(bench.exact()) for row in rows if (row.variant.label == PERFUSION) == own] for own in (True, False)
+    )
 
 
 def measure(

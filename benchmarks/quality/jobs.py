@@ -50,15 +50,18 @@ def phases(bench: Any, size: Any, stages: Collection[str]) -> Iterator[Phase]:
         yield Phase({"methods, first seed": single.first_jobs(bench, size, tuned)})
     knobs = choice.knobs(bench, size, tuned)
     last: dict[str, Sequence[Job]] = {}
+    rest: dict[str, Sequence[Job]] = {}
     if "several" in stages:
-        last["several"] = several.jobs(bench, size, tuned, knobs)
+        last["several"], rest["several, other methods"] = several.jobs(bench, size, tuned, knobs)
     if "harm" in stages:
-        last["harm"] = harm.jobs(bench, size, tuned, knobs)
+        last["harm"], rest["harm, other methods"] = harm.jobs(bench, size, tuned, knobs)
     if "methods" in stages:
         last["methods, further seeds"] = single.further_jobs(bench, size, tuned)
+        rest = {"methods, other tuning things": single.other_jobs(bench, size, tuned), **rest}
     if "ablations" in stages:
         last |= ablation.jobs(bench, size, tuned)
     yield Phase(last)
+    yield Phase(rest)
 
 
 def work(bench: Any, size: Any, stages: Collection[str]) -> None:

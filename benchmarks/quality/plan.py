@@ -127,11 +127,11 @@ ABLATIONS = (
     Variant("mask made by attention", "perfusion local", ABLATION_BIASES, {"mask": "attention"}, PERFUSION),
     Variant("keys locked to the superclass", "perfusion local", ABLATION_BIASES, {"form": "gated"}, PERFUSION),
     Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, {"form": "gated"}, PERFUSION),
-    Variant("a quarter from noise alone", "perfusion local", ABLATION_BIASES, {"noise_alone": 0.25}, PERFUSION),
     Variant("linear edit", "perfusion, linear edit", (0.65,), tuned_as=PERFUSION),
     Variant("gradient through i", "perfusion, gradient through i", ABLATION_BIASES, tuned_as=PERFUSION),
     Variant("C on 50 captions", "perfusion local", ABLATION_BIASES, {"captions": 50}, PERFUSION),
     Variant("C on 10000 captions", "perfusion local", ABLATION_BIASES, {"captions": 10_000}, PERFUSION),
+    Variant("a quarter from noise alone", "perfusion local", ABLATION_BIASES, {"noise_alone": 0.25}, PERFUSION),
     Variant("C = I", "perfusion local", ABLATION_BIASES, {"captions": 0}, PERFUSION),
     Variant("training bias .6", "perfusion local", ABLATION_BIASES, {"bias": 0.6}, PERFUSION),
 )

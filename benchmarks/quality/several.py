@@ -92,14 +92,19 @@ def _plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str
     return plan
 
 
-def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
-    """All jobs of the experiment, the real pictures first."""
-    real = [
+def jobs(
+    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
+) -> tuple[list[Job], list[Job]]:
+    """The jobs of what the bars compare, real pictures first, and those of the other methods."""
+    first = [
         Job([Cell("pair-real", _real_facts(bench, size, count))], partial(_real, bench, size, count))
         for count in (2, 3)
         if _asked(size, count)
     ]
-    return real + [one.job(bench, size) for row in _plan(size, tuned, knobs).values() for one in row]
+    others = []
+    for (_, label, _), row in _plan(size, tuned, knobs).items():
+        (first if label in (*_FIRST, *(v.label for v in UNJOINED)) else others).extend(o.job(bench, size) for o in row)
+    return first, others
 
 
 def measure(

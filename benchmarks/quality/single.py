@@ -213,10 +213,19 @@ def all_uses(
 
 
 def first_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
-    """Every method on one thing after the other, with as many seeds as tuning things have: first those of the tuning,
-    whose trainings are there, then the held-out things, then the others."""
-    ready = size.tuning[: size.tune_rounds[-1]]
-    things = (*ready, *size.held_out, *size.tuning[len(ready) :])
+    """Every method on one thing after the other, with as many seeds as tuning things have: first the things of the last
+    tuning round, whose trainings are there, then the held-out things."""
+    return _jobs_of_all_methods(bench, size, tuned, (*size.tuning[: size.tune_rounds[-1]], *size.held_out))
+
+
+def other_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """Every method on the other tuning things."""
+    return _jobs_of_all_methods(bench, size, tuned, size.tuning[size.tune_rounds[-1] :])
+
+
+def _jobs_of_all_methods(
+    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str]
+) -> list[Job]:
     return [
         one
         for thing in things
