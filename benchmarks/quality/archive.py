@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .cache import NUMBERS, Cache
+from .cache import NUMBERS, Cache, shortened
 
 NAME = "cells.jsonl.xz"
 
@@ -47,13 +47,8 @@ def _pieces(folder: Path) -> Iterator[dict[str, Any]]:
         piece = {"kind": note.parent.name, "name": name, "note": json.loads(note.read_text(encoding="utf-8"))}
         numbers = note.with_name(name + NUMBERS)
         if numbers.exists():
-            piece["numbers"] = json.loads(numbers.read_text(encoding="utf-8"), parse_float=_short)
+            piece["numbers"] = json.loads(numbers.read_text(encoding="utf-8"), parse_float=shortened)
         yield piece
-
-
-def _short(text: str) -> float:
-    """A number with more digits than any table shows; the file is half as large."""
-    return float(f"{float(text):.5g}")
 
 
 def _restore(piece: dict[str, Any], folder: Path, file: Path) -> bool:
