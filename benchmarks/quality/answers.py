@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .plan import PERFUSION
@@ -27,15 +27,18 @@ def answers(comparison: Rows, several: Rows, harm: Rows, one_shot: Rows, bias: f
             found.append(_answer("curve above every other method's where obedience is .85 or more",
                                  f"smallest lead {least:.2f}, over {nearest['method']}", least > 0))  # fmt: skip
     for loaded, bar in ((2, 0.80), (3, 0.60)):
-        shares = {row["method"]: row["right"] for row in several if row["loaded"] == loaded}
-        if PERFUSION in shares:
-            found.append(_answer(f"{loaded} concepts loaded: both things right in at least {bar:.2f} of pictures",
-                                 f"{shares[PERFUSION]:.2f}", shares[PERFUSION] >= bar))  # fmt: skip
-            lora = max((share for method, share in shares.items() if "LoRA" in method), default=None)
-            if lora is not None:
-                found.append(_answer(f"{loaded} concepts loaded: twice as often right as stacked LoRAs",
-                                     f"{shares[PERFUSION]:.2f} against {lora:.2f}",
-                                     shares[PERFUSION] > 0 and shares[PERFUSION] >= 2 * lora))  # fmt: skip
+        rows = [row for row in several if row["loaded"] == loaded]
+        mine = _best_right(row for row in rows if row["method"] == PERFUSION)
+        if mine is None:
+            continue
+        all_of_mine = ", ".join(f"{row['right']:.2f} at {row['knob']:g}" for row in rows if row["method"] == PERFUSION)
+        found.append(_answer(f"{loaded} concepts loaded: both things right in at least {bar:.2f} of pictures",
+                             f"by bias: {all_of_mine}", mine["right"] >= bar))  # fmt: skip
+        lora = _best_right(row for row in rows if "LoRA" in row["method"])
+        if lora is not None:
+            found.append(_answer(f"{loaded} concepts loaded: twice as often right as stacked LoRAs, each at its best",
+                                 f"{mine['right']:.2f} against {lora['right']:.2f} (strength {lora['knob']:g})",
+                                 mine["right"] > 0 and mine["right"] >= 2 * lora["right"]))  # fmt: skip
     own = [row for row in harm if row["method"] == PERFUSION and bias in (None, row["knob"])]
     for row in own:
         equal = row["attributes equal"]
@@ -50,6 +53,10 @@ def answers(comparison: Rows, several: Rows, harm: Rows, one_shot: Rows, bias: f
         found.append(_answer("one picture: likeness within .15 of five pictures at equal obedience",
                              f"at most {max(reached):.2f} behind", max(reached) <= 0.15))  # fmt: skip
     return found
+
+
+def _best_right(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    return max(rows, key=lambda row: row["right"], default=None)
 
 
 def _answer(bar: str, measured: str, met: bool) -> dict[str, str]:

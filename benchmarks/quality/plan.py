@@ -119,6 +119,10 @@ METHODS = (
     Variant("custom diffusion", "custom diffusion", (1.0, 0.5, 0.75), tuned_as="custom diffusion"),
     Variant("full fine-tuning", "full fine-tuning", (1.0, 0.5, 0.75), tuned_as="full fine-tuning"),
 )  # fmt: skip
+# With several things in one picture, besides the knob at which a method is reported.
+PAIR_KNOBS: dict[str, tuple[float, ...]] = {
+    PERFUSION: (0.65, 0.95, 1.1), "host LoRA, rank 4": (0.75, 0.5), "textual inversion": (0.8,),
+}  # fmt: skip
 ABLATION_BIASES = (0.65, 0.95)
 ABLATIONS = (
     Variant("paper form", "perfusion local", ABLATION_BIASES, {"form": "paper"}, PERFUSION),

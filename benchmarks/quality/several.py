@@ -19,7 +19,7 @@ from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
 from .plan import METHODS as VARIANTS
-from .plan import PERFUSION, Size
+from .plan import PAIR_KNOBS, PERFUSION, Size
 from .prompts import drawn, pair_prompts, pair_scene
 from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
@@ -80,15 +80,16 @@ def _plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str
     groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
     plan = {}
     for count, variant in product(groups, COMPARED):
-        knob = knobs.get(variant.label, knobs.get(PERFUSION) if variant in UNJOINED else variant.knobs[0])
+        reported = knobs.get(variant.label, knobs.get(PERFUSION) if variant in UNJOINED else variant.knobs[0])
         settings = settings_of(variant, size, tuned)
-        loaded = [
-            Loaded(tuple(Use(variant, settings, thing, 0, knob) for thing in things), knob, seed)
-            for things in groups[count]
-            for seed in range(size.pair_seeds)
-        ]
-        if loaded:
-            plan[count, variant.label, knob] = loaded
+        for knob in dict.fromkeys((reported, *PAIR_KNOBS.get(variant.label, ())[: size.max_knobs])):
+            loaded = [
+                Loaded(tuple(Use(variant, settings, thing, 0, knob) for thing in things), knob, seed)
+                for things in groups[count]
+                for seed in range(size.pair_seeds)
+            ]
+            if loaded:
+                plan[count, variant.label, knob] = loaded
     return plan
 
 
@@ -122,7 +123,7 @@ def measure(
                 with bench.cache.closed():
                     judged = [one for task in tasks for one in task()]
             except OutOfTimeError:
-                missing.append(f"{label} with {count} things loaded")
+                missing.append(f"{label} with {count} things loaded, knob {knob or 0:g}")
                 continue
             rows.append({"method": label, "loaded": count, "knob": knob, **_shares(judged)})
     return rows, missing

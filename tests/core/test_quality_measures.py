@@ -183,13 +183,14 @@ def test_answers_name_the_worst_case():
         {"method": "a", "lead in harmonic mean": Interval(0.2, 0.1, 0.3), "smallest lead of the curve": 0.1},
         {"method": "b", "lead in harmonic mean": Interval(0.04, 0.0, 0.1), "smallest lead of the curve": -0.2},
     ]
-    pairs = [
-        {"method": name, "loaded": 2, "right": share} for name, share in ((plan.PERFUSION, 0.9), ("host LoRA", 0.4))
-    ]
+    found = ((plan.PERFUSION, 0.65, 0.5), (plan.PERFUSION, 0.95, 0.9), ("host LoRA", 1.0, 0.1), ("host LoRA", 0.5, 0.4))
+    pairs = [{"method": name, "loaded": 2, "knob": knob, "right": share} for name, knob, share in found]
     harm = [{"method": plan.PERFUSION, "loaded": 1, "knob": 0.65, "attributes equal": 0.995}]
     rows = answers.answers(compared, pairs, harm, [], 0.65)
     assert [row["met"] for row in rows] == ["no", "no", "yes", "yes", "yes"]
     assert "above b" in rows[0]["measured"]
+    assert rows[2]["measured"] == "by bias: 0.50 at 0.65, 0.90 at 0.95", "every bias is said, not the best alone"
+    assert "0.90 against 0.40 (strength 0.5)" in rows[3]["measured"]
 
 
 def test_the_plan_is_as_large_as_the_issue_asks():
