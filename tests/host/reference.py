@@ -27,7 +27,8 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     alone = (e @ c.T) / (i * c).sum(-1)
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
     joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(alone.shape)
-    similarity = torch.where(paper, alone, joint)
+    largest = joint == joint.amax(dim=-1, keepdim=True)
+    similarity = torch.where(paper | largest, alone, torch.minimum(alone, joint))
     gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     coefficients = strength * torch.where(paper, joint, gate * joint)
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
