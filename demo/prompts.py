@@ -12,6 +12,7 @@ from typing import Any
 Prompt = dict[str, dict[str, Any]]
 
 BIAS, TEMPERATURE = 0.65, 0.15  # the gate's defaults in Load Perfusion Concept
+TOGETHER_BIAS = 0.95  # measured to be better for several concepts in one picture (benchmarks/quality)
 SAMPLER = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # What the advanced inputs of Train Perfusion Concept are set to; a test compares them with the node's own defaults.
 TRAINER = {
@@ -50,7 +51,7 @@ def first_picture_prompt(
 def two_concepts_prompt(
     text: str = "a <hugsy> beside a <sippy> on the grass",
     seed: int = 1,
-    bias: float = BIAS,
+    bias: float = TOGETHER_BIAS,
     concept_files: Sequence[str] = (FIRST_CONCEPT, SECOND_CONCEPT),
     batch: int = 4,
 ) -> Prompt:
