@@ -58,7 +58,8 @@ both; a free input appears for the next.
 
 1. Press **Run**: the toy beside the cup.
 2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
-3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
+3. Each loader has its own **bias**, here 0.95: several concepts want a higher one than a single concept. If one takes \
+over, raise its bias or lower that of the other, by 0.1.
 
 **key_lock** *global* holds the whole prompt's attention to the plain kinds (a teddy beside a cup): freer scenes, less \
 likeness; use a bias of 0.5 with it.
