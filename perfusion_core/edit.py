@@ -151,7 +151,6 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
     precise = encoding.to(dtype)
     joint = precise @ dual.T
     if len(active) > 1:
-        similarities = similarities.clone()
         similarities[..., active] = joint_similarities(similarities[..., active], joint, paper_form)
     gates = _gates(similarities, edits)
     strengths = similarities.new_tensor([edit.strength for edit in edits])

@@ -60,7 +60,8 @@ def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
     Raises PerfusionError for a word that the CLIP knows already or that occurs twice, and for vectors that do not fit.
     """
     check_stack(stack)
-    share_memory(clip)
+    if stack:
+        share_memory(clip)
     clone = with_words(clip, [ConceptWord.of(gated.concept) for gated in stack], key_lock)
     if stack:
         encode_through(clone, warn_of_other_layer)

@@ -58,12 +58,12 @@ def remembered(patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any],
         key = _all_that_it_depends_on(patcher, tokens)
     if key is None:
         return encode(tokens, *args, **kwargs)
-    if key not in memory:
-        encoded = encode(tokens)
-        if not _can_be_copied(encoded):
-            return encoded
+    if key in memory:
+        return memory.recall(key)
+    encoded = encode(tokens)
+    if _can_be_copied(encoded):
         memory.keep(key, encoded)
-    return memory.recall(key)
+    return encoded
 
 
 def _all_that_it_depends_on(patcher: ModelPatcher, tokens: Mapping[str, Any]) -> Hashable | None:

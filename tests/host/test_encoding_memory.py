@@ -174,7 +174,7 @@ def test_the_memory_is_bounded_and_forgets_the_oldest(fresh, hugsy, runs):
     assert len(runs) > made
 
 
-def test_a_word_under_training_gets_its_gradient_each_time(fresh, hugsy):
+def test_a_word_under_training_is_encoded_with_the_vectors_that_it_has_now(fresh, hugsy):
     add_words(fresh, (gated(hugsy),))  # has given the CLIP a memory
     vectors = {key: rows.clone().requires_grad_() for key, rows in hugsy.word_vectors.items()}
     for _ in range(2):
