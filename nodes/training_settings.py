@@ -24,6 +24,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "target_input_decay": 0.99,
         "bias": 0.75,
         "temperature": 0.10,
+        "normalise_gate": False,
         "form": "paper",
         "noise_alone": 0.0,
     },
@@ -84,6 +85,7 @@ def training_settings(
     chosen = PRESETS.get(preset)
     if chosen is None:
         chosen = {_SETTING_OF[name]: value for name, value in custom.items()}
+        chosen["normalise_gate"] = chosen["form"] != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 

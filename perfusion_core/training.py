@@ -20,9 +20,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .concept import unit_energy
 from .edit import ConceptEdit, EditedEncoding, edit_encoding
 from .errors import PerfusionError
+from .learned_tensors import LearnedTensors, learned_tensors
 from .step_choice import (
     AT_ONCE,
     HELD_OUT_TEMPLATES,
@@ -55,6 +55,7 @@ class TrainingSettings:
     steps: optimiser steps.  batch_size: pictures per forward pass.  accumulation: forward passes per optimiser step.
     value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors, as in the paper.
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
+    normalise_gate: whether i is scaled, when all is learned, to a similarity of 1 with the word (`learned_tensors`).
     form: of the edit, see `edit.FORMS`.  flip: whether half of the pictures are mirrored.  seed: of everything
     random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
     noise_alone: share of the samples whose latent is noise alone, at the schedule's last level.  A sampler starts
@@ -70,6 +71,7 @@ class TrainingSettings:
     target_input_decay: float = 0.99
     bias: float = 0.75
     temperature: float = 0.1
+    normalise_gate: bool = True
     form: str = "unlocked"
     flip: bool = True
     seed: int = 0
@@ -121,17 +123,6 @@ class StepReport:
     gate: float
     best_step: int | None = None
     validation_given_up: bool = False
-
-
-@dataclass(frozen=True)
-class LearnedTensors:
-    """A snapshot of what the training has learned; see `Concept` for the names."""
-
-    target_input: Tensor
-    inverse_target_input: Tensor
-    superclass_encoding: Tensor
-    word_vectors: dict[str, Tensor]
-    value_targets: dict[str, Tensor]
 
 
 class ConceptTrainer:
@@ -328,27 +319,21 @@ class ConceptTrainer:
         self.choice = StepChoice(self.choice.every, list(state.validations), best)
 
     def learned(self, step: int | None = None) -> LearnedTensors:
-        """A copy of what was learned, float32 on the CPU, by the present step or by the best of the validated ones."""
+        """A copy of what was learned, float32 on the CPU, by the present step or by the best of the validated ones.
+
+        With `normalise_gate` the word is encoded for it."""
         tensors = self._tensors()
         if step not in (None, self.step_number):
             if self.choice.best is None or self.choice.best.step != step:
                 raise ValueError(f"only the present and the best step are known, not {step}")
             tensors = self.choice.tensors
 
-        def copied(tensor: Tensor) -> Tensor:
-            return tensor.detach().to("cpu", torch.float32, copy=True)
-
-        def all_of(kind: str) -> dict[str, Tensor]:
-            return {name.removeprefix(kind): copied(t) for name, t in tensors.items() if name.startswith(kind)}
-
-        target_input = copied(tensors["target_input"])
-        return LearnedTensors(
-            target_input,
-            unit_energy(target_input, copied(self._inverse @ tensors["target_input"])),
-            copied(tensors["superclass_encoding"]),
-            all_of("word."),
-            all_of("value."),
-        )
+        word = None
+        if self.settings.normalise_gate:
+            vectors = {key: tensors[f"word.{key}"] for key in self.word_vectors}
+            with torch.no_grad():
+                word = mean_encoding(*self.task.encode(vectors, TEMPLATES))
+        return learned_tensors(tensors, self._inverse, word)
 
     def edit(self) -> ConceptEdit:
         """The edit by what was learned so far, with the gate of the training."""

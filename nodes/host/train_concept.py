@@ -141,9 +141,9 @@ def train_concept(
                     picture=picture,
                 )
 
-            def keep(step: int | None = None, finished: bool = False) -> None:
+            def keep() -> None:
                 if files is not None:
-                    files.save(trainer, concept_at(step), finished)
+                    files.save(trainer, concept_at())
 
             def follow(report: StepReport) -> None:
                 on_step(report)
@@ -162,9 +162,11 @@ def train_concept(
                 release_memory = comfy.model_management.soft_empty_cache
                 losses = train(trainer, follow, keep, release_memory)
                 chosen = best_step_within_memory(trainer, release_memory)
-                keep(chosen)
+                learned = concept_at(chosen)
+                if files is not None:
+                    files.save(trainer, learned)
             used_masks = None if task.masks is None else task.masks.cpu()
-    concept = round_for_file(concept_at(chosen))
+    concept = round_for_file(learned)
     with files.telling_where(trainer) if files else nullcontext():
         check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
         if files is not None:
@@ -172,7 +174,8 @@ def train_concept(
         again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
         with memory_for("the trained concept was tried out", again):
             effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
-        keep(chosen, finished=True)
+        if files is not None:
+            files.save(trainer, learned, finished=True)
     seconds = time.monotonic() - started
     logger.info(
         "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
