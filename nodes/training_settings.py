@@ -85,7 +85,7 @@ def training_settings(
     chosen = PRESETS.get(preset)
     if chosen is None:
         chosen = {_SETTING_OF[name]: value for name, value in custom.items()}
-        chosen["normalise_gate"] = chosen["form"] != "paper"
+        chosen["normalise_gate"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 

@@ -19,6 +19,7 @@ PAPER = {
     "target_input_decay": 0.99,
     "bias": 0.75,
     "temperature": 0.10,
+    "normalise_gate": False,
     "form": "paper",
     "flip": True,
     "seed": 3,

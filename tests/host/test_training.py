@@ -6,18 +6,19 @@ import comfy.model_base
 import comfy.model_management
 import pytest
 import torch
+from perfusion_pack.nodes.host.concept_words import add_words
 from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask, latent_masks
 from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, word_positions
 from perfusion_pack.nodes.host.text_statistics import measure_statistics
 from perfusion_pack.nodes.host.train_concept import train_concept
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
-from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
+from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding, similarity
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from perfusion_pack.perfusion_core.training import Batch, TrainingSettings
-from tiny_models import WIDTH, tiny_model, tiny_sdxl_clip
+from perfusion_pack.perfusion_core.training import TEMPLATES, Batch, TrainingSettings
+from tiny_models import WIDTH, encode, gated, tiny_model, tiny_sdxl_clip
 
 SETTINGS = TrainingSettings(steps=3, batch_size=2)
 
@@ -59,6 +60,21 @@ def test_every_learned_tensor_moves(host):
     assert not torch.equal(few.word_vectors["clip_l"], few.superclass_vectors["clip_l"])
     for name, value in few.value_targets.items():
         assert not torch.equal(value, many.value_targets[name]), name
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_words_own_similarity_in_use(host, normalise):
+    """1, as the CLIP encodes the word in prompts, though i lags behind a word that moves as fast as this one."""
+    settings = TrainingSettings(steps=6, batch_size=2, word_learning_rate=0.1, normalise_gate=normalise)
+    concept = learn(host, settings).concept
+    with torch.inference_mode():
+        clip = add_words(host[1], (gated(concept),))
+        prompts = [template.format(concept.word) for template in TEMPLATES]
+        encodings = [
+            encode(clip, prompt)[0][0][0, word_positions(clip.tokenize(prompt), concept.word)] for prompt in prompts
+        ]
+        own = similarity(torch.cat(encodings), concept.target_input, concept.inverse_target_input).mean().item()
+    assert (abs(own - 1) < 0.01) == normalise, own
 
 
 def test_same_seed_gives_the_same_concept(host):
