@@ -123,7 +123,7 @@ def make_stack(model: Any, count: int, width: int, clip: Any) -> tuple:
             encoding_width=width,
             clip_layer=None,
             form="unlocked",
-            bias=0.65,
+            bias=0.85,
             temperature=0.15,
             statistics_hash="0",
             training={},
@@ -134,7 +134,7 @@ def make_stack(model: Any, count: int, width: int, clip: Any) -> tuple:
             superclass_vectors=vectors,
             value_targets={name: torch.ones(layer.to_v.out_features) * 0.1 for name, layer in layers.items()},
         )
-        stack.append(GatedConcept(concept, 0.65, 0.15))
+        stack.append(GatedConcept(concept, 0.85, 0.15))
     return tuple(stack)
 
 

@@ -37,7 +37,7 @@ SCENES = (
 )
 SEED, CFG = 100, 3.0
 LATENT_SHAPE = (4, 16, 16)
-BIAS, TEMPERATURE = 0.65, 0.15  # the gate's defaults in Load Perfusion Concept
+BIAS, TEMPERATURE = 0.85, 0.15  # the gate's defaults in Load Perfusion Concept
 
 CELL, GAP, HEADING = 128, 4, 20  # three cells are about as wide as the help panel of a small window
 INK, PAPER = (30, 30, 36), (250, 250, 248)
@@ -226,7 +226,7 @@ def gate_bias(studio: Studio) -> Image.Image:
     from perfusion_pack.perfusion_core.concept_file import load_concept
 
     concept = load_concept(REPOSITORY / "demo" / "concepts" / f"demo_{studio.thing}.safetensors")
-    rows = [(f"bias {bias:g}", studio.paint(concept, bias=bias)) for bias in (0.2, BIAS, 1.0, 1.2)]
+    rows = [(f"bias {bias:g}", studio.paint(concept, bias=bias)) for bias in (0.5, BIAS, 1.0, 1.15)]
     return sheet([studio.thing_row(), *rows, studio.plain_row()])
 
 

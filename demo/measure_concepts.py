@@ -1,7 +1,7 @@
 """Measures concepts on the demo model: is it the thing, and is it in the scene that was asked for?
 
-    python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.5 0.65 0.8
-    python demo/measure_concepts.py --preset Quality --biases 0.65
+    python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.7 0.85 1
+    python demo/measure_concepts.py --preset Quality --biases 0.85
     python demo/measure_concepts.py --rough-words      (no training: what the model alone makes of a description)
 
 Trains each thing with the trainer's own function, in one of its presets, on true masks and statistics of the world's
@@ -48,7 +48,7 @@ def other_category(category: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--things", nargs="+", default=["hugsy", "sippy", "zippy", "finny"])
-    parser.add_argument("--biases", type=float, nargs="+", default=[0.5, 0.65, 0.8])
+    parser.add_argument("--biases", type=float, nargs="+", default=[0.7, 0.85, 1.0])
     parser.add_argument("--temperature", type=float, default=0.15)
     parser.add_argument("--seeds", type=int, default=3, help="pictures of each thing in each scene at each bias")
     parser.add_argument("--cfg", type=float, default=3.0)

@@ -11,8 +11,7 @@ from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
 
-BIAS, TEMPERATURE = 0.65, 0.15  # the gate's defaults in Load Perfusion Concept
-TOGETHER_BIAS = 0.95  # measured to be better for several concepts in one picture (benchmarks/quality)
+BIAS, TEMPERATURE = 0.85, 0.15  # the gate's defaults in Load Perfusion Concept
 SAMPLER = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # What the advanced inputs of Train Perfusion Concept are set to; a test compares them with the node's own defaults.
 TRAINER = {
@@ -23,7 +22,7 @@ TRAINER = {
     "steps": 300,
     "batch_size": 8,
     "accumulation": 1,
-    "value_learning_rate": 0.01,
+    "value_learning_rate": 0.02,
     "word_learning_rate": 0.006,
     "form": "unlocked",
     "training_bias": 0.75,
@@ -51,7 +50,7 @@ def first_picture_prompt(
 def two_concepts_prompt(
     text: str = "a <hugsy> beside a <sippy> on the grass",
     seed: int = 1,
-    bias: float = TOGETHER_BIAS,
+    bias: float = BIAS,
     concept_files: Sequence[str] = (FIRST_CONCEPT, SECOND_CONCEPT),
     batch: int = 4,
 ) -> Prompt:
@@ -62,7 +61,7 @@ def two_concepts_prompt(
 def sweep_prompt(
     text: str = "a photo of a <hugsy> with a hat on the grass",
     seed: int = 5,
-    biases: str = "0.45, 0.95, 1.2, 1.4, 1.6",
+    biases: str = "0.5, 0.85, 0.95, 1.05, 1.2",
     concept_file: str = FIRST_CONCEPT,
     batch: int = 2,
 ) -> Prompt:

@@ -58,11 +58,10 @@ both; a free input appears for the next.
 
 1. Press **Run**: the toy beside the cup.
 2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
-3. Each loader has its own **bias**, here 0.95: several concepts want a higher one than a single concept. If one takes \
-over, raise its bias or lower that of the other, by 0.1.
+3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
 
 **key_lock** *global* holds the whole prompt's attention to the plain kinds (a teddy beside a cup): freer scenes, less \
-likeness; use a bias of 0.5 with it.
+likeness; use a bias of 0.4 with it.
 """
 
 SWEEP_NOTE = """\
@@ -72,7 +71,7 @@ One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for 
 
 1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy with a hat; between is what \
 you want.
-2. Write other **biases**, such as *0.8, 1.2, 1.4*, and run again: only the sampler runs.
+2. Write other **biases**, such as *0.8, 0.9, 1*, and run again: only the sampler runs.
 3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
 
 With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.

@@ -33,13 +33,12 @@ class LoadConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "bias",
-                    default=0.65,
+                    default=0.85,
                     min=-1.0,
                     max=2.0,
                     step=0.01,
-                    tooltip="Where the gate opens. Lower (0.45) looks more like your thing, higher (0.8) obeys the "
-                    "rest of the"
-                    " prompt more; start at 0.65. Needs no retraining.",
+                    tooltip="Where the gate opens; the concept's own word is at 1. Lower (0.6) looks more like your "
+                    "thing, higher (1) obeys the rest of the prompt more; start at 0.85. Needs no retraining.",
                 ),
                 io.Float.Input(
                     "temperature",

@@ -30,9 +30,9 @@ class GateSweep(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
                     "biases",
-                    default="0.45, 0.95, 1.2, 1.4, 1.6",
-                    tooltip="Biases from -1 to 2, separated by commas; start with 0.45, 0.95, 1.2, 1.4, 1.6. Below"
-                    " 0.4 the gate opens for other words too, above 1.5 the concept is gone.",
+                    default="0.5, 0.85, 0.95, 1.05, 1.2",
+                    tooltip="Biases from -1 to 2, separated by commas; start with 0.5, 0.85, 0.95, 1.05, 1.2. Below"
+                    " 0.4 the gate opens for other words too, above 1.3 the concept is gone.",
                 ),
                 io.String.Input(
                     "word",
@@ -44,7 +44,7 @@ class GateSweep(io.ComfyNode):
             outputs=[
                 io.Model.Output(display_name="models", is_output_list=True, tooltip="One model for each bias."),
                 io.String.Output(
-                    display_name="labels", is_output_list=True, tooltip='"bias 0.65" and so on, for Label Grid.'
+                    display_name="labels", is_output_list=True, tooltip='"bias 0.85" and so on, for Label Grid.'
                 ),
             ],
         )

@@ -66,7 +66,7 @@ class TrainingSettings:
     steps: int = 300
     batch_size: int = 8
     accumulation: int = 1
-    value_learning_rate: float = 0.01
+    value_learning_rate: float = 0.02
     word_learning_rate: float = 0.006
     target_input_decay: float = 0.99
     bias: float = 0.75

@@ -155,7 +155,9 @@ ONE_SHOT = tuple(
 _MORE_STEPS = {"steps": 600, "batch_size": 4}
 _LORA = ({"learning_rate": 5e-4}, {"learning_rate": 2e-4}, {"learning_rate": 2e-3}, _MORE_STEPS)
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    PERFUSION: (*({"value_learning_rate": rate} for rate in (0.01, 0.03, 0.02)), _MORE_STEPS),
+    PERFUSION: (
+        *({"value_learning_rate": rate} for rate in (0.02, 0.03, 0.01)), {**_MORE_STEPS, "value_learning_rate": 0.01},
+    ),
     "textual inversion": (*({"word_learning_rate": rate} for rate in (0.006, 0.02, 0.002)), _MORE_STEPS),
     "host LoRA, rank 4": _LORA,
     "host LoRA, rank 16": _LORA,

@@ -18,7 +18,7 @@ def test_the_line_says_step_loss_rate_time_and_memory():
     ticks = iter([100.0, 100.5, 101.1])
     status = TrainingStatus(TrainingSettings(), clock=lambda: next(ticks))
     assert status.line(report(1, 0.5)) == (
-        "step 1 of 300 · loss 0.5000 (mean of 1: 0.5000) · learning rate 0.01, word 0.006 · 0.50 s per step"
+        "step 1 of 300 · loss 0.5000 (mean of 1: 0.5000) · learning rate 0.02, word 0.006 · 0.50 s per step"
         " · 2 min 30 s left · gate at the word 0.91"
     )
     line = status.line(report(2, 0.3, best_step=25), "memory 1.2 of 4.0 GB")

@@ -131,7 +131,7 @@ def test_other_inputs_are_named_and_nothing_is_lost(inputs, folder, press_cancel
     for changed, changes, said in (
         (other, {}, "another pictures, masks;"),
         (inputs, {"seed": 3, "superclass": "dog"}, "another superclass, seed;"),
-        (inputs, {"value_learning_rate": 0.02}, "another value_learning_rate;"),
+        (inputs, {"value_learning_rate": 0.05}, "another value_learning_rate;"),
     ):
         with pytest.raises(PerfusionError, match=said + ".*step 2, or turn resume off") as caught:
             run_node(changed, resume=True, **changes)
