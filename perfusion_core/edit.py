@@ -24,13 +24,12 @@ the tokens that are the concept's beyond doubt (d_j, the gate of the paper's tra
 with its values and is like the thing by itself. The paper has no such form.
 
 The paper measures each similarity as if its concept were alone.  Then a gate opens at the words of other concepts, as
-far as these are alike: toys of the demo model have .2 to .5 of each other, and add half of their values at a bias of
-.65.  a_j is what of e the others do not explain, 0 at each other's target.  Two in one picture, both right, of 180 (the
-quality benchmark's pairs): .52 at bias .65 with the paper's similarity, .77 with this one.  a_j alone did as well there
-(.75), but where concepts are hardly independent it is large at any word: with 16 loaded, some of the same thing, .68 of
-the pictures without their words stayed what they were at bias .75, and .90 at .65 with the minimum, by which no gate is
-wider open than alone.  The concept with the largest part in e keeps its s_j, so that no other shuts the gate at its own
-word.
+far as these are alike: toys of the demo model have .2 to .4 of each other.  a_j is what of e the others do not explain,
+0 at each other's target.  Pictures of two things, both right (the quality benchmark, bias .75): .65 with the paper's
+similarity, .69 with this one; with a third loaded .60 and .74.  a_j alone did as well there, but where concepts are
+hardly independent it is large at any word: with 16 loaded, some of the same thing, a third of the pictures without
+their words changed, where with the minimum, by which no gate is wider open than alone, few do.  The concept with the
+largest part in e keeps its s_j, so that no other shuts the gate at its own word.
 
 W is linear, so the subtraction is done once on e instead of in every layer, and the locked key, being W_K of
 something, is added on the input side too. What remains for a layer is `add_value_targets`.

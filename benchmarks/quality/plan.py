@@ -38,7 +38,7 @@ class Size:
     harm_captions: int = 200
     harm_counts: tuple[int, ...] = (1, 4, 16)
     harm_curve_captions: int = 50
-    harm_biases: tuple[float, ...] = (0.45, 0.55, 0.65, 0.75, 0.9, 1.2)
+    harm_biases: tuple[float, ...] = (0.45, 0.55, 0.65, 0.75, 0.85, 0.9, 1.2)
     max_knobs: int = 9
     max_grid: int = 9
     overrides: Mapping[str, Any] = field(default_factory=dict)
