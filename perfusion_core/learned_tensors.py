@@ -1,11 +1,11 @@
 """What a training has learned, in the units of its use.
 
 The target input i is a moving average of the word's encoding, and lags behind it for as long as the word moves.  So the
-word's own tokens have another similarity to i than 1: on the demo model 1.06 to 1.37, by the thing and the length of the
-training, so that one bias was another opening for each.  With i scaled by that similarity it is 1 in the training's
-templates, and .98 to 1.01 in the prompts of the quality benchmark, none of which a training sees: a bias means the same
-for every concept.  Nothing but the gate changes: the part of an encoding along i, which is what the edit takes out, does
-not depend on the length of i.
+word's own tokens have another similarity to i than 1: on the demo model 1.06 to 1.37, by the thing and the length of
+the training, so that one bias was another opening for each.  With i scaled by that similarity it is 1 in the templates
+of the training, and .98 to 1.01 in the prompts of the quality benchmark, none of which a training sees: a bias means
+the same for every concept.  Nothing but the gate changes: the part of an encoding along i, which is what the edit takes
+out, does not depend on the length of i.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ from .weight_hash import model_hash, vae_hash
 
 logger = logging.getLogger(__name__)
 
-# Gate for using a concept, recommended in its file.  Measured (benchmarks/quality): with one thing biases of .75 and .85
+# Gate for using a concept, recommended in its file.  Measured (benchmarks/quality): with one thing biases .75 and .85
 # are level (harmonic mean .964 and .960 on tuning things), with two in one picture both are right in .69 and .84.
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 

@@ -107,9 +107,7 @@ def hooked(clip):
     group = comfy.hooks.HookGroup()
     group.add(hook)
     clone.patcher.forced_hooks = group
-    clone.patcher.register_all_hook_patches(
-        group, comfy.hooks.create_target_dict(comfy.hooks.EnumWeightTarget.Clip)
-    )
+    clone.patcher.register_all_hook_patches(group, comfy.hooks.create_target_dict(comfy.hooks.EnumWeightTarget.Clip))
     return clone
 
 

@@ -89,9 +89,7 @@ def test_node_explains_itself(node_id):
 TOO_LITTLE = r"(?i)too few|too low|lower|fewer|near 0|\b0\b|\b1 learns"
 TOO_MUCH = r"(?i)too many|too high|higher|more take|near 1 and above"
 TRAINER = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
-NUMBERS = [
-    name for name, one in TRAINER.items() if isinstance(one, (io.Int.Input, io.Float.Input)) and name != "seed"
-]
+NUMBERS = [name for name, one in TRAINER.items() if isinstance(one, (io.Int.Input, io.Float.Input)) and name != "seed"]
 
 
 @pytest.mark.parametrize("name", ["seed", "masks", "superclass", "preset", "flip", "form", "resume", *NUMBERS])
