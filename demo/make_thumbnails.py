@@ -26,7 +26,7 @@ async def make(server: str) -> None:
     async with QueueClient(server) as client:
         first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
         two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
-        swept = (await client.run(prompts.sweep_prompt(biases="0.45, 1.4"), "biases"))["picture"][0]
+        swept = (await client.run(prompts.sweep_prompt(biases="0.5, 1"), "biases"))["picture"][0]
         shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
         text = "a photo of a <bruno> on the beach"
         new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]

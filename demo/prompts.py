@@ -61,7 +61,7 @@ def two_concepts_prompt(
 def sweep_prompt(
     text: str = "a photo of a <hugsy> with a hat on the grass",
     seed: int = 5,
-    biases: str = "0.5, 0.85, 0.95, 1.05, 1.2",
+    biases: str = "0.5, 0.7, 0.85, 1, 1.2",
     concept_file: str = FIRST_CONCEPT,
     batch: int = 2,
 ) -> Prompt:

@@ -26,7 +26,7 @@ SCENES = {
     ),
     "sippy": ("a photo of a {} on the beach", "a photo of a {} with a hat on the grass"),
 }
-BIASES = (0.5, 0.85, 0.95, 1.05, 1.2)  # the similarity of a concept's own word is 1
+BIASES = (0.5, 0.7, 0.85, 1, 1.2)  # the similarity of a concept's own word is 1
 
 
 async def tour(server: str, output: Path) -> Path:

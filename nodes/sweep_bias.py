@@ -30,8 +30,8 @@ class GateSweep(io.ComfyNode):
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
                     "biases",
-                    default="0.5, 0.85, 0.95, 1.05, 1.2",
-                    tooltip="Biases from -1 to 2, separated by commas; start with 0.5, 0.85, 0.95, 1.05, 1.2. Below"
+                    default="0.5, 0.7, 0.85, 1, 1.2",
+                    tooltip="Biases from -1 to 2, separated by commas; start with 0.5, 0.7, 0.85, 1, 1.2. Below"
                     " 0.4 the gate opens for other words too, above 1.3 the concept is gone.",
                 ),
                 io.String.Input(
