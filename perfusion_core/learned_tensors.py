@@ -5,7 +5,8 @@ word's own tokens have another similarity to i than 1: on the demo model 1.06 to
 the training, so that one bias was another opening for each.  With i scaled by that similarity it is 1 in the templates
 of the training, and .98 to 1.01 in the prompts of the quality benchmark, none of which a training sees: a bias means
 the same for every concept.  Nothing but the gate changes: the part of an encoding along i, which is what the edit takes
-out, does not depend on the length of i.
+out, does not depend on the length of i.  Measured (quality benchmark, four tuning things): harmonic mean of likeness
+and obedience .93 with it, .92 without at the better of two biases, .65 and .95 (-.02, interval -.03 to -.00).
 """
 
 from __future__ import annotations
