@@ -43,8 +43,9 @@ from .weight_hash import model_hash, vae_hash
 
 logger = logging.getLogger(__name__)
 
-# Gate for using a concept, recommended in its file.  Measured (benchmarks/quality): on eight tuning things a bias of .85
-# has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture both are right in .84 (.75: .69).
+# Gate for using a concept, recommended in its file.  Measured (benchmarks/quality): on eight tuning things a bias of
+# .85 has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture both are right in .84
+# (.75: .69).
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 
 
