@@ -27,7 +27,7 @@ DEMO_NOUNS = ("teddy", "ball", "cup", "car", "tree", "house", "fish", "star")
 NOUNS = ("dog", "cat", "horse", "teddy", "cup", "chair", "car", "boat", "house", "castle", "tree", "apple", "woman")
 HELD_OUT = 24  # captions for each noun
 BOUNDS = (1e5, 1e4, 1e3, 100, 30, 10)  # of the condition number
-BIAS, TEMPERATURE = 0.85, 0.15  # the gate that concepts are used with
+BIAS, TEMPERATURE = 0.65, 0.15  # a gate in use, the one of the committed tables
 
 
 def random_clip(width: int, layers: int) -> Any:
