@@ -45,8 +45,8 @@ MEASURED: dict[str, str] = {"Standard": "97 %", "Quick": "89 %", "Paper": "86 %"
 # 0.96, Paper 0.86 and 0.89 (its fish 0.44, the other things 1.00). Quality with values at 0.01: 0.96 and 0.97.
 _PRESETS_IN_WORDS = {
     "Standard": "300 steps of 8 pictures; leaves the paper in length (400 of 16), form (unlocked: the word's attention"
-    " is its own, not its kind's), rate of the values (0.02, not 0.03) and gate (scaled to the word, so that a bias means"
-    " the same for every concept)",
+    " is its own, not its kind's), rate of the values (0.02, not 0.03) and gate (scaled to the word: a bias means the"
+    " same for every concept)",
     "Quick": "150 steps of 4, for a first look; often not yet alike",
     "Quality": "600 steps of 8; twice as long, and with values at 0.01 no better on these things",
     "Paper": "400 steps of 16, keys locked to the kind, values at 0.03; 2.7 times as long",
