@@ -88,7 +88,7 @@ def test_text_bar_and_previews_of_a_training(running_host):
     for line in lines:
         for part in (
             rf"loss {number} ",
-            r"learning rate 0\.01, word 0\.006",
+            r"learning rate 0\.02, word 0\.006",
             rf"{number} s per step",
             r"\d+ s left",
             rf"memory {number} of {number} GB",
