@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import ConceptStack, GatedConcept, check_stack
+from ..perfusion_core.concept import (
+    RECOMMENDED_BIAS,
+    RECOMMENDED_TEMPERATURE,
+    ConceptStack,
+    GatedConcept,
+    check_stack,
+)
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from .host.concept_folders import concept_names, concept_path
@@ -33,7 +39,7 @@ class LoadConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "bias",
-                    default=0.85,
+                    default=RECOMMENDED_BIAS,
                     min=-1.0,
                     max=2.0,
                     step=0.01,
@@ -42,7 +48,7 @@ class LoadConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "temperature",
-                    default=0.15,
+                    default=RECOMMENDED_TEMPERATURE,
                     min=0.01,
                     max=1.0,
                     step=0.01,

@@ -47,12 +47,12 @@ def learned_tensors(tensors: Mapping[str, Tensor], inverse: Tensor, word_encodin
         return {name.removeprefix(kind): copied(t) for name, t in tensors.items() if name.startswith(kind)}
 
     target_input = tensors["target_input"]
-    inverse_target_input = inverse @ target_input
+    inverse_target_input = inverse @ target_input  # of any length: `unit_energy` gives it its own
     if word_encoding is not None:
         own = similarity(word_encoding, target_input, inverse_target_input).item()
         # A word that has left its i altogether has no length to give it; the check of the effect speaks of it.
         if 0 < own < math.inf:
-            target_input, inverse_target_input = own * target_input, own * inverse_target_input
+            target_input = own * target_input
     return LearnedTensors(
         copied(target_input),
         unit_energy(copied(target_input), copied(inverse_target_input)),

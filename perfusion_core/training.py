@@ -153,9 +153,8 @@ class ConceptTrainer:
             key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
         }
         with torch.no_grad():
-            encodings, positions = task.encode(self.word_vectors, TEMPLATES)
-            # The word starts as its superclass, so at step 0 both have this encoding: the mean over the templates.
-            self.superclass_encoding = mean_encoding(encodings, positions)
+            # The word starts as its superclass, so at step 0 both have this encoding.
+            self.superclass_encoding = self._word_encoding(self.word_vectors)
             self.target_input = self.superclass_encoding.clone()
             self._inverse = inverse.to(self.target_input)
             self.value_targets = {
@@ -330,10 +329,13 @@ class ConceptTrainer:
 
         word = None
         if self.settings.normalise_gate:
-            vectors = {key: tensors[f"word.{key}"] for key in self.word_vectors}
-            with torch.no_grad():
-                word = mean_encoding(*self.task.encode(vectors, TEMPLATES))
+            word = self._word_encoding({key: tensors[f"word.{key}"] for key in self.word_vectors})
         return learned_tensors(tensors, self._inverse, word)
+
+    @torch.no_grad()
+    def _word_encoding(self, vectors: Mapping[str, Tensor]) -> Tensor:
+        """The encoding of a word of these vectors, [d]: the mean over the templates."""
+        return mean_encoding(*self.task.encode(vectors, TEMPLATES))
 
     def edit(self) -> ConceptEdit:
         """The edit by what was learned so far, with the gate of the training."""

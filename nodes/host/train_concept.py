@@ -18,7 +18,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, normalise_word
+from ...perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept, normalise_word
 from ...perfusion_core.concept_check import check_learned, check_saved
 from ...perfusion_core.concept_file import round_for_file
 from ...perfusion_core.errors import PerfusionError
@@ -42,11 +42,6 @@ from .training_flag import host_in_training
 from .weight_hash import model_hash, vae_hash
 
 logger = logging.getLogger(__name__)
-
-# Gate for using a concept, recommended in its file.  Measured (benchmarks/quality): on eight tuning things a bias of
-# .85 has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture both are right in .84
-# (.75: .69).
-RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 
 
 @dataclass(frozen=True)
