@@ -18,8 +18,8 @@ from .errors import PerfusionError
 MAX_PICTURE_BYTES = 65_536
 
 # Gate for using a concept: recommended in its file, and the loader's default.  Measured (benchmarks/quality): on eight
-# tuning things a bias of .85 has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture both
-# are right in .84 (.75: .69).
+# tuning things a bias of .85 has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture
+# both are right in .84 (.75: .69).
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 
 # How far i . C^-1 i may be from 1: the rounding of float32 sums over thousands of numbers, with room to spare.

@@ -138,9 +138,9 @@ def train_concept(
                     picture=picture,
                 )
 
-            def keep() -> None:
+            def keep(concept: Concept | None = None, finished: bool = False) -> None:
                 if files is not None:
-                    files.save(trainer, concept_at())
+                    files.save(trainer, concept or concept_at(), finished)
 
             def follow(report: StepReport) -> None:
                 on_step(report)
@@ -160,8 +160,7 @@ def train_concept(
                 losses = train(trainer, follow, keep, release_memory)
                 chosen = best_step_within_memory(trainer, release_memory)
                 learned = concept_at(chosen)
-                if files is not None:
-                    files.save(trainer, learned)
+                keep(learned)
             used_masks = None if task.masks is None else task.masks.cpu()
     concept = round_for_file(learned)
     with files.telling_where(trainer) if files else nullcontext():
@@ -171,8 +170,7 @@ def train_concept(
         again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
         with memory_for("the trained concept was tried out", again):
             effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
-        if files is not None:
-            files.save(trainer, learned, finished=True)
+        keep(learned, finished=True)
     seconds = time.monotonic() - started
     logger.info(
         "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
