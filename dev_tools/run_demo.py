@@ -7,8 +7,7 @@ import time
 import webbrowser
 from pathlib import Path
 
-from . import host as hosts
-from . import interpreters
+from . import install_host, interpreters
 from .errors import DevError
 from .paths import DEMO_FOLDER, REPOSITORY
 from .processes import group_options, stop
@@ -19,23 +18,25 @@ PICTURES = DEMO_FOLDER / "pictures"
 _SUFFIXES = {".png", ".jpg", ".webp"}
 
 
-def run(wanted_host: str | None, port: int | None, leave_open: bool) -> int:
-    """Draw the tour picture and return the exit code. Raises DevError when something is in the way."""
+def run(wanted_host: str | None, port: int | None, leave_open: bool, quick: bool = False) -> int:
+    """Draw the tour picture and return the exit code. Raises DevError when something is in the way.
+
+    quick: the small tour, whose pictures the recogniser checks.
+    """
     start = time.monotonic()
     if not TOUR.is_file():
         raise DevError(f"This copy of the repository has no {TOUR.relative_to(REPOSITORY)}: get a complete copy.")
     if port is not None:
         # Before anything is installed: a taken port is quickly put right.
         choose_port(port)
-    host = hosts.find(wanted_host) or hosts.install()
+    host = install_host.find_or_install(wanted_host)
     interpreter = interpreters.for_host(host)
     ready = time.monotonic()
-    print(f"ComfyUI {hosts.version(host)} in {host}")
     print(f"Python  {interpreter.python} (device {interpreter.device})")
     with running(host, interpreter, DEMO_FOLDER / "comfyui", port) as server:
         answered = time.monotonic()
         print(f"Server  {server.url}, log {server.log} (started in {answered - ready:.0f} s)\n", flush=True)
-        picture = _tour(interpreter.python, server)
+        picture = _tour(interpreter.python, server, quick)
         done = time.monotonic()
         print(f"\nPicture: {picture}")
         parts = {"finding and installing": ready - start, "server": answered - ready, "pictures": done - answered}
@@ -46,10 +47,11 @@ def run(wanted_host: str | None, port: int | None, leave_open: bool) -> int:
     return 0
 
 
-def _tour(python: Path, server: Server) -> Path:
+def _tour(python: Path, server: Server, quick: bool) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
     before = _times(PICTURES)
     command = [str(python), str(TOUR), "--server", server.url, "--output", str(PICTURES)]
+    command += ["--quick"] if quick else []
     process = subprocess.Popen(command, cwd=REPOSITORY, **group_options())
     try:
         while process.poll() is None:

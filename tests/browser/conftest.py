@@ -52,7 +52,10 @@ def browser():
     executable = chromium_executable()
     with playwright.sync_playwright() as runner:
         if executable is None and not Path(runner.chromium.executable_path).exists():
-            pytest.skip("no Chromium was found: install one, or name it with PERFUSION_CHROMIUM")
+            pytest.skip(
+                "no Chromium or Chrome was found: install one (on Debian and Ubuntu: apt install chromium), or name "
+                "one with PERFUSION_CHROMIUM"
+            )
         chromium = runner.chromium.launch(executable_path=executable, args=CHROMIUM_FLAGS)
         yield chromium
         chromium.close()

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from by_location import REPOSITORY
 
-from dev_tools import command_line, host, interpreters, packages, run_demo, run_tests
+from dev_tools import command_line, host, install_host, interpreters, packages, run_demo, run_tests
 from dev_tools.errors import DevError
 
 
@@ -30,13 +30,19 @@ def make_comfyui(folder: Path) -> Path:
 def find(tmp_path: Path, **options):
     options.setdefault("environment", {})
     options.setdefault("repository", tmp_path / "elsewhere")
-    return host.find(home=tmp_path / "home", own_host=tmp_path / "own", **options)
+    return host.find(home=tmp_path / "home", own_hosts=own_hosts(tmp_path), **options)
+
+
+def own_hosts(tmp_path: Path) -> dict[str, Path]:
+    return {"official": tmp_path / "official", "index": tmp_path / "own"}
 
 
 def test_host_search_order(tmp_path):
-    """--comfyui, COMFYUI_PATH, the ComfyUI around this folder, ~/comfy/ComfyUI, our own: each beats the later ones."""
+    """--host, COMFYUI_PATH, the ComfyUI around this folder, ~/comfy/ComfyUI, our own: each beats the later ones."""
     own = make_comfyui(tmp_path / "own")
     assert find(tmp_path) == own
+    official = make_comfyui(tmp_path / "official")
+    assert find(tmp_path) == official
     usual = make_comfyui(tmp_path / "home" / "comfy" / "ComfyUI")
     assert find(tmp_path) == usual
     around = make_comfyui(tmp_path / "around")
@@ -48,6 +54,25 @@ def test_host_search_order(tmp_path):
     assert find(tmp_path, repository=repository, environment=environment) == variable
     option = make_comfyui(tmp_path / "option")
     assert find(tmp_path, wanted=str(option), repository=repository, environment=environment) == option
+    assert find(tmp_path, wanted="index", repository=repository, environment=environment) == own
+    assert find(tmp_path, wanted="official", repository=repository, environment=environment) == official
+
+
+def test_a_source_that_was_not_installed_yet_is_not_replaced_by_another(tmp_path):
+    make_comfyui(tmp_path / "home" / "comfy" / "ComfyUI")
+    make_comfyui(tmp_path / "official")
+    assert find(tmp_path, wanted="index") is None
+
+
+@pytest.mark.parametrize("wanted", [None, "index"])
+def test_one_line_says_which_host_and_why(wanted, tmp_path, monkeypatch, capsys):
+    own = make_comfyui(tmp_path / "own")
+    places = {}, tmp_path / "elsewhere", tmp_path / "home", own_hosts(tmp_path)
+    locate = host.locate
+    monkeypatch.setattr(install_host.hosts, "locate", lambda wanted: locate(wanted, *places))
+    assert install_host.find_or_install(wanted) == own
+    why = {None: "it was installed here earlier (index)", "index": "--host index, installed earlier"}[wanted]
+    assert capsys.readouterr().out == f"ComfyUI 0.33.0 in {own}: {why}.\n"
 
 
 def test_no_host_is_none(tmp_path):
@@ -56,7 +81,7 @@ def test_no_host_is_none(tmp_path):
 
 def test_a_named_folder_that_is_no_comfyui_is_an_error(tmp_path):
     make_comfyui(tmp_path / "own")
-    with pytest.raises(DevError, match="--comfyui names .* not a ComfyUI folder"):
+    with pytest.raises(DevError, match="--host names .* not a ComfyUI folder"):
         find(tmp_path, wanted=str(tmp_path / "nowhere"))
     with pytest.raises(DevError, match="COMFYUI_PATH names"):
         find(tmp_path, environment={"COMFYUI_PATH": str(tmp_path)})
@@ -71,6 +96,18 @@ def test_required_distributions_stop_at_the_non_essential_ones(tmp_path):
     lines = ["torch", "numpy>=1.25.0", "av>=16", "comfy-kitchen==0.2.31", "", "#non essential dependencies:", "kornia"]
     (tmp_path / "requirements.txt").write_text("\n".join(lines))
     assert interpreters.required_distributions(tmp_path) == ("torch", "numpy", "av", "comfy-kitchen")
+
+
+def test_our_own_environment_has_to_hold_the_versions_that_the_host_pins(tmp_path):
+    """A front end of another version would do, but it would not be this ComfyUI that was tried."""
+    (tmp_path / "requirements.txt").write_text(
+        "torch\ncomfyui-frontend-package==1.2.3\nav>=14\n# non essential\nk==1\n"
+    )
+    wanted = {"torch": None, "comfyui-frontend-package": "1.2.3", "av": None}
+    assert interpreters._wanted(tmp_path, exactly=True) == wanted
+    assert interpreters._wanted(tmp_path, exactly=False) == dict.fromkeys(wanted)
+    found = interpreters.probe(Path(sys.executable), (), {"pytest": "0.0.1"})[0]
+    assert found.endswith("and 0.0.1 is asked for")
 
 
 def test_probe_tells_what_is_missing():
@@ -174,16 +211,6 @@ def test_the_disk_is_looked_at_before_an_installation(monkeypatch, tmp_path):
         packages.require_space(tmp_path, packages.HOST_GIB)
 
 
-def test_the_trio_follows_torchaudio(monkeypatch):
-    report = '{"install": [{"metadata": {"version": "2.11.0+cpu"}}]}'
-    answer = subprocess.CompletedProcess((), 0, stdout=report, stderr="")
-    monkeypatch.setattr(packages.subprocess, "run", lambda *arguments, **options: answer)
-    assert packages.matching_trio(Path("python")) == ["torch==2.11.*", "torchvision", "torchaudio==2.11.*"]
-    answer.stdout = ""
-    with pytest.raises(DevError, match="No torchaudio"):
-        packages.matching_trio(Path("python"))
-
-
 def test_pytest_arguments_choose_the_groups():
     assert run_tests._belongs_to("tests/core/test_dev.py::test_x", "core")
     assert run_tests._belongs_to("tests/host", "host")
@@ -203,3 +230,14 @@ def test_counts_of_the_summary(xml, text, tmp_path):
     report = tmp_path / "report.xml"
     report.write_text(f"<testsuites>{xml}</testsuites>" if xml.startswith("<") else xml)
     assert run_tests._counts(report) == text
+
+
+def test_a_group_that_was_skipped_as_a_whole_says_why(tmp_path):
+    """Without a browser no browser test runs: that must not look like a pass."""
+    report = tmp_path / "report.xml"
+    case = "<testcase name='{}'>{}</testcase>"
+    skipped = "<skipped message='no Chromium or Chrome was found: apt install chromium'/>"
+    report.write_text(f"<testsuite>{case.format('a', skipped)}{case.format('b', skipped)}</testsuite>")
+    assert run_tests._why_nothing_ran(report) == "no Chromium or Chrome was found: apt install chromium"
+    report.write_text(f"<testsuite>{case.format('a', skipped)}{case.format('b', '')}</testsuite>")
+    assert run_tests._why_nothing_ran(report) == ""
