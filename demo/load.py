@@ -15,6 +15,7 @@ import comfy.utils
 import numpy as np
 import torch
 
+from ..nodes.host.old_hosts import core_patcher, outside_dynamic_memory
 from ..nodes.host.text_statistics import CAPTIONS_ATTACHMENT
 from . import model
 from .world.captions import caption
@@ -35,7 +36,7 @@ def load_unet(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher
     config.set_inference_dtype(torch.float32, None)  # the model is tiny: half precision would save nothing
     base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=offload)
     base.diffusion_model.load_state_dict(_weights("unet"))
-    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else comfy.model_patcher.CoreModelPatcher
+    kind = comfy.model_patcher.ModelPatcher if disable_dynamic else core_patcher()
     patcher = kind(base, load_device=device, offload_device=offload)
     patcher.cached_patcher_init = (load_unet, ())  # how the host makes a second one, for its Train LoRA node
     return patcher
@@ -52,9 +53,7 @@ def load_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     table[numbers] = compact
     weights["text_model.embeddings.token_embedding.weight"] = table
     options = {"dtype": torch.float32, "clip_l_model_config": dict(model.CLIP_CONFIG)}
-    # Hosts before dynamic memory do not know the argument.
-    without = {"disable_dynamic": True} if disable_dynamic else {}
-    clip = comfy.sd.CLIP(_ClipTarget(), model_options=options, **without)
+    clip = comfy.sd.CLIP(_ClipTarget(), model_options=options, **outside_dynamic_memory(disable_dynamic))
     clip.cond_stage_model.clip_l.transformer.load_state_dict(weights, strict=False)
     clip.patcher.set_attachments(CAPTIONS_ATTACHMENT, world_captions)
     clip.patcher.cached_patcher_init = (_load_clip_patcher, ())  # as of the UNet

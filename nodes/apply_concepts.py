@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..perfusion_core.concept import ConceptStack
 from .host.concept_words import add_words
 from .host.gate_patch import KEY_LOCKS, apply_concepts
+from .host.old_hosts import GrowingInput, search_aliases
 from .types import ALIASES, CATEGORY, PerfusionConcept
+
+CONCEPTS = GrowingInput("concepts", "concept", most=32)
 
 
 class ConceptGate(io.ComfyNode):
@@ -21,21 +25,15 @@ class ConceptGate(io.ComfyNode):
             description="Lets any number of concepts act in one picture: the model learns their looks, the CLIP "
             "their words, and a gate"
             " decides for each word of the prompt. Nothing of the model is changed for other nodes.",
-            search_aliases=[*ALIASES, "apply concept", "multi concept", "gate"],
+            **search_aliases(*ALIASES, "apply concept", "multi concept", "gate"),
             inputs=[
                 io.Model.Input("model", tooltip="The model to use the concepts in, also with LoRAs applied."),
                 io.Clip.Input(
                     "clip", tooltip="Its CLIP. Encode your prompts with the CLIP that comes out of this node."
                 ),
-                io.Autogrow.Input(
-                    "concepts",
+                *CONCEPTS.inputs(
+                    PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
                     tooltip="Concepts from loaders or trainers; a free input appears with each one you connect.",
-                    template=io.Autogrow.TemplatePrefix(
-                        PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
-                        prefix="concept",
-                        min=1,
-                        max=32,
-                    ),
                 ),
                 io.Combo.Input(
                     "key_lock",
@@ -55,8 +53,9 @@ class ConceptGate(io.ComfyNode):
         )
 
     @classmethod
+    @CONCEPTS.gathered
     def execute(
-        cls, model: io.Model.Type, clip: io.Clip.Type, concepts: io.Autogrow.Type, key_lock: str
+        cls, model: io.Model.Type, clip: io.Clip.Type, concepts: dict[str, ConceptStack], key_lock: str
     ) -> io.NodeOutput:
         stack = tuple(gated for connected in concepts.values() for gated in connected)
         return io.NodeOutput(apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock))

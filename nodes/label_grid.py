@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..perfusion_core.errors import PerfusionError
+from .host.old_hosts import ADVANCED, search_aliases
 from .pictures import to_image, to_tensor
 from .types import ALIASES, CATEGORY
 
@@ -27,7 +28,7 @@ class LabelGrid(io.ComfyNode):
             category=CATEGORY,
             description="One picture of a whole list of pictures, such as those of Sweep Gate Bias: a column for each "
             "label, a row for each picture of a batch.",
-            search_aliases=[*ALIASES, "contact sheet", "xy plot", "compare", "image grid"],
+            **search_aliases(*ALIASES, "contact sheet", "xy plot", "compare", "image grid"),
             is_input_list=True,
             inputs=[
                 io.Image.Input("images", tooltip="A list of batches, one for each label, as VAE Decode gives it."),
@@ -41,7 +42,7 @@ class LabelGrid(io.ComfyNode):
                     default=0,
                     min=0,
                     max=64,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Labels side by side before a new line begins; 0 puts all on one line. Start with 0; many"
                     " columns make a very wide picture.",
                 ),

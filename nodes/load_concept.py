@@ -14,6 +14,7 @@ from ..perfusion_core.concept import (
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from .host.concept_folders import concept_names, concept_path
+from .host.old_hosts import ADVANCED, search_aliases
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
 
@@ -29,7 +30,7 @@ class LoadConcept(io.ComfyNode):
             description="Loads a concept file and sets its gate. Connect it to Apply Perfusion Concepts (Gate), then "
             "use its"
             " word, such as <hugsy>, in any prompt.",
-            search_aliases=[*ALIASES, "load concept", "textual inversion"],
+            **search_aliases(*ALIASES, "load concept", "textual inversion"),
             inputs=[
                 io.Combo.Input(
                     "concept_file",
@@ -52,7 +53,7 @@ class LoadConcept(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="How softly the gate opens around the bias; start at 0.15. Near 0 it is a switch, above "
                     "0.3 the"
                     " concept leaks into other words.",
@@ -63,7 +64,7 @@ class LoadConcept(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Scales the whole edit. 1 is as trained, 0 takes the concept away entirely; above 1.2 "
                     "colours burn.",
                 ),
@@ -73,7 +74,7 @@ class LoadConcept(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Part of the sampling at which the concept sets in; 0 is the first step.",
                 ),
                 io.Float.Input(
@@ -82,7 +83,7 @@ class LoadConcept(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.01,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Part of the sampling at which the concept stops; 1 is the last step.",
                 ),
                 PerfusionConcept.Input(

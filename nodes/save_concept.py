@@ -10,6 +10,7 @@ from comfy_api.latest import io, ui
 from ..perfusion_core.concept import ConceptStack
 from ..perfusion_core.errors import PerfusionError
 from .host.concept_folders import save_new_concept
+from .host.old_hosts import search_aliases
 from .pictures import thumbnail
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
@@ -25,7 +26,7 @@ class SaveConcept(io.ComfyNode):
             category=CATEGORY,
             description="Saves a concept to output/perfusion, where the loader finds it at once. Never overwrites a "
             "file.",
-            search_aliases=[*ALIASES, "save concept", "export"],
+            **search_aliases(*ALIASES, "save concept", "export"),
             is_output_node=True,
             inputs=[
                 PerfusionConcept.Input("concept", tooltip="The concept to save; of a stack, the last one is saved."),

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
 from .host.gate_patch import with_bias
+from .host.old_hosts import ADVANCED, search_aliases
 from .types import ALIASES, CATEGORY
 
 MOST_BIASES = 64
@@ -25,7 +26,7 @@ class GateSweep(io.ComfyNode):
             description="Gives the model once for each bias, so that one run paints the same seed from most like your "
             "thing to most obedient to the prompt. Prompts are not encoded again. Also with a single bias, to change"
             " it without running anything but the sampler.",
-            search_aliases=[*ALIASES, "bias", "sweep", "xy plot", "compare"],
+            **search_aliases(*ALIASES, "bias", "sweep", "xy plot", "compare"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
@@ -37,7 +38,7 @@ class GateSweep(io.ComfyNode):
                 io.String.Input(
                     "word",
                     default="",
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="The one concept to sweep, such as <hugsy>; the others keep their bias. Empty sweeps all.",
                 ),
             ],

@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
+from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import NodeProgress, progress_over
 from .host.text_statistics import CAPTIONS_MEASURED, cached_statistics
 from .types import ALIASES, CATEGORY, PerfusionStatistics
@@ -25,7 +26,7 @@ class TextStatisticsNode(io.ComfyNode):
             description="Measures how a CLIP's text encodings are spread (the matrix C of the Perfusion paper) and "
             "keeps the result for this"
             " encoder. The trainer does this by itself; use this node for captions of your own.",
-            search_aliases=[*ALIASES, "covariance", "second moment"],
+            **search_aliases(*ALIASES, "covariance", "second moment"),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP to measure, before any concept is applied."),
                 io.String.Input(
@@ -40,7 +41,7 @@ class TextStatisticsNode(io.ComfyNode):
                     min=100,
                     max=100_000,
                     optional=True,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip=f"How many built-in captions to measure, without a captions file. Start with"
                     f" {CAPTIONS_MEASURED}. Fewer make the gate less sure of a word, more take longer for little.",
                 ),

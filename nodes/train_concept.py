@@ -10,6 +10,7 @@ from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_status import TrainingStatus
 from .host.concept_words import warn_of_ordinary_word
+from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import NodeProgress, memory_in_use, progress_over
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
@@ -42,7 +43,7 @@ class TrainConcept(io.ComfyNode):
             description="Learns a new word for the thing in your pictures, in minutes: one small vector for each "
             "cross-attention layer and one word embedding. Saves a file of tens of kilobytes to output/perfusion "
             "before it returns, and on Cancel what was learned so far.",
-            search_aliases=[*ALIASES, "train", "dreambooth", "lora training", "textual inversion", "train face"],
+            **search_aliases(*ALIASES, "train", "dreambooth", "lora training", "textual inversion", "train face"),
             inputs=[
                 io.Model.Input(
                     "model", tooltip="The model to learn the concept for, from before any gate node. It stays as it is."
@@ -105,7 +106,7 @@ class TrainConcept(io.ComfyNode):
                     "flip",
                     default=DEFAULTS.flip,
                     optional=True,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Mirror half of the pictures at random. Start with on; off for things with writing or a "
                     "left and right, which would be learned both ways round.",
                 ),
@@ -116,7 +117,7 @@ class TrainConcept(io.ComfyNode):
                     max=30.0,
                     step=0.5,
                     optional=True,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="CFG of the samples and previews: start with 3 for the demo model, 7 for SD1.5. Too low "
                     "hardly follows the prompt, too high burns colours; the concept is the same.",
                 ),
@@ -144,7 +145,7 @@ class TrainConcept(io.ComfyNode):
                     min=0,
                     max=1000,
                     optional=True,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Steps between validations; the best validated step is saved, not the last. Start with 25 "
                     "(at most 5 % of the time). Lower costs time, higher misses the best step, 0 takes the last one.",
                 ),
@@ -162,7 +163,7 @@ class TrainConcept(io.ComfyNode):
                     "gradient_checkpointing",
                     default=False,
                     optional=True,
-                    advanced=True,
+                    **ADVANCED,
                     tooltip="Less memory, same concept: each block is computed again on the way back. Start with "
                     "off; on for cards where even one picture at a time runs out of memory (always on in the preset "
                     "Low memory). For SD1.5 at 512 px it saves about 0.3 of 0.8 GB a picture, for a third more "

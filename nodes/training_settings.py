@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.edit import FORMS
 from ..perfusion_core.training import TrainingSettings
+from .host.old_hosts import ADVANCED
 
 DEFAULTS = TrainingSettings()
 
@@ -115,7 +116,7 @@ def custom_inputs() -> list[io.Input]:
     def number(kind: type, name: str, low: float, high: float, tooltip: str, **more: object) -> io.Input:
         default = getattr(DEFAULTS, _SETTING_OF[name])
         tooltip = f"Custom preset: {tooltip}"
-        return kind(name, default=default, min=low, max=high, optional=True, advanced=True, tooltip=tooltip, **more)
+        return kind(name, default=default, min=low, max=high, optional=True, **ADVANCED, tooltip=tooltip, **more)
 
     whole, real, rate = io.Int.Input, io.Float.Input, {"step": 1e-4, "round": False}
     return [
@@ -165,7 +166,7 @@ def custom_inputs() -> list[io.Input]:
             options=list(FORMS),
             default=DEFAULTS.form,
             optional=True,
-            advanced=True,
+            **ADVANCED,
             tooltip="Custom preset: start with unlocked, which learns values and leaves the word's attention to the "
             "word; the most like the thing on the demo model, but its attention may drift from the kind's. gated locks "
             "it to the plain kind: less like the thing. paper locks it and also takes the concept's direction out of "

@@ -13,6 +13,7 @@ from comfy.sd import CLIP
 
 from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.out_of_memory import is_out_of_memory
+from .old_hosts import is_dynamic
 
 
 def trainable_model(model: ModelPatcher) -> ModelPatcher:
@@ -20,12 +21,12 @@ def trainable_model(model: ModelPatcher) -> ModelPatcher:
 
     Call it outside inference_mode.  Raises PerfusionError where no copy can be made.
     """
-    return _copy(model, "model") if _is_dynamic(model) else model
+    return _copy(model, "model") if is_dynamic(model) else model
 
 
 def trainable_clip(clip: CLIP) -> CLIP:
     """The same for a CLIP."""
-    if not _is_dynamic(clip.patcher):
+    if not is_dynamic(clip.patcher):
         return clip
     copy = clip.clone()
     copy.patcher = _copy(clip.patcher, "clip")
@@ -33,17 +34,12 @@ def trainable_clip(clip: CLIP) -> CLIP:
     return copy
 
 
-def _is_dynamic(patcher: ModelPatcher) -> bool:
-    ask = getattr(patcher, "is_dynamic", None)  # hosts before dynamic VRAM have none
-    return ask is not None and ask()
-
-
 def _copy(patcher: ModelPatcher, socket: str) -> ModelPatcher:
     try:
         if patcher.cached_patcher_init is None:
             raise RuntimeError("its loader did not register how to load it again")
         copy = patcher.clone(disable_dynamic=True)
-        if _is_dynamic(copy) or copy.model is patcher.model:
+        if is_dynamic(copy) or copy.model is patcher.model:
             raise RuntimeError("its loader gave the same model again")
     except Exception as problem:  # whatever a loader, maybe of another pack, raises
         if is_out_of_memory(problem):

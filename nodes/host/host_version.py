@@ -13,7 +13,7 @@ import sys
 from ...perfusion_core.errors import PerfusionError
 
 # The oldest version on which the host tests pass; the same as requires-comfyui in pyproject.toml.
-OLDEST_HOST = "0.20.1"
+OLDEST_HOST = "0.3.75"
 
 
 def require_supported_host() -> None:

@@ -7,18 +7,18 @@ from contextlib import contextmanager
 
 import comfy.model_management
 
-_FLAG = "in_training"
+from .old_hosts import has_training_flag
 
 
 @contextmanager
 def host_in_training() -> Iterator[None]:
     """Tell the host that a training runs while the block is open; afterwards the flag is what it was."""
-    before = getattr(comfy.model_management, _FLAG, None)
-    if before is None:  # older hosts have neither the flag nor those paths
+    if not has_training_flag():
         yield
         return
-    setattr(comfy.model_management, _FLAG, True)
+    before = comfy.model_management.in_training
+    comfy.model_management.in_training = True
     try:
         yield
     finally:
-        setattr(comfy.model_management, _FLAG, before)
+        comfy.model_management.in_training = before

@@ -28,6 +28,11 @@ PICKLE_READER = f"{IMPORTERS}/pickle_file.py"
 UNSAFE_CALLS = {"print", "eval", "exec", "torch.load", "os.system", "numpy.load", "np.load"}
 
 
+# Where the differences between hosts are, and names of the host that not all of the supported ones know.
+OLD_HOSTS = "old_hosts.py"
+NEWER_THAN_THE_OLDEST_HOST = {"Autogrow", "CoreModelPatcher", "advanced=", "search_aliases="}
+
+
 def python_files(*folders: str) -> list[str]:
     """Repository-relative paths of the Python files in these folders, hidden ones left out."""
     paths = [path for folder in folders for path in (REPOSITORY / folder).rglob("*.py")]
@@ -37,6 +42,7 @@ def python_files(*folders: str) -> list[str]:
 
 CORE = python_files("perfusion_core")
 NODES = python_files("nodes")
+DEMO = python_files("demo")
 RUNTIME = ["__init__.py", *CORE, *NODES]
 OWN = sorted(path.name for path in REPOSITORY.glob("*.py"))
 OWN += python_files("perfusion_core", "nodes", "demo", "benchmarks", "tests", "dev_tools")
@@ -105,6 +111,26 @@ def test_only_nodes_host_touches_comfy(path):
     """A node's own file needs the schema classes of comfy_api; all else of the host goes through nodes/host/."""
     _, outside = imports(path)
     assert not outside & {"comfy", "comfy_extras", "comfy_execution", "execution", "server"}
+
+
+def looks_at_the_host(call: ast.Call) -> bool:
+    """Whether a call asks what this host has: hasattr or getattr with a default of something of comfy, a signature."""
+    asks = {"hasattr", "inspect.signature"} | ({"getattr"} if len(call.args) == 3 else set())
+    return ast.unparse(call.func) in asks and ast.unparse(call.args[0]).split(".")[0] in {"comfy", "comfy_api", "io"}
+
+
+@pytest.mark.parametrize("path", [path for path in NODES + DEMO if Path(path).name != OLD_HOSTS])
+def test_one_module_knows_what_old_hosts_lack(path):
+    tree = list(ast.walk(parsed(path)))
+    used = {node.attr for node in tree if isinstance(node, ast.Attribute)}
+    used |= {node.id for node in tree if isinstance(node, ast.Name)}
+    used |= {name.name for node in tree if isinstance(node, (ast.Import, ast.ImportFrom)) for name in node.names}
+    used |= {f"{node.arg}=" for node in tree if isinstance(node, ast.keyword)}
+    assert not used & NEWER_THAN_THE_OLDEST_HOST, f"take it from {OLD_HOSTS}"
+    asked = [ast.unparse(node) for node in tree if isinstance(node, ast.Call) and looks_at_the_host(node)]
+    assert not asked, f"{OLD_HOSTS} is the place to look at what the host has"
+    if Path(path).name != "host_version.py":
+        assert not used & {"host_version", "is_supported", "comfyui_version"}, "look at the host, not at its version"
 
 
 @pytest.mark.parametrize("path", RUNTIME)
@@ -176,6 +202,17 @@ def test_the_rules_see_violations(tmp_path, monkeypatch):
     bad.write_text("import comfy.sd")
     with pytest.raises(AssertionError):
         test_core_knows_no_host("perfusion_core/bad.py")
+    for line in (
+        "from comfy_api.latest._io import Autogrow",
+        "io.Float.Input('a', advanced=True)",
+        "kind = comfy.model_patcher.CoreModelPatcher",
+        "hasattr(comfy.sd, 'x')",
+        "getattr(io, 'x', None)",
+        "from .host.host_version import host_version",
+    ):
+        bad.write_text(line)
+        with pytest.raises(AssertionError):
+            test_one_module_knows_what_old_hosts_lack("perfusion_core/bad.py")
     bad.write_text('"""Said."""\ndef f(): ...')
     with pytest.raises(AssertionError, match="docstring"):
         test_public_things_are_documented("perfusion_core/bad.py")

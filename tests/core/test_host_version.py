@@ -44,18 +44,18 @@ def oldest() -> str:
 
 
 def just_below() -> str:
-    major, minor, _ = map(int, oldest().split("."))
-    return f"{major}.{minor - 1}.99"
+    major, minor, patch = map(int, oldest().split("."))
+    return f"{major}.{minor}.{patch - 1}" if patch else f"{major}.{minor - 1}.99"
 
 
 def test_the_pack_loads_in_the_oldest_host_and_newer_ones(tmp_path):
-    for index, version in enumerate([oldest(), f"{oldest()}-nightly", "0.100.0", "1.0", "v2"]):
+    for index, version in enumerate([oldest(), f"{oldest()}-nightly", "0.9", "0.100.0", "1.0", "v2"]):
         folder = tmp_path / str(index)
         folder.mkdir()
         assert load(folder, version=version) == "loaded True False", version
 
 
-@pytest.mark.parametrize("version", [just_below(), "0.3.64", "0.9", "unknown", ""])
+@pytest.mark.parametrize("version", [just_below(), "0.3.9", "0.3.64", "0.2", "unknown", ""])
 def test_an_older_host_is_told_so_in_one_sentence(tmp_path, version):
     said = load(tmp_path, version=version)
     found = version or "of a version that does not tell its number"

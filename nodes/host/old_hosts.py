@@ -1,0 +1,103 @@
+"""All that the oldest supported ComfyUI does otherwise than today's, and from which version on each of it can go.
+
+What a host offers is found out by looking at it, so that nightly builds and forks are served as well. Nothing of the
+host is changed. Workflows and API prompts are the same on all hosts.
+
+    what an old host lacks                                          it can go when the oldest host is
+    a socket that grows (io.Autogrow)                               0.8.0     GrowingInput
+    inputs marked as advanced                                       0.10.0    ADVANCED
+    search aliases of nodes                                         0.11.0    search_aliases
+    dynamic VRAM: the class of its MODELs, and the question         0.12.0    core_patcher, is_dynamic
+    a flag that says that a training runs                           0.14.0    has_training_flag
+    loading a CLIP outside of dynamic VRAM                          0.16.0    outside_dynamic_memory
+
+Met where they arise, in words that hold for all hosts: Cancel is an ordinary Exception before 0.20.0 (train_concept),
+and LoRAs on fp8 weights are applied by operations without gradients, still in 0.20.1 (denoising_task).
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import comfy.model_management
+import comfy.model_patcher
+from comfy_api.latest import io
+
+
+def _takes(called: Callable[..., Any], parameter: str) -> bool:
+    return parameter in inspect.signature(called).parameters
+
+
+# For an input shown only on request, as `io.Float.Input("strength", ..., **ADVANCED)`; old hosts show it always.
+ADVANCED: dict[str, bool] = {"advanced": True} if _takes(io.Float.Input, "advanced") else {}
+
+
+def search_aliases(*words: str) -> dict[str, list[str]]:
+    """Other words that a node is found by, as `io.Schema(..., **search_aliases("teddy"))`; old hosts search names."""
+    return {"search_aliases": [*words]} if _takes(io.Schema, "search_aliases") else {}
+
+
+@dataclass(frozen=True)
+class GrowingInput:
+    """Inputs `name.prefix0`, `name.prefix1`, ... of one kind, which `execute` gets as one dict `name` by `prefix0`, ...
+
+    New hosts show one free input more than are connected. Old ones show a few of them from the start, and take the
+    others, up to `most`, from API prompts and from workflows that were made on new hosts.
+    """
+
+    name: str
+    prefix: str
+    most: int
+    shown: int = 4  # by hosts where it does not grow
+
+    def inputs(self, template: io.Input, tooltip: str) -> list[io.Input]:
+        """For the schema.  template: one of them; tooltip: of the whole, where it grows."""
+        if hasattr(io, "Autogrow"):
+            grown = io.Autogrow.TemplatePrefix(template, prefix=self.prefix, min=1, max=self.most)
+            return [io.Autogrow.Input(self.name, tooltip=tooltip, template=grown)]
+        inputs = [copy.copy(template) for _ in range(self.shown)]
+        for number, one in enumerate(inputs):
+            one.id, one.display_name, one.optional = self._id(number), f"{self.prefix}{number}", number > 0
+        return inputs
+
+    def gathered(self, execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
+        """Decorate a node's `execute`, under its `classmethod`, to get the dict on old hosts too."""
+        if hasattr(io, "Autogrow"):
+            return execute
+
+        @functools.wraps(execute)
+        def with_dict(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
+            numbers = [number for number in range(self.most) if self._id(number) in inputs]
+            grown = {f"{self.prefix}{number}": inputs.pop(self._id(number)) for number in numbers}
+            return execute(cls, *values, **inputs, **({self.name: grown} if grown else {}))
+
+        return with_dict
+
+    def _id(self, number: int) -> str:
+        return f"{self.name}.{self.prefix}{number}"
+
+
+def core_patcher() -> type[comfy.model_patcher.ModelPatcher]:
+    """The class of the MODELs that the host's own loaders make, in dynamic VRAM where that is on."""
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+def is_dynamic(patcher: comfy.model_patcher.ModelPatcher) -> bool:
+    """Whether a MODEL, or the model in a CLIP, is in the host's dynamic VRAM."""
+    return hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
+
+
+def outside_dynamic_memory(wanted: bool) -> dict[str, bool]:
+    """What comfy.sd.CLIP is told to stay outside of dynamic VRAM; nothing where that is not asked for, as by old
+    hosts, which do not know the argument."""
+    return {"disable_dynamic": True} if wanted else {}
+
+
+def has_training_flag() -> bool:
+    """Whether the host takes paths without a backward pass unless model_management.in_training is set."""
+    return hasattr(comfy.model_management, "in_training")
