@@ -6,8 +6,8 @@
 Needs the environment of a ComfyUI (COMFYUI_PATH, or ~/comfy/ComfyUI) and nothing else: the tensors are fake ones that
 have a shape and no content, so a minute and a laptop will do. Memory is that of all tensors which live at once between
 the noisy latent and the gradients, without weights, text encoder and VAE, which are the same either way, and without
-what a device's allocator wastes. Cost is the arithmetic of convolutions, matrix products and attention. bf16; the UNets
-are those of cost.py, where SDXL's has two transformer blocks for ten.
+what a device's allocator wastes. Cost is the arithmetic of convolutions, matrix products and attention. bf16; UNets of
+the full depth. Memory and arithmetic are counted in two runs: the counter of the one holds tensors of the other.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "demo"), str(Path(__file__).resolve().parent)]
+
+# The shape of cost.py has two transformer blocks where SDXL has ten.
+FULL_DEPTH = {
+    "sdxl": {
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "transformer_depth_middle": 10,
+    }
+}
 
 
 def make_live_memory() -> Any:
@@ -88,8 +97,8 @@ def step(unet: Any, batch: int, latent: int, checkpointing: bool) -> None:
     predicted.float().square().mean().backward()
 
 
-def measure(shape: str, batch: int, latent: int, checkpointing: bool) -> tuple[float, float]:
-    """Peak memory in GB and arithmetic in 10^12 operations of one step."""
+def measure(shape: str, batch: int, latent: int, checkpointing: bool) -> tuple[float, float, float]:
+    """Peak memory in GB, arithmetic in 10^12 operations of one step, and the size of the weights in GB."""
     import comfy.ldm.modules.diffusionmodules.openaimodel as openaimodel
     import comfy.ops
     import torch
@@ -97,7 +106,7 @@ def measure(shape: str, batch: int, latent: int, checkpointing: bool) -> tuple[f
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-    config = SHAPES[shape][1]
+    config = {**SHAPES[shape][1], **FULL_DEPTH.get(shape, {})}
     heads = {"num_heads": 8, "num_head_channels": -1} if shape == "sd15" else {"num_heads": -1, "num_head_channels": 64}
     with FakeTensorMode():
         unet = openaimodel.UNetModel(
@@ -112,9 +121,11 @@ def measure(shape: str, batch: int, latent: int, checkpointing: bool) -> tuple[f
             backward: lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4]),
         }
         memory, counter = make_live_memory(), FlopCounterMode(display=False, custom_mapping=formulas)
-        with counter, memory:
-            step(unet, batch, latent, checkpointing)
-    return memory.peak / 1e9, counter.get_total_flops() / 1e12
+        for counted in (memory, counter):
+            with counted:
+                step(unet, batch, latent, checkpointing)
+        weights = sum(parameter.nbytes for parameter in unet.parameters())
+    return memory.peak / 1e9, counter.get_total_flops() / 1e12, weights / 1e9
 
 
 def main() -> None:
@@ -127,13 +138,13 @@ def main() -> None:
 
     use_comfyui()
     load_pack()
-    print("| UNet | latent | pictures | memory off, GB | memory on, GB | share | arithmetic on / off |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| UNet | latent | pictures | weights, GB | memory off, GB | memory on, GB | 10^12 operations off | on |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in arguments.shapes:
         for batch in arguments.batches:
-            (most, plain), (least, again) = (measure(shape, batch, arguments.latent, on) for on in (False, True))
-            cells = [shape, arguments.latent, batch, f"{most:.2f}", f"{least:.2f}", f"{least / most:.2f}"]
-            print(f"| {' | '.join(map(str, cells))} | {again / plain:.2f} |", flush=True)
+            off, on = (measure(shape, batch, arguments.latent, checkpointing) for checkpointing in (False, True))
+            numbers = [f"{number:.2f}" for number in (off[2], off[0], on[0], off[1], on[1])]
+            print(f"| {' | '.join([shape, str(arguments.latent), str(batch), *numbers])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Run the coexistence tests and write their numbers into benchmarks/coexistence.md and the README.
+"""Run the coexistence tests and write their numbers into benchmarks/coexistence.md.
 
     python benchmarks/coexistence.py [--report REPORT.xml]
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-TABLES = (Path(__file__).with_suffix(".md"), REPOSITORY / "README.md")
+PAGE = Path(__file__).with_suffix(".md")
 START, END = "<!-- table -->", "<!-- end of table -->"
 
 # Property of a test -> heading of its column.
@@ -80,11 +80,10 @@ def main() -> int:
     if failed or not pairs:
         print(f"{failed} of {count} tests did not pass; the table stays as it is.", file=sys.stderr)
         return 1
-    for file in TABLES:
-        before, _, rest = file.read_text(encoding="utf-8").partition(START)
-        _, _, after = rest.partition(END)
-        file.write_text(f"{before}{START}\n\n{table(pairs)}\n\n{END}{after}", encoding="utf-8")
-        print(f"{len(pairs)} pairs of {count} tests written to {file.relative_to(REPOSITORY)}")
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(START)
+    _, _, after = rest.partition(END)
+    PAGE.write_text(f"{before}{START}\n\n{table(pairs)}\n\n{END}{after}", encoding="utf-8")
+    print(f"{len(pairs)} pairs of {count} tests written to {PAGE.relative_to(REPOSITORY)}")
     return 0
 
 

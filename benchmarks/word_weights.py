@@ -58,7 +58,7 @@ def at_the_word(model: Any, clip: Any, gated: Any, weight: float) -> Row:
         "similarity": float(edited.similarities[0, position, 0]),
         "gate": float(edited.gates[0, position, 0]),
         "values along o_V": sum(values) / len(values),
-        "keys along the kind's": sum(keys) / len(keys),
+        "keys along the superclass'": sum(keys) / len(keys),
     }
 
 

@@ -20,7 +20,7 @@ FIRST_PICTURE_NOTE = """\
 
 1. Press **Run**: four pictures of **\\<hugsy>** on the beach.
 2. Change the **prompt** and keep the word: *a photo of a* **\\<hugsy>** *with a hat in the snow*.
-3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.45) looks more like the toy, higher (0.8) obeys \
+3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.6) looks more like the toy, higher (1) follows \
 the rest of the prompt more. The seed is fixed, so that you see what the gate alone does.
 
 The demo model only paints toys, 128 x 128: teddies, balls, cups, cars, trees, houses, fish and stars; on the beach, \
@@ -37,14 +37,15 @@ saved in *output/perfusion*; press **R** to see it in *Load Perfusion Concept*. 
 and samples.
 
 **Your own checkpoint and pictures**
-1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size (512 x 512 for SD1.5) in *Empty Latent Image*.
+1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size in *Empty Latent Image* (512 x 512 for SD1.5, \
+1024 x 1024 for SDXL).
 2. *Load Image* nodes and *Batch Images* in place of *Draw Demo Pictures*: about five pictures of one size, the thing \
 before different backgrounds. Masks are optional.
-3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for its kind, such as *dog*.
-4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 to 4 here, about 7 for SD1.5.
+3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
+4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL.
 
-**What to turn**: preset *Quick* to try, *Standard* to keep. How much the result looks like your thing is set later, \
-without training again, by the **bias** in *Load Perfusion Concept*.
+**What to turn**: preset *Quick* to try, *Standard* to keep, *Low memory* for small cards. How much the result looks \
+like your thing is set later, without training again, by the **bias** in *Load Perfusion Concept*.
 
 *Measure Text Statistics* may be left out: the trainer then measures by itself. *Save Perfusion Concept* is muted: \
 the trainer has saved already. Unmute it (Ctrl+M) to save a copy that carries the new picture.
@@ -60,8 +61,8 @@ both; a free input appears for the next.
 2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
 3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
 
-**key_lock** *global* holds the whole prompt's attention to the plain kinds (a teddy beside a cup): freer scenes, less \
-likeness; use a bias of 0.4 with it.
+**key_lock** *global* locks the keys of the whole prompt to the superclasses (a teddy beside a cup): freer scenes, \
+less likeness; use a bias of 0.45 with it.
 """
 
 SWEEP_NOTE = """\
@@ -71,7 +72,7 @@ One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for 
 
 1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy with a hat; between is what \
 you want.
-2. Write other **biases**, such as *0.8, 0.9, 1*, and run again: only the sampler runs.
+2. Write other **biases**, such as *0.7, 0.85, 1*, and run again: only the sampler runs.
 3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
 
 With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.

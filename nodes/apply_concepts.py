@@ -5,6 +5,7 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
+from .advice import WHOLE_PROMPT_LOCK_BIAS
 from .host.concept_words import add_words
 from .host.gate_patch import KEY_LOCKS, apply_concepts
 from .host.old_hosts import GrowingInput, search_aliases
@@ -22,14 +23,13 @@ class ConceptGate(io.ComfyNode):
             node_id="PerfusionConceptGate",
             display_name="Apply Perfusion Concepts (Gate)",
             category=CATEGORY,
-            description="Lets any number of concepts act in one picture: the model learns their looks, the CLIP "
-            "their words, and a gate"
-            " decides for each word of the prompt. Nothing of the model is changed for other nodes.",
+            description="Lets any number of concepts act in one picture: the model learns their looks, the CLIP their "
+            "words, and a gate decides for each word of the prompt. Nothing of the model is changed for other nodes.",
             **search_aliases(*ALIASES, "apply concept", "multi concept", "gate"),
             inputs=[
                 io.Model.Input("model", tooltip="The model to use the concepts in, also with LoRAs applied."),
                 io.Clip.Input(
-                    "clip", tooltip="Its CLIP. Encode your prompts with the CLIP that comes out of this node."
+                    "clip", tooltip="Its CLIP; encode your prompts with the CLIP that comes out of this node."
                 ),
                 *CONCEPTS.inputs(
                     PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
@@ -39,9 +39,9 @@ class ConceptGate(io.ComfyNode):
                     "key_lock",
                     options=list(KEY_LOCKS),
                     default=KEY_LOCKS[0],
-                    tooltip="local: each word's attention is as its concept was trained, its own or locked to its "
-                    "kind. global: the whole prompt's attention is that of the plain kinds, for richer scenes and poses"
-                    " with less likeness; use a lower bias (0.5) with it.",
+                    tooltip="The lock of the keys: local is for each word, as its concept was trained; global locks "
+                    "the whole prompt to the superclass, for freer scenes with less likeness. Start with local; with "
+                    f"global, lower the bias to {WHOLE_PROMPT_LOCK_BIAS:g}.",
                 ),
             ],
             outputs=[

@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
+from .advice import DEMO_CFG
 from .host.old_hosts import search_aliases
 from .types import ALIASES, CATEGORY
 
@@ -25,14 +26,13 @@ class DemoModel(io.ComfyNode):
             display_name="Load Perfusion Demo Model",
             category=DEMO,
             description="Loads a tiny text-to-image model that is part of this pack. It paints toys, 128 x 128, in a "
-            "second or two on any"
-            " computer; prompts such as: a red striped teddy with a hat on the beach.",
+            "second or two on any computer; prompts such as: a red striped teddy with a hat on the beach.",
             **search_aliases(*ALIASES, "demo", "checkpoint", "example model"),
             inputs=[],
             outputs=[
                 io.Model.Output(
                     display_name="model",
-                    tooltip="The demo model; use 128 x 128 latents, 20 steps and a CFG of about 3.",
+                    tooltip=f"The demo model; use 128 x 128 latents, 20 steps and a CFG of about {DEMO_CFG:g}.",
                 ),
                 io.Clip.Output(
                     display_name="clip", tooltip="Its text encoder, which knows the words of the demo world only."
@@ -55,8 +55,8 @@ class DemoPictures(io.ComfyNode):
             node_id="PerfusionDemoPictures",
             display_name="Draw Demo Pictures",
             category=DEMO,
-            description="Draws pictures of a toy of the demo world, with masks, to train a concept on: a stand-in "
-            "for your own photos.",
+            description="Draws pictures of a toy of the demo world, with masks, to train a concept on: a stand-in for "
+            "your own photos.",
             **search_aliases(*ALIASES, "demo", "training pictures", "dataset"),
             inputs=[
                 io.Combo.Input(
@@ -80,7 +80,7 @@ class DemoPictures(io.ComfyNode):
             outputs=[
                 io.Image.Output(display_name="images", tooltip="The pictures, 128 x 128."),
                 io.Mask.Output(display_name="masks", tooltip="White where the toy is."),
-                io.String.Output(display_name="superclass", tooltip="The kind of toy, such as teddy."),
+                io.String.Output(display_name="superclass", tooltip="The superclass of the toy, such as teddy."),
             ],
         )
 

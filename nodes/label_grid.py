@@ -43,8 +43,8 @@ class LabelGrid(io.ComfyNode):
                     min=0,
                     max=64,
                     **ADVANCED,
-                    tooltip="Labels side by side before a new line begins; 0 puts all on one line. Start with 0; many"
-                    " columns make a very wide picture.",
+                    tooltip="Labels side by side before a new line begins. Start with 0, which puts all on one line; "
+                    "many columns make a very wide picture.",
                 ),
             ],
             outputs=[io.Image.Output(display_name="grid", tooltip="The labelled picture.")],

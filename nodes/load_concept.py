@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import (
-    RECOMMENDED_BIAS,
-    RECOMMENDED_TEMPERATURE,
-    ConceptStack,
-    GatedConcept,
-    check_stack,
-)
+from ..perfusion_core.concept import ConceptStack, GatedConcept, check_stack
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
+from . import advice
 from .host.concept_folders import concept_names, concept_path
 from .host.old_hosts import ADVANCED, search_aliases
 from .types import ALIASES, CATEGORY, PerfusionConcept
@@ -28,35 +23,35 @@ class LoadConcept(io.ComfyNode):
             display_name="Load Perfusion Concept",
             category=CATEGORY,
             description="Loads a concept file and sets its gate. Connect it to Apply Perfusion Concepts (Gate), then "
-            "use its"
-            " word, such as <hugsy>, in any prompt.",
+            "use its word, such as <hugsy>, in any prompt.",
             **search_aliases(*ALIASES, "load concept", "textual inversion"),
             inputs=[
                 io.Combo.Input(
                     "concept_file",
                     options=concept_names(),
-                    tooltip="A file from models/perfusion or output/perfusion. Just trained one? Press R to refresh "
-                    "the list.",
+                    tooltip="A file from models/perfusion or output/perfusion. Press R to see one that was just "
+                    "trained.",
                 ),
                 io.Float.Input(
                     "bias",
-                    default=RECOMMENDED_BIAS,
-                    min=-1.0,
-                    max=2.0,
+                    default=advice.BIAS,
+                    min=advice.LOWEST_BIAS,
+                    max=advice.HIGHEST_BIAS,
                     step=0.01,
-                    tooltip="Where the gate opens; the concept's own word is at 1. Lower (0.6) looks more like your "
-                    "thing, higher (1) obeys the rest of the prompt more; start at 0.85. Needs no retraining.",
+                    tooltip="How similar to the concept a word must be for its gate to open; its own word is at 1. "
+                    f"Start with {advice.BIAS:g}; lower ({advice.BIAS_FOR_LIKENESS:g}) looks more like your thing, "
+                    f"higher ({advice.BIAS_FOR_PROMPT:g}) follows the rest of the prompt more.",
                 ),
                 io.Float.Input(
                     "temperature",
-                    default=RECOMMENDED_TEMPERATURE,
+                    default=advice.TEMPERATURE,
                     min=0.01,
                     max=1.0,
                     step=0.01,
                     **ADVANCED,
-                    tooltip="How softly the gate opens around the bias; start at 0.15. Near 0 it is a switch, above "
-                    "0.3 the"
-                    " concept leaks into other words.",
+                    tooltip="How softly the gate opens around the bias. "
+                    f"Start with {advice.TEMPERATURE:g}; near 0 it is a switch, above {advice.LEAKING_TEMPERATURE:g} "
+                    "the concept leaks into other words.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -65,8 +60,8 @@ class LoadConcept(io.ComfyNode):
                     max=2.0,
                     step=0.05,
                     **ADVANCED,
-                    tooltip="Scales the whole edit. 1 is as trained, 0 takes the concept away entirely; above 1.2 "
-                    "colours burn.",
+                    tooltip="Scales the whole edit. Start with 1, as trained; 0 takes the concept away entirely, "
+                    f"above {advice.BURNING_STRENGTH:g} colours burn.",
                 ),
                 io.Float.Input(
                     "start_percent",
@@ -75,7 +70,8 @@ class LoadConcept(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     **ADVANCED,
-                    tooltip="Part of the sampling at which the concept sets in; 0 is the first step.",
+                    tooltip="Where in the sampling the concept begins to act. Start with 0, the first step; "
+                    f"{advice.START_FOR_FREER_LAYOUT:g} leaves the layout freer.",
                 ),
                 io.Float.Input(
                     "end_percent",
@@ -84,7 +80,7 @@ class LoadConcept(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     **ADVANCED,
-                    tooltip="Part of the sampling at which the concept stops; 1 is the last step.",
+                    tooltip="Where in the sampling the concept stops to act. Start with 1, the last step.",
                 ),
                 PerfusionConcept.Input(
                     "stack",
@@ -97,7 +93,7 @@ class LoadConcept(io.ComfyNode):
                     display_name="concept", tooltip="The concept, behind those of the stack input if there are any."
                 ),
                 io.String.Output(display_name="word", tooltip="The word for prompts, such as <hugsy>."),
-                io.String.Output(display_name="superclass", tooltip="The kind of thing it is, such as teddy."),
+                io.String.Output(display_name="superclass", tooltip="Its superclass, such as teddy."),
             ],
         )
 

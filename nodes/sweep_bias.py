@@ -7,11 +7,13 @@ import math
 from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
+from .advice import BIAS, BIAS_OPEN_TO_OTHERS, BIAS_SHUT, HIGHEST_BIAS, LOWEST_BIAS, SWEPT_BIASES, in_words
 from .host.gate_patch import with_bias
 from .host.old_hosts import ADVANCED, search_aliases
 from .types import ALIASES, CATEGORY
 
 MOST_BIASES = 64
+EXAMPLE = in_words(SWEPT_BIASES)
 
 
 class GateSweep(io.ComfyNode):
@@ -24,16 +26,17 @@ class GateSweep(io.ComfyNode):
             display_name="Sweep Gate Bias",
             category=CATEGORY,
             description="Gives the model once for each bias, so that one run paints the same seed from most like your "
-            "thing to most obedient to the prompt. Prompts are not encoded again. Also with a single bias, to change"
-            " it without running anything but the sampler.",
+            "thing to most obedient to the prompt. Prompts are not encoded again. With a single bias it is a quick "
+            "knob: nothing but the sampler runs.",
             **search_aliases(*ALIASES, "bias", "sweep", "xy plot", "compare"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
                     "biases",
-                    default="0.5, 0.7, 0.85, 1, 1.2",
-                    tooltip="Biases from -1 to 2, separated by commas; start with 0.5, 0.7, 0.85, 1, 1.2. Below"
-                    " 0.4 the gate opens for other words too, above 1.3 the concept is gone.",
+                    default=EXAMPLE,
+                    tooltip=f"Biases from {LOWEST_BIAS:g} to {HIGHEST_BIAS:g}, separated by commas. Start with "
+                    f"{EXAMPLE}; below {BIAS_OPEN_TO_OTHERS:g} the gate opens for other words too, above "
+                    f"{BIAS_SHUT:g} the concept is gone.",
                 ),
                 io.String.Input(
                     "word",
@@ -45,7 +48,7 @@ class GateSweep(io.ComfyNode):
             outputs=[
                 io.Model.Output(display_name="models", is_output_list=True, tooltip="One model for each bias."),
                 io.String.Output(
-                    display_name="labels", is_output_list=True, tooltip='"bias 0.85" and so on, for Label Grid.'
+                    display_name="labels", is_output_list=True, tooltip=f'"bias {BIAS:g}" and so on, for Label Grid.'
                 ),
             ],
         )
@@ -70,22 +73,22 @@ class GateSweep(io.ComfyNode):
 def read_biases(text: str) -> list[float]:
     """The numbers in a text, separated by commas, semicolons or white space.
 
-    Raises PerfusionError for what is no number from -1 to 2, for none, and for more than MOST_BIASES."""
+    Raises PerfusionError for what is no number that a bias may be, for none, and for more than MOST_BIASES.
+    """
     found = []
     for part in text.replace(",", " ").replace(";", " ").split():
         try:
             number = float(part)
         except ValueError:
             number = math.nan
-        if not -1 <= number <= 2:
+        if not LOWEST_BIAS <= number <= HIGHEST_BIAS:
             raise PerfusionError(
-                f"The input biases expected numbers from -1 to 2, but found {quoted(part)}; write them as 0.45, 0.65,"
-                " 0.85."
+                f"The input biases expected numbers from {LOWEST_BIAS:g} to {HIGHEST_BIAS:g}, but found"
+                f" {quoted(part)}; write them as {EXAMPLE}."
             )
         found.append(number)
     if not 1 <= len(found) <= MOST_BIASES:
         raise PerfusionError(
-            f"The input biases expected 1 to {MOST_BIASES} numbers, but found {len(found)}; write them as 0.45, 0.65,"
-            " 0.85."
+            f"The input biases expected 1 to {MOST_BIASES} numbers, but found {len(found)}; write them as {EXAMPLE}."
         )
     return found

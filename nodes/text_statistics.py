@@ -24,16 +24,16 @@ class TextStatisticsNode(io.ComfyNode):
             display_name="Measure Text Statistics",
             category=CATEGORY,
             description="Measures how a CLIP's text encodings are spread (the matrix C of the Perfusion paper) and "
-            "keeps the result for this"
-            " encoder. The trainer does this by itself; use this node for captions of your own.",
+            "keeps the result for this encoder. The trainer does this by itself; use this node for captions of your "
+            "own.",
             **search_aliases(*ALIASES, "covariance", "second moment"),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP to measure, before any concept is applied."),
                 io.String.Input(
                     "captions_file",
                     default="",
-                    tooltip="A text file in the input folder with one caption a line; empty uses the"
-                    " built-in captions. A few thousand varied captions are enough.",
+                    tooltip="A text file in the input folder with one caption a line; empty uses the built-in "
+                    "captions. A few thousand varied captions are enough.",
                 ),
                 io.Int.Input(
                     "caption_count",
@@ -42,8 +42,9 @@ class TextStatisticsNode(io.ComfyNode):
                     max=100_000,
                     optional=True,
                     **ADVANCED,
-                    tooltip=f"How many built-in captions to measure, without a captions file. Start with"
-                    f" {CAPTIONS_MEASURED}. Fewer make the gate less sure of a word, more take longer for little.",
+                    tooltip="How many built-in captions to measure where there is no file. "
+                    f"Start with {CAPTIONS_MEASURED}; fewer make the gate less sure of a word, more take longer for "
+                    "little.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -9,6 +9,7 @@ from ..perfusion_core.concept import Concept, GatedConcept, normalise_word
 from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_status import TrainingStatus
+from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
 from .host.concept_words import warn_of_ordinary_word
 from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import NodeProgress, memory_in_use, progress_over
@@ -52,26 +53,27 @@ class TrainConcept(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of that model."),
                 io.Image.Input(
                     "images",
-                    tooltip="Pictures of the thing: start with five, all of one size (the model's own), before "
-                    "different backgrounds. One works but learns its pose too; with many more, doubtful ones do harm.",
+                    tooltip=f"Pictures of the thing: start with {TRAINING_PICTURES} of one size (the model's own), "
+                    "before different backgrounds. One works, but its pose is learned too; with many more, doubtful "
+                    "ones do harm.",
                 ),
                 io.Mask.Input(
                     "masks",
                     optional=True,
-                    tooltip="White where the thing is: one mask a picture, or one for all. Start with none: the model "
-                    "finds the thing itself (automatic_mask); connect some where the report shows the wrong place. Too "
-                    "tight a mask cuts off what is outside, such as ears; too wide a one lets backgrounds in.",
+                    tooltip="White where the thing is, one mask a picture or one for all; start with none, since "
+                    "automatic_mask finds the thing. Too tight a mask cuts parts off, too wide a one lets the "
+                    "background in.",
                 ),
                 io.String.Input(
                     "word",
                     default="<my-thing>",
-                    tooltip="The new word, as you will write it in prompts: <hugsy>. Not a word that exists.",
+                    tooltip="The new word as you will write it in prompts, such as <hugsy>. Not a word that exists.",
                 ),
                 io.String.Input(
                     "superclass",
                     default="",
-                    tooltip="The plain word for its kind: start with one that the model paints well, such as teddy, "
-                    "dog or cup. Too wide a word (toy) loses shape, too narrow a one loses freedom.",
+                    tooltip="The plain word for what the thing is: start with one that the model paints well, such as "
+                    "teddy, dog or cup. Too wide a word (toy) loses shape, too narrow a one loses freedom.",
                 ),
                 io.Combo.Input("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
                 io.Int.Input(
@@ -80,17 +82,16 @@ class TrainConcept(io.ComfyNode):
                     min=0,
                     max=2**32 - 1,
                     control_after_generate=False,
-                    tooltip="Fixes everything random in the training and in its samples. Start with 0; try another "
-                    "one where a concept came out badly, before you change settings.",
+                    tooltip="Fixes everything random in the training and in its samples. Start with 0; where a concept "
+                    "came out badly, try another one before you change settings.",
                 ),
                 io.Int.Input(
                     "samples",
                     default=4,
                     min=0,
                     max=len(SCENES),
-                    tooltip="Pictures to make with the concept at the end, for the report. Start with 4; more take "
-                    "longer (20 sampler steps each); 0 saves their time, but then the report does not show what was "
-                    "learned.",
+                    tooltip="Pictures painted with the concept at the end, for the report. Start with 4; more take "
+                    "longer, 0 shows nothing of what was learned.",
                 ),
                 io.String.Input(
                     "file_name",
@@ -107,8 +108,8 @@ class TrainConcept(io.ComfyNode):
                     default=DEFAULTS.flip,
                     optional=True,
                     **ADVANCED,
-                    tooltip="Mirror half of the pictures at random. Start with on; off for things with writing or a "
-                    "left and right, which would be learned both ways round.",
+                    tooltip="Mirrors half of the pictures at random. Start with on; off for things with writing or a "
+                    "clear left and right, which would be learned both ways round.",
                 ),
                 io.Float.Input(
                     "sample_cfg",
@@ -118,26 +119,26 @@ class TrainConcept(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     **ADVANCED,
-                    tooltip="CFG of the samples and previews: start with 3 for the demo model, 7 for SD1.5. Too low "
-                    "hardly follows the prompt, too high burns colours; the concept is the same.",
+                    tooltip="CFG of the samples and previews; the concept does not depend on it. "
+                    f"Start with {DEMO_CFG:g} for the demo model, {SD15_CFG:g} for SD1.5, {SDXL_CFG:g} for SDXL; too "
+                    "low hardly follows the prompt, too high burns colours.",
                 ),
                 *custom_inputs(),
                 io.Boolean.Input(
                     "resume",
                     default=False,
                     optional=True,
-                    tooltip="Go on where the last training of this file name stopped (Cancel, an error, a power cut), "
-                    "with the same inputs; steps may be raised. Start with off. Off after a Cancel begins again from "
-                    "step 1, in another file; on with changed inputs is refused; with nothing to resume it starts "
-                    "anew.",
+                    tooltip="Goes on where the last training of this file name stopped, with the same inputs; only "
+                    "steps may be raised. Start with off, which begins again in another file; on with changed inputs "
+                    "is refused.",
                 ),
                 io.Boolean.Input(
                     "automatic_mask",
                     default=True,
                     optional=True,
-                    tooltip="Where no mask is connected, find the thing by the model's own attention to the superclass "
-                    "(shown in the report). Start with on; off for a style or a whole scene, and where the report "
-                    "shows the wrong place. With it off, backgrounds are learned with the thing.",
+                    tooltip="Where no mask is connected, finds the thing by the model's attention to the superclass; "
+                    "the report shows what it found. Start with on; off learns the background too, as a style or a "
+                    "whole scene needs.",
                 ),
                 io.Int.Input(
                     "validate_every",
@@ -146,8 +147,9 @@ class TrainConcept(io.ComfyNode):
                     max=1000,
                     optional=True,
                     **ADVANCED,
-                    tooltip="Steps between validations; the best validated step is saved, not the last. Start with 25 "
-                    "(at most 5 % of the time). Lower costs time, higher misses the best step, 0 takes the last one.",
+                    tooltip="Steps between validations; the best validated step is saved, not the last. "
+                    f"Start with {DEFAULTS.validate_every}; lower costs time, higher misses the best step, 0 takes the "
+                    "last one.",
                 ),
                 io.Int.Input(
                     "preview_every",
@@ -155,26 +157,23 @@ class TrainConcept(io.ComfyNode):
                     min=0,
                     max=10_000,
                     optional=True,
-                    tooltip="Steps between previews in the node: two pictures of the same seeds each time. Start with "
-                    "100; lower takes longer (each as long as a few steps), higher shows mistakes late, 0 makes none. "
-                    "The concept stays the same.",
+                    tooltip="Steps between previews in the node, two pictures of the same seeds; they never change the "
+                    f"concept. Start with {PREVIEW_EVERY}; lower takes longer, higher shows mistakes late, 0 makes "
+                    "none.",
                 ),
                 io.Boolean.Input(
                     "gradient_checkpointing",
                     default=False,
                     optional=True,
                     **ADVANCED,
-                    tooltip="Less memory, same concept: each block is computed again on the way back. Start with "
-                    "off; on for cards where even one picture at a time runs out of memory (always on in the preset "
-                    "Low memory). For SD1.5 at 512 px it saves about 0.3 of 0.8 GB a picture, for a third more "
-                    "arithmetic (counted, not timed).",
+                    tooltip="Less memory for about a third more arithmetic, and the same concept; always on in the "
+                    "preset Low memory. Start with off; on where even one picture at a time runs out of memory.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",
                     optional=True,
-                    tooltip="The vision model of this CLIP (Load CLIP Vision), to choose the best step as the paper "
-                    "does: by how like the thing and like the prompt pictures are. Needs a CLIP with its text "
-                    "projection and takes longer. Left open, the validation error chooses.",
+                    tooltip="The vision model of this CLIP (Load CLIP Vision), to choose the best step by painted "
+                    "pictures as the paper does, which takes longer. Left open, the validation error chooses.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

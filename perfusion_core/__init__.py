@@ -2,7 +2,8 @@
 
 Nothing in this package knows of a host program, of a graph of nodes or of a network.
 
-    edit          the equations: similarity, gate, joint projection, edited contexts
+    edit          the equations: similarity, gate, edited contexts
+    joint_directions  the part of them that is solved for several concepts at once
     concept       what a learned concept is, and a stack of concepts with their gate settings
     concept_file  the file that carries a concept
     statistics    the second moment of text encodings, C, and its inverse

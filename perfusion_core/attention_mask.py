@@ -2,9 +2,9 @@
 model.
 
 For each image position, a cross-attention layer spreads a total of 1 over the tokens of the prompt.  The share that the
-superclass word gets is high where the model draws that kind of thing.  It is averaged over heads, layers and noise
-levels as it is, neither scaled nor chosen by layer: a layer that hardly looks at the word then hardly counts, which on
-the demo model gave as good a mask as the best choice of layers by hand (`benchmarks/attention_mask.py`).
+superclass word gets is high where the model draws such a thing.  It is averaged over heads, layers and noise levels as
+it is, neither scaled nor chosen by layer: a layer that hardly looks at the word then hardly counts, which gave as good
+a mask as the best choice of layers by hand (benchmarks/attention_mask.md).
 """
 
 from __future__ import annotations

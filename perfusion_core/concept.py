@@ -17,9 +17,8 @@ from .errors import PerfusionError
 
 MAX_PICTURE_BYTES = 65_536
 
-# Gate for using a concept: recommended in its file, and the loader's default.  Measured (benchmarks/quality): on eight
-# tuning things a bias of .85 has the best harmonic mean (.93; .75: .92, .95: .90), and of two things in one picture
-# both are right in .84 (.75: .69).
+# Gate for using a concept: recommended in its file, and the loader's default. Of the biases that were tried it has the
+# best harmonic mean of likeness and obedience, and most pictures of two things right (benchmarks/quality/results).
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 
 # How far i . C^-1 i may be from 1: the rounding of float32 sums over thousands of numbers, with room to spare.
@@ -59,7 +58,7 @@ def unit_energy(target_input: Tensor, inverse_target_input: Tensor) -> Tensor:
 class Concept:
     """One learned concept, with all that is needed to use it: no text statistics, no look-up of the superclass.
 
-    word: "<hugsy>".  superclass: the plain word it is a kind of.  base_model: family ("sd1", "sdxl", ...).
+    word: "<hugsy>".  superclass: the plain word for what it is.  base_model: family ("sd1", "sdxl", ...).
     encoding_width: d.  clip_layer: layer of the text encoder it was trained on, None for the host's default.
     form: of the edit, see `edit.FORMS`.  bias, temperature: recommended gate.  statistics_hash: of the text statistics.
     training: settings of the training, JSON values.

@@ -1,38 +1,31 @@
-"""The key-locked, gated rank-one edit of cross-attention, on the side of the text encodings.
+"""The key-locked, gated rank-one edit of cross-attention, made on the text encodings.
 
-Notation (Perfusion, arXiv 2305.01644, section 4; several concepts: Eq. 4 and Appendix B). For every concept j:
+Notation.  J concepts act on the encoding e of one token, [d], which a cross-attention layer turns into W_K e and W_V e.
 
-    i_j      target input: the encoding that the concept's word has in a prompt                          [d]
-    C^-1     inverse of the uncentered second moment of text encodings; only C^-1 i_j is ever needed     [d]
-    o_V,j    learned target value, one vector per cross-attention layer                                  [d_out]
-    e_super  encoding of the superclass word; the locked target key is o_K,j = W_K e_super,j             [d]
+    i_j             target input: the encoding that the word of concept j has in a prompt, [d]
+    e_super,j       encoding of its superclass word, [d]
+    o_j             its target value in the layer, learned, [d_out]
+    C               second moment of text encodings, [d, d]; only C^-1 i_j is ever needed
+    beta_j, tau_j   bias and temperature of its gate
+    w_j             its strength
 
-For an encoding e of one token:
+Equations, for the three forms that a concept can have (paper, gated, unlocked).
 
-    coefficients   a = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j     so that e - sum_j a_j i_j is
-                                                                               C^-1-orthogonal to every i_k
-    similarity     s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                       1 where e = i_j
-                   min(s_j, a_j) of all but the concept of the largest a_j; not in the paper form
-    gate           g_j = sigmoid((s_j - bias_j) / temperature_j)
-    paper form     h = W (e - sum_j a_j i_j)     + sum_j g_j o_j
-    gated form     h = W (e - sum_j g_j a_j i_j) + sum_j g_j o_j               a closed gate leaves e alone
-    unlocked form  h = W e' of the keys, W (e' - sum_j g_j a_j i_j) + sum_j g_j o_j of the values, with
-                   e' = e + sum_j d_j (1 - g_j) a_j (e_super,j - i_j),  d_j = sigmoid((s_j - .75) / .10)
+    s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                              similarity, 1 where e = i_j
+    a   = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j          joint coefficients; a = s where J = 1
+    s_j = min(s_j, a_j)                                                but for the largest a_j, and in the paper form
+    g_j = sigmoid((s_j - beta_j) / tau_j)                              gate
+    d_j = sigmoid((s_j - .75) / .10)                                   whether the token is the concept's own
 
-In the unlocked form attention goes where the concept's word sends it. What a closing gate leaves is the superclass, at
-the tokens that are the concept's beyond doubt (d_j, the gate of the paper's training): its word was learned together
-with its values and is like the thing by itself. The paper has no such form.
+    c_j = a_j (form paper),  g_j a_j (gated, unlocked)                 how much of i_j is taken out
+    r_j = 0 (paper, gated),  d_j (1 - g_j) a_j (unlocked)              how much of i_j turns into the superclass
 
-The paper measures each similarity as if its concept were alone.  Then a gate opens at the words of other concepts, as
-far as these are alike: toys of the demo model have .2 to .4 of each other.  a_j is what of e the others do not explain,
-0 at each other's target.  Pictures of two things, both right (the quality benchmark, bias .75): .65 with the paper's
-similarity, .69 with this one; with a third loaded .60 and .74.  a_j alone did as well there, but where concepts are
-hardly independent it is large at any word: with 16 loaded, some of the same thing, a third of the pictures without
-their words changed, where with the minimum, by which no gate is wider open than alone, few do.  The concept with the
-largest part in e keeps its s_j, so that no other shuts the gate at its own word.
+    e'  = e + sum_j w_j r_j (e_super,j - i_j)
+    K   = W_K (e' + sum_j w_j (g_j e_super,j - c_j i_j))               keys locked to the superclass: paper, gated
+        = W_K e'                                                       own keys: unlocked
+    V   = W_V (e' - sum_j w_j c_j i_j) + sum_j w_j g_j o_j
 
-W is linear, so the subtraction is done once on e instead of in every layer, and the locked key, being W_K of
-something, is added on the input side too. What remains for a layer is `add_value_targets`.
+The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
 """
 
 from __future__ import annotations
@@ -43,15 +36,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .errors import DependentConceptsError, PerfusionError
+from .errors import PerfusionError
+from .joint_directions import joint_directions, single_directions
 
 FORMS = ("unlocked", "gated", "paper")
 
-# The gate by which the unlocked form knows a concept's own tokens, whatever bias they are used with.
+# The gate by which a concept's own tokens are known whatever bias is in use: that of the paper's training.
 OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE = 0.75, 0.10
-
-# Two concepts whose correlation in the C^-1 metric is 1 - 1e-5 or more are one concept for float32 encodings.
-INDEPENDENCE = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +50,8 @@ class ConceptEdit:
     """What the edit needs of one concept.
 
     target_input: i, [d].  inverse_target_input: C^-1 i times any positive number, [d].  superclass_encoding: [d].
-    bias, temperature: of the gate, in units of the similarity.  strength: 0 = not there, 1 = as learned.
-    form: one of FORMS, the one that the concept was trained with.
+    bias, temperature: of the gate, in units of the similarity.  form: one of FORMS, the one that the concept was
+    trained with.  strength: 0 = not there, 1 = as learned.
     """
 
     target_input: Tensor
@@ -68,8 +59,8 @@ class ConceptEdit:
     superclass_encoding: Tensor
     bias: float
     temperature: float
+    form: str
     strength: float = 1.0
-    form: str = "gated"
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
@@ -110,21 +101,55 @@ def similarity(encoding: Tensor, target_input: Tensor, inverse_target_input: Ten
     return encoding.to(dtype) @ (inverse / energy)
 
 
-def gate(similarities: Tensor, bias: float, temperature: float) -> Tensor:
+def gate(similarities: Tensor, bias: float | Tensor, temperature: float | Tensor) -> Tensor:
     """Return g = sigmoid((s - bias) / temperature), any shape (paper, Eq. 3)."""
     return torch.sigmoid((similarities - bias) / temperature)
 
 
 def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
-    """The similarities by which several concepts' gates are measured, [..., N, J] (module docstring).
+    """Return the similarities by which the gates of several concepts are measured, [..., N, J] (docs/method.md,
+    "Several concepts").
 
-    alone: each by itself.  coefficients: a.  paper_form: bool, [J]; these keep to themselves."""
+    alone: s, each by itself.  coefficients: a.  paper_form: bool, [J]; these keep to themselves.
+    """
     largest = coefficients == coefficients.amax(dim=-1, keepdim=True)
     return torch.where(paper_form | largest, alone, torch.minimum(alone, coefficients))
 
 
+@dataclass(frozen=True, eq=False)
+class _Concepts:
+    """The concepts that take part, in the letters of the module: [J, d], and [J] for the last five."""
+
+    i: Tensor
+    e_super: Tensor
+    single: Tensor
+    joint: Tensor
+    beta: Tensor
+    tau: Tensor
+    w: Tensor
+    paper: Tensor
+    locked: Tensor
+
+
+def _equations(e: Tensor, of: _Concepts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The equations of the module: what W_K and W_V are applied to, [..., N, d], and s and g, [..., N, J]."""
+    s, a = e @ of.single.T, e @ of.joint.T
+    s = joint_similarities(s, a, of.paper)
+    g = gate(s, of.beta, of.tau)
+    d = gate(s, OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
+
+    c = torch.where(of.paper, a, g * a)
+    r = torch.where(of.locked, 0.0, d * (1 - g) * a)
+
+    e = e + (of.w * r) @ (of.e_super - of.i)
+    lock_in, lock_out = (torch.where(of.locked, of.w * share, 0.0) for share in (g, c))
+    keys = e + lock_in @ of.e_super - lock_out @ of.i
+    values = e - (of.w * c) @ of.i
+    return keys, values, s, g
+
+
 def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncoding:
-    """Return the inputs of to_k and to_v under all concepts at once (module docstring; paper, Eq. 3, 4).
+    """Return the inputs of to_k and to_v under all concepts at once (module docstring).
 
     encoding: [..., N, d]. Differentiable in the encoding and in the tensors of the edits. A concept of strength 0
     takes no part, exactly; where none takes part both contexts are the encoding itself.
@@ -132,47 +157,28 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
     """
     for index, edit in enumerate(edits):
         _check_width(encoding, edit, index)
-    similarities = _stack_last([similarity(encoding, e.target_input, e.inverse_target_input) for e in edits], encoding)
+    alone = [similarity(encoding, edit.target_input, edit.inverse_target_input) for edit in edits]
+    similarities = _stack_last(alone, encoding)
+    gates = _stack_last([gate(s, edit.bias, edit.temperature) for s, edit in zip(alone, edits, strict=True)], encoding)
+    value_gates = torch.zeros_like(gates)
     active = [j for j, edit in enumerate(edits) if edit.strength != 0]
     if not active:
-        gates = _gates(similarities, edits)
-        return EditedEncoding(encoding, encoding, torch.zeros_like(gates), similarities, gates)
+        return EditedEncoding(encoding, encoding, value_gates, similarities, gates)
 
-    dtype, device = similarities.dtype, encoding.device
-    dual = _dual_directions([edits[j] for j in active], active).to(device, dtype)
-    target_inputs = torch.stack([edits[j].target_input for j in active]).to(device, dtype)
-    superclass_encodings = torch.stack([edits[j].superclass_encoding for j in active]).to(device, dtype)
-    forms = [edits[j].form for j in active]
-    locked, paper_form = (
-        torch.tensor(of, device=device) for of in ([f != "unlocked" for f in forms], [f == "paper" for f in forms])
-    )
-
-    precise = encoding.to(dtype)
-    joint = precise @ dual.T
-    if len(active) > 1:
-        similarities[..., active] = joint_similarities(similarities[..., active], joint, paper_form)
-    gates = _gates(similarities, edits)
-    strengths = similarities.new_tensor([edit.strength for edit in edits])
-    value_gates = torch.where(strengths == 0, 0.0, gates * strengths)
-
-    coefficients = joint * strengths[active]
-    gates_active = gates[..., active]
-    if "unlocked" in forms:
-        own_tokens = gate(similarities[..., active], OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
-        closed = torch.where(locked, 0.0, own_tokens * (1 - gates_active) * coefficients)
-        precise = precise + closed @ (superclass_encodings - target_inputs)
-    coefficients = torch.where(paper_form, coefficients, coefficients * gates_active)
-
-    value_context = precise - coefficients @ target_inputs
-    key_gates = torch.where(locked, value_gates[..., active], 0.0)
-    key_context = precise - torch.where(locked, coefficients, 0.0) @ target_inputs + key_gates @ superclass_encodings
+    concepts = _stacked(edits, active, similarities)
+    keys, values, s, g = _equations(encoding.to(similarities.dtype), concepts)
+    columns = torch.tensor(active, device=encoding.device)
     return EditedEncoding(
-        key_context.to(encoding.dtype), value_context.to(encoding.dtype), value_gates, similarities, gates
+        keys.to(encoding.dtype),
+        values.to(encoding.dtype),
+        value_gates.index_copy(-1, columns, concepts.w * g),
+        similarities.index_copy(-1, columns, s),
+        gates.index_copy(-1, columns, g),
     )
 
 
 def add_value_targets(values: Tensor, value_gates: Tensor, targets: Tensor) -> Tensor:
-    """Return values + sum_j g_j o_V,j, the only part of the edit that differs from layer to layer (paper, Eq. 4).
+    """Return values + sum_j w_j g_j o_j, the only part of the edit that differs from layer to layer (paper, Eq. 4).
 
     values: W_V of the value context, [..., N, d_out].  value_gates: [..., N, J].  targets: [J, d_out].
     The dtype of the values is kept.
@@ -182,13 +188,30 @@ def add_value_targets(values: Tensor, value_gates: Tensor, targets: Tensor) -> T
     return (values.to(dtype) + added).to(values.dtype)
 
 
-def _gates(similarities: Tensor, edits: Sequence[ConceptEdit]) -> Tensor:
-    """The gate of each concept, [..., N, J]."""
-    return _stack_last([gate(similarities[..., j], e.bias, e.temperature) for j, e in enumerate(edits)], similarities)
+def _stacked(edits: Sequence[ConceptEdit], active: Sequence[int], like: Tensor) -> _Concepts:
+    """The concepts that take part as one tensor for each letter, of the dtype and on the device of `like`."""
+    taking_part = [edits[j] for j in active]
+    precise = torch.stack([edit.target_input.to("cpu", torch.float64) for edit in taking_part])
+    inverses = torch.stack([edit.inverse_target_input.to("cpu", torch.float64) for edit in taking_part])
+    single = single_directions(precise, inverses, active)
+    tensors = {
+        "i": torch.stack([edit.target_input for edit in taking_part]),
+        "e_super": torch.stack([edit.superclass_encoding for edit in taking_part]),
+        "single": single,
+        "joint": joint_directions(single, precise, active),
+    }
+    return _Concepts(
+        **{name: tensor.to(like.device, like.dtype) for name, tensor in tensors.items()},
+        beta=like.new_tensor([edit.bias for edit in taking_part]),
+        tau=like.new_tensor([edit.temperature for edit in taking_part]),
+        w=like.new_tensor([edit.strength for edit in taking_part]),
+        paper=torch.tensor([edit.form == "paper" for edit in taking_part], device=like.device),
+        locked=torch.tensor([edit.form != "unlocked" for edit in taking_part], device=like.device),
+    )
 
 
 def _stack_last(columns: list[Tensor], encoding: Tensor) -> Tensor:
-    """Stack [..., N] columns to [..., N, J], also where J = 0; then like an encoding or similarities, [..., N, ?]."""
+    """Stack [..., N] columns to [..., N, J], also where J = 0."""
     if not columns:
         return encoding.new_zeros((*encoding.shape[:-1], 0), dtype=working_dtype(encoding))
     return torch.stack(columns, dim=-1)
@@ -202,51 +225,3 @@ def _check_width(encoding: Tensor, edit: ConceptEdit, index: int) -> None:
                 f"Concept {index} was made for text encodings of width {tuple(tensor.shape)}, but this text encoder"
                 f" gives width {encoding.shape[-1]}; use a concept that was trained for this kind of model."
             )
-
-
-def _dual_directions(edits: Sequence[ConceptEdit], indices: Sequence[int]) -> Tensor:
-    """Return D = G^-1 A C^-1, [J, d], whose rows give the joint coefficients a = D e; float64 on the CPU.
-
-    Each row of G and of A C^-1 is first divided by i_j . C^-1 i_j, which leaves the solution as it is and makes it
-    independent of the scale each C^-1 i_j was stored with. The system is J x J and tiny: on the CPU it has float64
-    and a solver, which not every accelerator has, and the check of its condition is free of device quirks.
-    """
-    target_inputs = torch.stack([edit.target_input.to("cpu", torch.float64) for edit in edits])
-    inverses = torch.stack([edit.inverse_target_input.to("cpu", torch.float64) for edit in edits])
-    energies = (target_inputs * inverses).sum(-1, keepdim=True)
-    for index, energy in zip(indices, energies.flatten().tolist(), strict=True):
-        if not 0 < energy < float("inf"):
-            raise DependentConceptsError(
-                f"Concept {index} has a target input of energy i.C^-1 i = {energy:.3g} where a positive number is"
-                " needed; its file is damaged or it was made with faulty text statistics, so train it again.",
-                [index],
-            )
-    directions = inverses / energies
-    if len(edits) == 1:
-        return directions
-    gram = directions @ target_inputs.T
-    _check_independence(gram.detach(), indices)
-    return torch.linalg.solve(gram, directions)
-
-
-def _check_independence(gram: Tensor, indices: Sequence[int]) -> None:
-    """Refuse a Gram matrix with unit diagonal that is singular for practical purposes.
-
-    It is similar to the matrix of correlations G_jk / sqrt(G_jj G_kk), so it has the same eigenvalues; for two
-    concepts the smaller one is 1 - |correlation|. Three concepts can also depend on each other without any two
-    being parallel.
-    """
-    if torch.linalg.eigvals(gram).abs().min().item() > INDEPENDENCE:
-        return
-    correlation = (gram * gram.T).abs().sqrt().fill_diagonal_(0)
-    row, column = divmod(int(correlation.argmax()), len(indices))
-    if correlation[row, column].item() >= 1 - INDEPENDENCE:
-        culprits = sorted([indices[row], indices[column]])
-    else:
-        culprits = list(indices)
-    names = ", ".join(str(index) for index in culprits)
-    raise DependentConceptsError(
-        f"Concepts {names} have target inputs that depend on each other, so the text encoder cannot tell them apart;"
-        " remove one of them or set its strength to 0.",
-        culprits,
-    )

@@ -1,12 +1,10 @@
 """What a training has learned, in the units of its use.
 
 The target input i is a moving average of the word's encoding, and lags behind it for as long as the word moves.  So the
-word's own tokens have another similarity to i than 1: on the demo model 1.06 to 1.37, by the thing and the length of
-the training, so that one bias was another opening for each.  With i scaled by that similarity it is 1 in the templates
-of the training, and .98 to 1.01 in the prompts of the quality benchmark, none of which a training sees: a bias means
-the same for every concept.  Nothing but the gate changes: the part of an encoding along i, which is what the edit takes
-out, does not depend on the length of i.  Measured (quality benchmark, four tuning things): harmonic mean of likeness
-and obedience .93 with it, .92 without at the better of two biases, .65 and .95 (-.02, interval -.03 to -.00).
+word's own tokens have another similarity to i than 1, and one bias would open the gate differently for each concept.
+i is scaled by that similarity, so that it is 1 and a bias means the same for every concept (benchmarks/choices.md).
+Nothing but the gate changes: the part of an encoding along i, which is what the edit takes out, does not depend on the
+length of i.
 """
 
 from __future__ import annotations

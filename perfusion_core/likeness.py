@@ -1,12 +1,8 @@
 """How well pictures painted with a concept keep both promises: like the thing, and like what the prompt says.
 
-Both are measured by a CLIP with eyes, and one number chooses the best step of a training: their harmonic mean, which is
-low where either is (the paper picks its best step so; method.md, sections 2 and 3.1).
-
-The text similarity counts relative to that of the plain superclass' own pictures, as in the paper's figure.  Raw ones
-are about .3 where image similarities are about .7, and their harmonic mean hardly sees the thing.  Of the fourteen
-points that were read off that figure, the one that the paper calls "best harmonic" has the highest mean (.835) with
-relative text similarities and not with raw ones, where pictures of the mere superclass come close to it.
+Both are measured by CLIP's text and vision models, and one number chooses the best step of a training: their harmonic
+mean, which is low where either is, as in the paper.  The text similarity counts relative to that of the superclass' own
+pictures: raw ones are so low that their harmonic mean hardly sees the thing (docs/method.md, "Training").
 """
 
 from __future__ import annotations

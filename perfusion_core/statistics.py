@@ -21,11 +21,8 @@ FORMAT = "perfusion-text-statistics"
 VERSION = 1
 KIND = "file of Perfusion text statistics"
 
-# Measured on 100,000 captions the condition number of CLIP-L's second moment is 1,700 to 3,900: such statistics stay
-# as they are. A larger one means directions that the captions did not cover, where the inverse would be noise.
-# benchmarks/text_statistics.py: on the demo encoder (346,000 before) a bound of 30 opens the gate of a noun in new
-# sentences to .69 instead of .38, at the same .014 for other words; but on a random CLIP other words go from .021 to
-# .066 for .34 to .44 of its own. One bound for every encoder can only be one that leaves well-measured ones alone.
+# A larger condition number means directions that the captions did not cover, where the inverse would be noise. That of
+# well-measured statistics of CLIP-L is below, so they stay as they are (benchmarks/text_statistics.md).
 MAX_CONDITION = 1e4
 
 

@@ -3,8 +3,8 @@
 The loss of the steps themselves cannot tell, since each step draws other noise and the noise level decides most of the
 loss.  A validation always sees the same pictures with the same noise, at noise levels spread evenly over the schedule,
 and the word in templates that the training does not use.  It has half as many samples again as a step but no gradient,
-and takes about as long as one step: at most 5 % of a training that is validated every 25 steps (method.md, section 2:
-the paper checks every 25 steps; what it checks there, likeness by CLIP, needs a CLIP with eyes).
+and takes about as long as one step: at most 5 % of a training that is validated every 25 steps, as in the paper.  What
+the paper checks there, likeness by CLIP, needs a vision model (docs/method.md, "Training").
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class StepChoice:
 
 
 def validation_samples(samples_of_a_step: int) -> int:
-    """The number of samples of a validation; on the demo model one without gradients takes .61 of one with them."""
+    """The number of samples of a validation, which has no gradients and so takes about as long as a step."""
     return max(2, 3 * samples_of_a_step // 2)
 
 

@@ -2,12 +2,10 @@
 
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
 layer.  The target input i is not learned but follows: an exponential moving average of the word's encoding, moved once
-per optimiser step.  No key is learned: in the locked forms of the edit keys are the superclass', in the unlocked one
-those of the word's own encoding.
+per optimiser step.  No key is learned: keys are locked to the superclass, or the word's own (form unlocked).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
-i, which is a statistic of earlier steps. Letting it through was worse on four demo things (quality benchmark): harmonic
-mean of likeness and obedience .89 where it is .93, interval of the difference -.07 to -.01.
+i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ from .step_choice import (
 from .training_batch import Batch
 from .training_state import BEST, MEANS, TrainingState, adam_moments, set_adam_moments
 
-# The templates of the paper's training, as its re-implementations list them (method.md, section 2).
+# The templates of the paper's training, as its re-implementations list them (docs/method.md, "Training").
 TEMPLATES = (
     "a photo of a {}",
     "a good photo of a {}",
@@ -59,8 +57,7 @@ class TrainingSettings:
     form: of the edit, see `edit.FORMS`.  flip: whether half of the pictures are mirrored.  seed: of everything
     random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
     noise_alone: share of the samples whose latent is noise alone, at the schedule's last level.  A sampler starts
-    there, while the schedule keeps a trace of the picture.  The paper has none; with locked keys a quarter brought back
-    a thing of two colours on the demo model, with unlocked keys none is better.
+    there, while the schedule keeps a trace of the picture.  The paper has none, and with own keys none is better.
     """
 
     steps: int = 300
@@ -367,9 +364,8 @@ def mean_encoding(encodings: Tensor, positions: Tensor) -> Tensor:
 def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
     """Mean of errors [B, C, H, W], weighted by masks [B, 1, H, W] if there are any.
 
-    Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean.
-    The plain mean of mask * error, in which big things count more, was as good on the demo's pictures, where things are
-    of like size (zippy .97, finny .88 where this has .97 and .90, measured as in the module's docstring).
+    Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean
+    (benchmarks/choices.md compares the plain mean of mask * error, in which big things count more).
     """
     if masks is None:
         return errors.mean()

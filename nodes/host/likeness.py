@@ -27,8 +27,8 @@ PROMPTS = ("a picture of a {}", "a {} on the beach", "a {} in the snow", "a {} w
 STEPS = 12  # of the sampler
 SEED = 20_230_501
 
-# Least text similarity of the model's own pictures of the superclass.  A replication of the paper found .29 to .33 for
-# concepts (method.md, section 4.1); encoders that were not trained together give 0, give or take .04 at width 768.
+# Least text similarity of the model's own pictures of the superclass; of encoders that were not trained together it is
+# about 0 (benchmarks/choices.md).
 LEAST_AGREEMENT = 0.1
 
 AT_ONCE = 8  # pictures in the vision model

@@ -30,15 +30,11 @@ logger = logging.getLogger(__name__)
 
 CAPTIONS_PER_BATCH = 32
 
-# Which tokens count (benchmarks/text_statistics.py, 1000 captions; similarity to a noun, demo encoder / random CLIP of
-# width 256). Paper and re-implementations say nothing or disagree. It matters little for words: other nouns' 95th
-# percentile is .09 / .27 from start to end, .09 / .34 over all positions, .09 / .26 over words alone. But what does not
-# count is not kept apart: over words alone the demo's end and padding tokens reach .18 and .19 instead of .04 and .05,
-# and counting the padding, most of a short caption's positions, costs the words of the random CLIP (.23 -> .30).
+# Which tokens count. The padding, most of a short caption's positions, would cost the words; and what does not count,
+# such as the end token, would not be kept apart from a concept (benchmarks/text_statistics.md).
 TOKEN_RULE = "start to end"  # part of a kept file's name
 
-# Of the built-in corpus, when nobody asks for more. From 250 to 1000 captions no similarity in the table moves
-# by more than .04; wider encoders need more than those, and 2000 take minutes on a CPU.
+# Of the built-in corpus, when nobody asks for more: enough for wide encoders, and minutes on a CPU.
 CAPTIONS_MEASURED = 2000
 
 # Under this key a CLIP's patcher may carry a function that gives captions of its own world, as the demo model's does.

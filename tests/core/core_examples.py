@@ -44,7 +44,7 @@ def make_edits(count: int, width: int, inverse: Tensor, seed: int = 0, **setting
     for index in range(count):
         target_input = common + random((width,), seed + 10 + index)
         superclass_encoding = random((width,), seed + 50 + index)
-        own = {"bias": 0.6 + 0.05 * index, "temperature": 0.15, **settings}
+        own = {"bias": 0.6 + 0.05 * index, "temperature": 0.15, "form": "gated", **settings}
         edits.append(ConceptEdit(target_input, inverse @ target_input, superclass_encoding, **own))
     return edits
 

@@ -312,7 +312,7 @@ def test_gradients(form):
 
         def contexts(encoding, *parts, edits=edits):
             stack = [
-                ConceptEdit(*parts[3 * j : 3 * j + 3], e.bias, e.temperature, 0.8, e.form) for j, e in enumerate(edits)
+                ConceptEdit(*parts[3 * j : 3 * j + 3], e.bias, e.temperature, e.form, 0.8) for j, e in enumerate(edits)
             ]
             edited = edit_encoding(encoding, stack)
             return edited.key_context, edited.value_context, edited.value_gates

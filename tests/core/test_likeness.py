@@ -12,7 +12,7 @@ from perfusion_core.errors import PerfusionError
 from perfusion_core.likeness import Likeness, harmonic_mean, mean_similarity, paired_similarity
 from perfusion_core.training_run import train
 
-# The paper's figure: text relative to the superclass, image (method.md, section 3.1).  "Best harmonic" comes first.
+# The paper's figure: text relative to the superclass, image (docs/method.md, "Training").  "Best harmonic" comes first.
 PAPER = (
     (0.937, 0.753), (0.842, 0.777), (0.882, 0.775), (0.922, 0.748), (0.959, 0.713), (0.958, 0.712), (0.994, 0.673),
     (1.006, 0.647), (1.012, 0.627), (0.914, 0.730), (0.881, 0.769), (0.917, 0.743), (0.766, 0.776), (1.0, 0.629),

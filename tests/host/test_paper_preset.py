@@ -9,7 +9,7 @@ from perfusion_pack.nodes import training_settings as presets
 from perfusion_pack.perfusion_core import training
 from perfusion_pack.perfusion_core.training import TEMPLATES, TrainingSettings
 
-# Perfusion, section 4.4 and appendix, as put together in method.md, section 2.
+# Perfusion, section 4.4 and appendix, with the re-implementations where these are silent (docs/method.md, "Training").
 PAPER = {
     "steps": 400,
     "batch_size": 4,

@@ -92,7 +92,7 @@ def losses(model, clip, target: Target, monkeypatch) -> tuple[float, float]:
             levels = torch.tensor([0, 1, last // 9, last // 3, last // 2, last - last // 3, last - 1, last])
             encodings, positions = task.encode(vectors, ["a photo of a {}"] * len(levels))
             token = encodings[positions][0]
-            edited = edit_encoding(encodings, [ConceptEdit(token, token, token, bias=0.75, temperature=0.1)])
+            edited = edit_encoding(encodings, [ConceptEdit(token, token, token, 0.75, 0.1, "gated")])
             pictures, mirrored = torch.arange(len(levels)) % 3, torch.arange(len(levels)) % 2 == 0
             batch = Batch(pictures, mirrored, torch.zeros_like(pictures))
             outputs: list[Tensor] = []

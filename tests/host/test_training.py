@@ -146,7 +146,7 @@ def test_the_loss_is_the_models_own_objective(host, prediction):
         with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
             encodings, positions = task.encode(vectors, ["a photo of a {}"] * 2)
             token = encodings[positions][0]
-            edit = ConceptEdit(token, token, token, bias=0.75, temperature=0.1)
+            edit = ConceptEdit(token, token, token, 0.75, 0.1, "gated")
             edited = edit_encoding(encodings, [edit])
             targets = task.value_outputs(token)
             batch = Batch(torch.tensor([0, 2]), torch.tensor([False, True]), torch.tensor([0, 0]))

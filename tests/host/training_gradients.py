@@ -20,7 +20,7 @@ def first_gradients(
             task.gradient_checkpointing = gradient_checkpointing
             encodings, positions = task.encode(vectors, ["a photo of a {}"] * 2)
             token = encodings[positions].mean(dim=0).detach()
-            edited = edit_encoding(encodings, [ConceptEdit(token, token, token, bias=0.75, temperature=0.1)])
+            edited = edit_encoding(encodings, [ConceptEdit(token, token, token, 0.75, 0.1, "gated")])
             targets = {
                 name: value.detach().clone().requires_grad_() for name, value in task.value_outputs(token).items()
             }

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-import torch
 from perfusion_pack.nodes.host import train_concept as train_module
 from perfusion_pack.perfusion_core import edit
 from perfusion_pack.perfusion_core.edit import ConceptEdit
@@ -67,11 +66,9 @@ def linear_gate(similarities: Tensor, bias: float, temperature: float) -> Tensor
     return similarities
 
 
-def single_projections(edits: Sequence[ConceptEdit], indices: Sequence[int]) -> Tensor:
+def single_projections(directions: Tensor, target_inputs: Tensor, indices: Sequence[int]) -> Tensor:
     """Each concept projected by itself, where the method solves for all of them together."""
-    target_inputs = torch.stack([e.target_input.to("cpu", torch.float64) for e in edits])
-    inverses = torch.stack([e.inverse_target_input.to("cpu", torch.float64) for e in edits])
-    return inverses / (target_inputs * inverses).sum(-1, keepdim=True)
+    return directions
 
 
 def similarities_alone(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
@@ -87,7 +84,7 @@ class AlteredPerfusion(Perfusion):
         "keys learned": (train_module, "ConceptTrainer", KeysLearned),
         "gradient through i": (train_module, "ConceptTrainer", GradientThroughTarget),
         "linear edit": (edit, "gate", linear_gate),
-        "single projections": (edit, "_dual_directions", single_projections),
+        "single projections": (edit, "joint_directions", single_projections),
         "gates as if alone": (edit, "joint_similarities", similarities_alone),
     }
 

@@ -18,7 +18,7 @@ from perfusion_pack.perfusion_core.training import TrainingSettings
 
 from ..workbench import Lesson, Workbench
 
-TEMPERATURE = 0.15  # of the gate in use (method.md section 1.7)
+TEMPERATURE = 0.15  # of the gate in use (docs/method.md, "Similarity and gate")
 CAPTIONS = 1500  # on which C is measured, as the demo model's own statistics are
 
 

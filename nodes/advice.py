@@ -1,0 +1,33 @@
+"""The numbers that users are told, each in one place.
+
+Tooltips are built from them and from the defaults of the training; a test reads the templates, the help pages and the
+README against both. What was measured for them stands in benchmarks/.
+"""
+
+from __future__ import annotations
+
+from ..perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
+
+BIAS, TEMPERATURE = RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
+LOWEST_BIAS, HIGHEST_BIAS = -1.0, 2.0  # that the nodes take
+
+# Where likeness and where the prompt wins clearly; and where the gate opens for other words, and for none.
+BIAS_FOR_LIKENESS, BIAS_FOR_PROMPT = 0.6, 1.0
+BIAS_OPEN_TO_OTHERS, BIAS_SHUT = 0.4, 1.3
+BIAS_NUDGE = 0.1  # between two concepts of which one takes over
+# With the keys of the whole prompt locked a concept acts less, so its gate is opened further.
+WHOLE_PROMPT_LOCK_BIAS = 0.45
+SWEPT_BIASES = (0.5, 0.7, BIAS, 1.0, 1.2)
+
+LEAKING_TEMPERATURE = 0.3
+BURNING_STRENGTH = 1.2
+START_FOR_FREER_LAYOUT = 0.1
+
+TRAINING_PICTURES = 5
+DEMO_CFG, SD15_CFG, SDXL_CFG = 3.0, 7.0, 6.0
+PREVIEW_EVERY = 100
+
+
+def in_words(numbers: tuple[float, ...]) -> str:
+    """Numbers as a list that an input takes: "0.5, 0.7, 1"."""
+    return ", ".join(f"{number:g}" for number in numbers)

@@ -1,0 +1,216 @@
+"""One home for every number: what templates, tooltips, help pages and the README tell users is what the code says."""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import json
+import re
+
+import pytest
+from perfusion_pack.nodes import advice
+from perfusion_pack.nodes.advice import WHOLE_PROMPT_LOCK_BIAS
+from perfusion_pack.nodes.training_settings import (
+    CUSTOM,
+    DEFAULTS,
+    LOCKED_VALUE_RATE,
+    PRESETS,
+    SETTING_OF,
+    training_settings,
+)
+from test_nodes import HELP, REPOSITORY, SCHEMAS, TEMPLATES, TRAINER, inputs_of
+
+MOST_SENTENCES, MOST_CHARACTERS = 2, 240
+
+TOOLTIPS = {
+    f"{node_id}.{getattr(one, 'id', None) or one.display_name}": one.tooltip
+    for node_id, schema in SCHEMAS.items()
+    for one in [*inputs_of(schema), *schema.outputs]
+}
+NOTES = {
+    path.stem: node["widgets_values"][0]
+    for path in TEMPLATES
+    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    if node["type"] == "MarkdownNote"
+}
+PAGES = {path.stem: path.read_text(encoding="utf-8") for path in HELP.glob("*.md")}
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+# A tooltip speaks of its input, so the input's name belongs to it.
+TEXTS = {name: f"{name.rpartition('.')[2]}: {text}" for name, text in TOOLTIPS.items()}
+TEXTS |= {**NOTES, **PAGES, "README": README}
+
+# What a text may say of a number after each of these words, wherever users read it.
+BIASES = {
+    *(advice.BIAS, advice.BIAS_FOR_LIKENESS, advice.BIAS_FOR_PROMPT, advice.BIAS_OPEN_TO_OTHERS, advice.BIAS_SHUT),
+    *(advice.BIAS_NUDGE, *advice.SWEPT_BIASES),
+    *(advice.LOWEST_BIAS, advice.HIGHEST_BIAS, DEFAULTS.bias),
+}
+ALLOWED = {
+    "bias": BIASES,
+    "temperature": {advice.TEMPERATURE, advice.LEAKING_TEMPERATURE, DEFAULTS.temperature},
+    "cfg": {advice.DEMO_CFG, advice.SD15_CFG, advice.SDXL_CFG},
+    "learning_rate": {DEFAULTS.value_learning_rate, LOCKED_VALUE_RATE, DEFAULTS.word_learning_rate},
+}
+DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?!\d|\.\d)")
+
+
+def passages(text: str) -> list[str]:
+    """The paragraphs, items and table rows of a text; code that is set apart is left out."""
+    text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    return [" ".join(part.split()) for part in re.split(r"\n\s*\n|\n(?=\s*(?:[-*|#>]|\d+\.))", text)]
+
+
+@pytest.mark.parametrize("name", TOOLTIPS)
+def test_a_tooltip_is_two_short_sentences_at_most(name):
+    tooltip = TOOLTIPS[name]
+    assert len(re.findall(r"[.!?](?=\s|$)", tooltip)) <= MOST_SENTENCES, tooltip
+    assert len(tooltip) <= MOST_CHARACTERS, f"{len(tooltip)} characters: {tooltip}"
+
+
+def faults(text: str) -> list[str]:
+    """Passages that name a bias, a temperature, ... beside a decimal number that is none of those advised for it."""
+    found = []
+    for passage in passages(text):
+        named = {word for word in ALLOWED if word in passage.lower().replace(" ", "_")}
+        allowed = set().union(*(ALLOWED[word] for word in named))
+        if "bias" in named and re.search(r"(?i)\bglobal\b|whole prompt", passage):
+            allowed = {WHOLE_PROMPT_LOCK_BIAS}
+        if named and not {float(number) for number in DECIMAL.findall(passage)} <= allowed:
+            found.append(passage)
+    return found
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text_says_no_other_number_than_the_code(name):
+    assert not faults(TEXTS[name])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "3. Turn **bias** and run again. Lower (0.45) looks more like the toy, higher (1) obeys the prompt more.",
+        "Lower (0.6) looks more like the toy, a higher bias (0.8) obeys more.",
+        "likeness; use a bias of 0.4 with **key_lock** *global*.",
+        "| `temperature` | start at 0.2 |",
+        "Start with 0.01 as the learning rate of the values.",
+    ],
+)
+def test_the_rule_sees_a_number_of_its_own(text):
+    assert faults(text)
+
+
+def test_the_knob_is_told_everywhere_with_the_same_numbers():
+    for name in ("PerfusionLoadConcept", "PerfusionLoadConcept.bias", "README"):
+        told = TEXTS[name]
+        assert f"{advice.BIAS:g}" in told, name
+        assert re.search(rf"(?i)lower \({advice.BIAS_FOR_LIKENESS:g}\)", told), name
+        assert re.search(rf"(?i)higher \({advice.BIAS_FOR_PROMPT:g}\)", told), name
+    note = NOTES["First picture"]
+    assert f"Lower ({advice.BIAS_FOR_LIKENESS:g})" in note and f"higher ({advice.BIAS_FOR_PROMPT:g})" in note
+
+
+def test_the_lock_of_the_whole_prompt_has_one_bias():
+    for name in ("PerfusionConceptGate", "PerfusionConceptGate.key_lock", "Two concepts in one picture"):
+        assert f"{WHOLE_PROMPT_LOCK_BIAS:g}" in TEXTS[name], name
+
+
+def test_the_sweep_is_told_as_it_is_set():
+    default = SCHEMAS["PerfusionGateSweep"].inputs[1].default
+    assert default == advice.in_words(advice.SWEPT_BIASES)
+    assert default in TOOLTIPS["PerfusionGateSweep.biases"] and f"`{default}`" in PAGES["PerfusionGateSweep"]
+
+
+def test_the_defaults_of_the_nodes_are_those_that_are_advised():
+    loader = {one.id: one for one in SCHEMAS["PerfusionLoadConcept"].inputs}
+    assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS, advice.TEMPERATURE)
+    assert (TRAINER["sample_cfg"].default, TRAINER["preview_every"].default) == (advice.DEMO_CFG, advice.PREVIEW_EVERY)
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_the_widgets_of_a_template_hold_what_is_advised(path):
+    expected = {
+        "PerfusionLoadConcept": (1, [advice.BIAS, advice.TEMPERATURE]),
+        "PerfusionGateSweep": (0, [advice.in_words(advice.SWEPT_BIASES)]),
+        "KSampler": (3, [advice.DEMO_CFG]),
+    }
+    seen = 0
+    for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]:
+        if node["type"] in expected:
+            first, values = expected[node["type"]]
+            assert node["widgets_values"][first : first + len(values)] == values, node["type"]
+            seen += 1
+    assert seen
+
+
+def test_the_tour_and_the_templates_are_made_with_these_numbers():
+    prompts = importlib.import_module("perfusion_pack.demo.prompts")
+    assert (prompts.BIAS, prompts.TEMPERATURE, prompts.SAMPLER["cfg"]) == (
+        *(advice.BIAS, advice.TEMPERATURE, advice.DEMO_CFG),
+    )
+    assert prompts.sweep_prompt()["sweep"]["inputs"]["biases"] == advice.in_words(advice.SWEPT_BIASES)
+
+
+def rows(page: str, columns: int) -> list[list[str]]:
+    """The rows of all tables of so many columns."""
+    lines = [line.strip().strip("|").split("|") for line in page.splitlines() if line.strip().startswith("|")]
+    return [[cell.strip() for cell in line] for line in lines if len(line) == columns]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_help_page_tells_the_settings_of_a_preset(preset):
+    (row,) = [row for row in rows(PAGES["PerfusionTrainConcept"], 6) if row[0] == f"**{preset}**"]
+    settings = training_settings(preset, seed=0, flip=True, validate_every=25, custom={})
+    pictures = settings.batch_size * settings.accumulation
+    parts = f" ({settings.batch_size if preset == 'Low memory' else settings.accumulation} x"
+    assert row[1] == f"{settings.steps}" and row[2].split()[0] == f"{pictures}"
+    assert settings.accumulation == 1 or parts in row[2]
+    assert f"(`{settings.form}`)" in row[3]
+    assert row[3].startswith("own" if settings.form == "unlocked" else "locked")
+    assert row[4] == f"{settings.value_learning_rate:g}"
+    seen, usual = settings.steps * pictures, DEFAULTS.steps * DEFAULTS.batch_size * DEFAULTS.accumulation
+    for factor in re.findall(r"(\d\.\d) times", row[5]):
+        assert round(seen / usual, 1) == float(factor)
+
+
+def test_all_presets_are_in_the_tooltip_and_on_the_pages():
+    measured = (REPOSITORY / "benchmarks" / "presets.md").read_text(encoding="utf-8")
+    for preset in [*PRESETS, CUSTOM]:
+        assert preset in TRAINER["preset"].tooltip and f"**{preset}**" in PAGES["PerfusionTrainConcept"]
+        assert preset in measured or preset == CUSTOM
+
+
+@pytest.mark.parametrize(("name", "setting"), [(name, setting) for name, setting in SETTING_OF.items()])
+def test_the_help_page_tells_where_a_setting_starts(name, setting):
+    (row,) = [row for row in rows(PAGES["PerfusionTrainConcept"], 4) if row[0] == f"`{name}`"]
+    usual = getattr(DEFAULTS, setting)
+    assert re.match(rf"`?{usual if isinstance(usual, str) else f'{usual:g}'}`?(?![\d.])", row[1]), row
+
+
+def test_the_figures_of_the_readme_are_those_of_the_quality_benchmark():
+    told = " ".join(README.split())
+    results = REPOSITORY / "benchmarks" / "quality" / "results"
+    with (results / "methods-held-out.csv").open(encoding="utf-8", newline="") as file:
+        measured = {(row["method"], float(row["knob"])): row for row in csv.DictReader(file)}
+    with (results / "several.csv").open(encoding="utf-8", newline="") as file:
+        pairs = [row for row in csv.DictReader(file) if row["loaded"] == "2" and row["method"] == "perfusion local"]
+    ours, locked = (measured[name, advice.BIAS] for name in ("perfusion local", "perfusion local, keys locked"))
+    (both,) = [row for row in pairs if float(row["knob"]) == advice.BIAS]
+    assert f"likeness {float(ours['likeness']):.2f}, obedience {float(ours['obedience']):.2f}" in told
+    assert f"both right in {float(both['right']):.2f}" in told
+    assert f"mean {float(locked['harmonic mean']):.2f} instead of {float(ours['harmonic mean']):.2f}" in told
+
+
+def test_the_readme_starts_real_models_with_what_is_advised_and_estimated():
+    (cfg,) = [row for row in rows(README, 3) if row[0].startswith("`sample_cfg`")]
+    assert cfg[1:] == [f"{advice.SD15_CFG:g}", f"{advice.SDXL_CFG:g}"]
+    page = (REPOSITORY / "benchmarks" / "checkpointing.md").read_text(encoding="utf-8")
+    estimated = {(row[0].split(",")[0], row[1]): row for row in rows(page, 6)[1:]}
+    memory, time = ([row for row in rows(README, 3) if row[0].startswith(name)][0] for name in ("memory", "time"))
+    (preset,) = [row for row in rows(README, 3) if row[0] == "`preset`"]
+    for model, column in (("SD1.5", 1), ("SDXL", 2)):
+        row = estimated[model, preset[column]]
+        assert memory[column].split()[:2] == [f"{float(row[3]):.0f}", "GB"]
+        assert time[column].split()[0] == f"{float(row[5]):.0f}"
+    assert f"Low memory: {float(estimated['SD1.5', 'Low memory'][3]):.0f} GB" in memory[1]
+    note = NOTES["Train a concept"]
+    assert f"{advice.DEMO_CFG:g} here, {advice.SD15_CFG:g} for SD1.5, {advice.SDXL_CFG:g} for SDXL" in note
