@@ -35,11 +35,11 @@ PRESETS: dict[str, dict[str, object]] = {
 CUSTOM = "Custom"
 
 # The share of pictures with the thing right, of the four demo things that settings were tried on, as
-#     python demo/measure_concepts.py --biases 0.85 --preset NAME
+#     python demo/making/run.py measure_concepts --biases 0.85 --preset NAME
 # prints it in the row "all" (Paper: at a bias of 0.65). A preset without a number is said to be unmeasured.
 MEASURED: dict[str, str] = {"Standard": "97 %", "Quick": "89 %", "Paper": "86 %"}
 
-# What was measured (demo/measure_concepts.py; 72 pictures of four demo things that settings were tried on, 72 of four
+# What was measured (measure_concepts, as above; 72 pictures of four demo things that settings were tried on, 72 of four
 # that none was; one training of each). The default that Standard replaced (300 x 8, gated form, values at 0.03, a
 # quarter of the samples from noise alone; no published recipe): the thing right in 0.76 and 0.93, the scene in 0.92 and
 # 0.99. Standard: the thing right in 0.97 and 0.94, the scene in 0.97 and 0.99. Of the first four alone: Quick 0.89 and
