@@ -21,6 +21,42 @@ def imported_files(repository: Path, path: str) -> set[str]:
     return found - {""}
 
 
+def unresolved(repository: Path, path: str, pack: str = "perfusion_pack") -> list[str]:
+    """What a file imports of the pack, relatively or by its name as tests and benchmarks do, and is not there."""
+    missing: list[str] = []
+    for node in ast.walk(ast.parse((repository / path).read_text(encoding="utf-8"), path)):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        parts = node.module.split(".") if node.module else []
+        if node.level:
+            module = Path(path).parents[node.level - 1].joinpath(*parts)
+        elif parts[0] == pack:
+            module = Path(*parts[1:])
+        else:
+            continue
+        file = _file(repository, module)
+        there = _names(repository / file) if file else set()
+        missing += [
+            f"{module.as_posix()}: {name.name}"
+            for name in node.names
+            if name.name not in there and not _file(repository, module / name.name)
+        ]
+    return missing
+
+
+def _names(file: Path) -> set[str]:
+    """Every name that is given a value anywhere in a file."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.alias):
+            names.add(node.asname or node.name)
+    return names
+
+
 def reached_from(repository: Path, *starts: str) -> set[str]:
     """All files that are imported with these, with the packages that they lie in."""
     reached: set[str] = set()

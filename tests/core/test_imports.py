@@ -6,8 +6,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
-from import_graph import imported_files
-from test_architecture import HOST_MODULES, REPOSITORY, imports, layer, python_files
+from import_graph import imported_files, unresolved
+from test_architecture import HOST_MODULES, OWN, REPOSITORY, imports, layer, python_files
 
 PACKAGES = ("perfusion_core", "nodes", "demo", "benchmarks/quality", "dev_tools")
 DEMO = [path for path in python_files("demo") if not path.startswith("demo/making/")]
@@ -45,6 +45,21 @@ def test_the_demo_that_runs_knows_the_core_alone(path):
     assert {layer(target) for target in inside} <= {"demo", "perfusion_core"}
     assert not [target for target in inside if target.startswith("demo/making")]
     assert path in NEEDS_HOST or not outside & HOST_MODULES
+
+
+def test_everything_that_is_imported_of_the_pack_is_there():
+    """In benchmarks and in the demo's scripts many imports stand inside functions that no test calls."""
+    found = {path: unresolved(REPOSITORY, path) for path in OWN}
+    assert not {path: names for path, names in found.items() if names}
+
+
+def test_what_is_not_there_is_seen(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "__init__.py").write_text("from .b import value\n")
+    (tmp_path / "a" / "b.py").write_text("value = 1\n")
+    lines = ("from perfusion_pack.gone import x", "from .a import value, b, c", "from .a.b import other, value")
+    (tmp_path / "user.py").write_text("def f():\n" + "".join(f"    {line}\n" for line in lines))
+    assert unresolved(tmp_path, "user.py") == ["gone: x", "a: c", "a/b: other"]
 
 
 def test_circles_are_seen(tmp_path):
