@@ -11,18 +11,14 @@ for all pictures together.  More tables say what each layer and each noise level
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_pack import open_pack
 from torch import Tensor
 from torch.nn import functional
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
-
-from host import load_pack, use_comfyui
 
 BAR = 0.6
 THRESHOLDS = [round(0.05 * step, 2) for step in range(1, 20)]
@@ -36,10 +32,9 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="draw pictures, automatic and true masks into this file")
     parser.add_argument("--only-masks", action="store_true", help="leave out the tables of layers and noise levels")
     arguments = parser.parse_args()
-    use_comfyui()
-    load_pack()
-    from perfusion_pack.demo.candidates import thing_tensors
+    open_pack()
     from perfusion_pack.demo.load import load_demo_model
+    from perfusion_pack.demo.making.candidates import thing_tensors
     from perfusion_pack.demo.world.things import THINGS
     from perfusion_pack.nodes.host.attention_mask import NOISE_LEVELS
 

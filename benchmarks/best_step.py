@@ -14,22 +14,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import torch
-
-DEMO = Path(__file__).resolve().parents[1] / "demo"
-sys.path.insert(0, str(DEMO))
-
-from candidates import thing_tensors  # noqa: E402
-from host import load_pack, use_comfyui  # noqa: E402
-from measure_concepts import SCENES, other_category, reconstruct  # noqa: E402
-from recogniser import load_recogniser  # noqa: E402
+from open_pack import open_pack
 
 EVERY = 25
 GOALS = ("look", "colours", "scene", "both")
@@ -50,8 +41,7 @@ def main() -> None:
     parser.add_argument("--setting", nargs="*", default=[], help="training settings, as name=number")
     parser.add_argument("--automatic-mask", action="store_true", help="train with automatic masks, not the true ones")
     arguments = parser.parse_args()
-    use_comfyui()
-    load_pack()
+    open_pack()
     from perfusion_pack.demo.load import load_demo_model, world_captions
     from perfusion_pack.nodes.host.text_statistics import measure_statistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
@@ -77,6 +67,8 @@ def main() -> None:
 
 def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: Any) -> list[dict[str, float]]:
     """Train one thing and return a row of goals and proxies for every 25th step."""
+    from perfusion_pack.demo.making.candidates import thing_tensors
+    from perfusion_pack.demo.making.measure_concepts import reconstruct
     from perfusion_pack.demo.world.things import THINGS
     from perfusion_pack.nodes.host import train_concept as train_module
     from perfusion_pack.perfusion_core.likeness import harmonic_mean
@@ -132,6 +124,8 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
 
 def goals(models: Any, concept: Any, category: str, references: Any, masks: Any, arguments: Any) -> dict[str, float]:
     """What the recogniser finds in pictures of the concept in every scene, at the gate that its file recommends."""
+    from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
+    from perfusion_pack.demo.making.recogniser import load_recogniser
     from perfusion_pack.nodes.host.concept_words import add_words
     from perfusion_pack.nodes.host.gate_patch import apply_concepts
     from perfusion_pack.nodes.host.sampling import sample_pictures

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "demo"), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 # The shape of cost.py has two transformer blocks where SDXL has ten.
 FULL_DEPTH = {
@@ -134,10 +134,9 @@ def main() -> None:
     parser.add_argument("--latent", type=int, default=64, help="side of the latent (64 is 512 px)")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 8])
     arguments = parser.parse_args()
-    from host import load_pack, use_comfyui
+    from open_pack import open_pack
 
-    use_comfyui()
-    load_pack()
+    open_pack()
     print("| UNet | latent | pictures | weights, GB | memory off, GB | memory on, GB | 10^12 operations off | on |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for shape in arguments.shapes:

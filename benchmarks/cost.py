@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY / "demo"))
 sys.path.append(str(REPOSITORY / "tests" / "host"))
 
 from unet_shapes import SD15_UNET  # noqa: E402
@@ -346,10 +345,9 @@ def main() -> None:
     arguments.latent = arguments.latent or (8 if arguments.smallest else 32)
     arguments.rounds = arguments.rounds or (3 if arguments.smallest else 10)
 
-    from host import load_pack, use_comfyui
+    from open_pack import open_pack
 
-    use_comfyui()
-    load_pack()
+    open_pack()
     import comfy.model_management
     import torch
 

@@ -13,22 +13,18 @@ from __future__ import annotations
 
 import argparse
 import functools
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from open_pack import open_pack
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = REPOSITORY / "web" / "docs"
-sys.path.insert(0, str(REPOSITORY / "demo"))
-
-from candidates import thing_tensors  # noqa: E402
-from host import load_pack, use_comfyui  # noqa: E402
 
 SCENES = (
     "a photo of a {} on the beach",
@@ -55,6 +51,7 @@ class Studio:
 
     def __init__(self, thing: str, steps: int) -> None:
         from perfusion_pack.demo.load import load_demo_model, world_captions
+        from perfusion_pack.demo.making.candidates import thing_tensors
         from perfusion_pack.demo.world.things import THINGS
         from perfusion_pack.nodes.host.text_statistics import measure_statistics
 
@@ -290,8 +287,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="of a training with the preset Standard")
     parser.add_argument("--output", type=Path, default=PAGES)
     arguments = parser.parse_args()
-    use_comfyui()
-    load_pack()
+    open_pack()
     import folder_paths
 
     with tempfile.TemporaryDirectory() as kept:

@@ -11,17 +11,12 @@ gate), of other nouns, of the words after it, and of the tokens that are no word
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
+from open_pack import open_pack
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "demo"))
-
-from host import load_pack, use_comfyui
 
 DEMO_NOUNS = ("teddy", "ball", "cup", "car", "tree", "house", "fish", "star")
 NOUNS = ("dog", "cat", "horse", "teddy", "cup", "chair", "car", "boat", "house", "castle", "tree", "apple", "woman")
@@ -170,8 +165,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--captions", type=int, default=4000)
     options = parser.parse_args()
-    use_comfyui()
-    load_pack()
+    open_pack()
     from perfusion_pack.demo.load import load_clip, world_captions
     from perfusion_pack.perfusion_core.captions import built_in_captions
 

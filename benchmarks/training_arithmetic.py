@@ -15,10 +15,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "demo"), str(Path(__file__).resolve().parent)]
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from random_sd15 import CONTEXT, UNET  # noqa: E402
-from training_cost import FORWARD, TEXT_ENCODER_BAR, TIME_BARS  # noqa: E402
+from random_sd15 import CONTEXT, UNET
+from training_cost import FORWARD, TEXT_ENCODER_BAR, TIME_BARS
 
 HEADS = {"num_heads": 8, "num_head_channels": -1}
 CLIP_L = {
@@ -62,10 +62,9 @@ def main() -> None:
     parser.add_argument("--latents", nargs="+", type=int, default=[32, 64], help="side (64 is 512 px)")
     parser.add_argument("--pictures", nargs="+", type=int, default=[1, 4, 8, 16], help="in a batch")
     arguments = parser.parse_args()
-    from host import load_pack, use_comfyui
+    from open_pack import open_pack
 
-    use_comfyui()
-    load_pack()
+    open_pack()
     import comfy.clip_model
     import comfy.ops
     import torch

@@ -335,15 +335,13 @@ def main() -> None:
     parser.add_argument("--memory-of", nargs=2, metavar=("SIDE", "PICTURES"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
 
-    sys.path.insert(0, str(HERE.parent / "demo"))
-    from host import load_pack, use_comfyui
+    from open_pack import open_pack
 
-    use_comfyui()
+    open_pack()
     if arguments.device == "cpu":
         from comfy.cli_args import args
 
         args.cpu = True
-    load_pack()
     import comfy.model_management
     import torch
 

@@ -13,10 +13,8 @@ pictures for each thing, of one seed at every weight, into benchmarks/pictures/w
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import os
-import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -90,8 +88,8 @@ def measure(thing: str, models: tuple[Any, Any, Any], count: int, steps: int) ->
 
     models: the demo's MODEL, CLIP and VAE.  count: pictures for each weight, at least 1.
     """
-    from perfusion_pack.demo.candidates import thing_tensors
-    from perfusion_pack.demo.recogniser import load_recogniser
+    from perfusion_pack.demo.making.candidates import thing_tensors
+    from perfusion_pack.demo.making.recogniser import load_recogniser
     from perfusion_pack.nodes.host.concept_words import add_words
     from perfusion_pack.nodes.host.gate_patch import apply_concepts
     from perfusion_pack.nodes.host.sampling import sample_pictures
@@ -171,9 +169,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    spec = importlib.util.spec_from_file_location("demo_host", REPOSITORY / "demo" / "host.py")
-    host = sys.modules["demo_host"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(host)
-    host.use_comfyui()
-    host.load_pack()
+    from open_pack import open_pack
+
+    open_pack()
     main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import comfy.model_base
@@ -16,12 +15,11 @@ import numpy as np
 import torch
 
 from ..nodes.host.old_hosts import core_patcher, outside_dynamic_memory
-from ..nodes.host.text_statistics import CAPTIONS_ATTACHMENT
+from ..perfusion_core.captions import CAPTIONS_ATTACHMENT
 from . import model
+from .model import WEIGHTS
 from .world.captions import caption
 from .world.scenes import random_scene
-
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 def load_demo_model() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:

@@ -1,19 +1,21 @@
 """The demo model: ComfyUI's own UNet, autoencoder and CLIP classes in a size that trains on two CPU cores.
 
 Three facts are not in the weights and are fixed here: the number of attention heads, the prediction type (v), and that
-the
-autoencoder's group normalisations use 8 groups.  With the classes' 32 groups a layer of 32 channels would be normalised
-channel by channel, and a picture would lose its mean colour.
+the autoencoder's group normalisations use 8 groups.  With the classes' 32 groups a layer of 32 channels would be
+normalised channel by channel, and a picture would lose its mean colour.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
+WEIGHTS = Path(__file__).parent / "weights"
 ENCODING_WIDTH = 128
 TOKENS = 32
 VAE_GROUPS = 8
-LATENT_SCALE = 1.0  # the shipped autoencoder's latents have unit variance; see fold_latent_scale in train_vae.py
+LATENT_SCALE = 1.0  # the shipped autoencoder's latents have unit variance; see fold_latent_scale in making/train_vae.py
 
 VAE_CONFIG = {
     "params": {
@@ -76,31 +78,6 @@ def set_vae_groups(autoencoder: torch.nn.Module) -> None:
     for module in autoencoder.modules():
         if isinstance(module, torch.nn.GroupNorm):
             module.num_groups = VAE_GROUPS
-
-
-def fresh_autoencoder() -> torch.nn.Module:
-    """An initialised AutoencoderKL for training."""
-    from comfy.ldm.models.autoencoder import AutoencoderKL
-
-    autoencoder = AutoencoderKL(**VAE_CONFIG["params"])
-    initialise(autoencoder)
-    set_vae_groups(autoencoder)
-    return autoencoder
-
-
-def initialise(module: torch.nn.Module, zero: tuple[str, ...] = ()) -> None:
-    """Initialise layers as torch does (the host's classes leave them as uninitialised memory); those whose name ends
-    in one of `zero` start at nought."""
-    for name, layer in module.named_modules():
-        if isinstance(layer, (torch.nn.Linear, torch.nn.Conv2d)):
-            torch.nn.init.kaiming_uniform_(layer.weight, a=5**0.5)
-            if layer.bias is not None:
-                torch.nn.init.zeros_(layer.bias)
-            if name.endswith(zero) and zero:
-                torch.nn.init.zeros_(layer.weight)
-        elif isinstance(layer, (torch.nn.GroupNorm, torch.nn.LayerNorm)):
-            torch.nn.init.ones_(layer.weight)
-            torch.nn.init.zeros_(layer.bias)
 
 
 def unet_config() -> object:

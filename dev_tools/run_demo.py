@@ -13,7 +13,7 @@ from .paths import DEMO_FOLDER, REPOSITORY
 from .processes import group_options, stop
 from .server import Server, check_alive, choose_port, running
 
-TOUR = REPOSITORY / "demo" / "tour.py"
+TOUR = REPOSITORY / "demo" / "making" / "tour.py"
 PICTURES = DEMO_FOLDER / "pictures"
 _SUFFIXES = {".png", ".jpg", ".webp"}
 
@@ -50,7 +50,7 @@ def run(wanted_host: str | None, port: int | None, leave_open: bool, quick: bool
 def _tour(python: Path, server: Server, quick: bool) -> Path:
     PICTURES.mkdir(parents=True, exist_ok=True)
     before = _times(PICTURES)
-    command = [str(python), str(TOUR), "--server", server.url, "--output", str(PICTURES)]
+    command = [str(python), str(TOUR.with_name("run.py")), TOUR.stem, "--server", server.url, "--output", str(PICTURES)]
     command += ["--quick"] if quick else []
     process = subprocess.Popen(command, cwd=REPOSITORY, **group_options())
     try:

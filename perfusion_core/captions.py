@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from . import captions_words as words
 
+# Under this key a text encoder may carry a function that gives captions of its own world, as the demo model's does.
+CAPTIONS_ATTACHMENT = "perfusion_for_comfyui.captions"
+
 # The nine templates of the paper's training and other plain frames, which most prompts begin with.
 FRAMES = (
     "a photo of {}",

@@ -7,6 +7,11 @@ Pure, without the host or the demo world (tests/core loads them alone):
     tables        Markdown and CSV
     plot          line plots, drawn with Pillow
     answers       the bars, and whether they are met
+    archive       finished numbers in one file of the repository
+    jobs          pieces of work that can be counted before they are done
+    schedule      the order in which a run does them
+    budget        what a run still costs
+    precision     whether pictures in bfloat16 read as those in float32; a command
 
 With the host and the demo world (imported once `workbench.open_workbench` has loaded them):
     workbench     models, recogniser, text statistics, and the hashes of their weights
@@ -14,8 +19,14 @@ With the host and the demo world (imported once `workbench.open_workbench` has l
     painting      prompts x seeds in few large batches of the host's sampler
     reading       what the recogniser finds in the pictures
     methods/      the methods behind one protocol
-    single, several, harm    the three experiments
+    single        the main experiment: one thing, many scenes
+    several       several things in one picture
+    harm          what loaded concepts do to prompts that do not name them
+    ablation      what each piece of Perfusion is worth, and what one picture is enough for
+    choice        settings by successive halving, and the knob at which a method is reported
+    curves        lines of tables, curves and comparisons
     sheets        contact sheets
     report        puts the results together
     run           the command
+    shortcuts     whether cheaper painting reads worse; a command
 """

@@ -9,7 +9,8 @@ from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from .cache import key
-from .jobs import Cell, phases
+from .jobs import Cell
+from .schedule import phases
 from .workbench import Workbench
 
 # Core seconds of one thread of an AMD EPYC with AVX-512, on 2026-11-21: of a step of 8 samples of a training, of a step

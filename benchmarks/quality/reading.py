@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from perfusion_pack.demo.candidates import plain_tensors, thing_tensors
+from perfusion_pack.demo.making.candidates import plain_tensors, thing_tensors
 from perfusion_pack.demo.world.colours import NAMES
 from perfusion_pack.demo.world.looks import free_look
 from perfusion_pack.demo.world.scenes import PLACES, SECOND_SIZE, SIZES, Placed, Scene

@@ -19,9 +19,9 @@ from . import ablation, choice, harm, plot, several, sheets, single
 from .answers import answers
 from .cache import OutOfTimeError
 from .curves import Samples, comparison, curve, row
-from .jobs import STAGES
 from .plan import GLOBAL, LOCKED, METHODS, MISSING, PERFUSION, SUPERCLASS, Size
 from .prompts import real_pictures, single_prompts
+from .schedule import STAGES
 from .tables import markdown, write_csv
 from .workbench import Workbench
 

@@ -30,8 +30,8 @@ if not __package__:  # started as a script: the folder's modules are a package n
 
 from .archive import NAME, pack, unpack
 from .cache import Cache, OutOfTimeError
-from .jobs import STAGES, work
 from .plan import SIZES
+from .schedule import STAGES, work
 from .tables import markdown
 from .workbench import open_workbench, start_host
 

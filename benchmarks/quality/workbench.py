@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.util
 import sys
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +13,6 @@ from torch import Tensor
 
 from .cache import Cache
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PACK = "perfusion_pack"
 MODEL_WEIGHTS = ("unet.safetensors", "text.safetensors", "vae.safetensors", "vocabulary.json")
 
@@ -24,15 +21,13 @@ def start_host(device: str = "auto") -> None:
     """Make the host and the pack importable, as the demo's scripts do; `device` is "auto" or "cpu"."""
     if PACK in sys.modules:  # a test has done it
         return
-    spec = importlib.util.spec_from_file_location("demo_host", REPOSITORY / "demo" / "host.py")
-    demo_host = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(demo_host)
-    demo_host.use_comfyui()
+    from open_pack import open_pack  # in the folder around this package, from which its commands import it
+
+    open_pack()
     if device == "cpu":
         from comfy.cli_args import args
 
         args.cpu = True
-    demo_host.load_pack()
     import comfy.utils
 
     comfy.utils.set_progress_bar_enabled(False)
@@ -87,7 +82,7 @@ class Workbench:
 
     def lesson(self, thing: str, pictures: int = 5) -> Lesson:
         """The training pictures of a thing of the demo world."""
-        from perfusion_pack.demo.candidates import thing_tensors
+        from perfusion_pack.demo.making.candidates import thing_tensors
         from perfusion_pack.demo.world.things import THINGS
 
         return Lesson(thing, f"<{thing}>", THINGS[thing].category, *thing_tensors(thing, pictures))
@@ -135,13 +130,11 @@ def open_workbench(
     cache: Cache, sampling_steps: int = 20, sampler: str = "euler", precision: str = "float32"
 ) -> Workbench:
     """Load everything; call `start_host` first.  precision: in which pictures are painted, "float32" or "bfloat16"."""
-    from perfusion_pack.demo import load, recogniser
+    from perfusion_pack.demo import load
+    from perfusion_pack.demo.making import recogniser
 
-    folder = load.WEIGHTS
-    hashes = {
-        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()[:16]
-        for name in (*MODEL_WEIGHTS, recogniser.WEIGHTS.name)
-    }
+    files = [*(load.WEIGHTS / name for name in MODEL_WEIGHTS), recogniser.WEIGHTS]
+    hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
     with torch.inference_mode():
         model, clip, vae = load.load_demo_model()
         painter = model if precision == "float32" else _in_half_precision(model)

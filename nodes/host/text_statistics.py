@@ -15,7 +15,7 @@ import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.captions import built_in_captions
+from ...perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
 from ...perfusion_core.errors import PerfusionError
 from ...perfusion_core.statistics import (
     SecondMoment,
@@ -36,9 +36,6 @@ TOKEN_RULE = "start to end"  # part of a kept file's name
 
 # Of the built-in corpus, when nobody asks for more: enough for wide encoders, and minutes on a CPU.
 CAPTIONS_MEASURED = 2000
-
-# Under this key a CLIP's patcher may carry a function that gives captions of its own world, as the demo model's does.
-CAPTIONS_ATTACHMENT = "perfusion_for_comfyui.captions"
 
 
 class TokenKind(IntEnum):

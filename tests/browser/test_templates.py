@@ -3,16 +3,13 @@ and run to its pictures by the action behind the Run button."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
+from by_location import load_package
 
 from dev_tools.server import PACK_FOLDER
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY / "demo"))
-from template_layouts import TEMPLATES  # noqa: E402  (plain Python beside prompts.py)
+load_package("demo", "demo")
+from demo.making.template_layouts import TEMPLATES  # noqa: E402
 
 # A training that only shows that it runs.
 SHORT = {"preset": "Custom", "steps": 2, "batch_size": 1, "samples": 0}

@@ -23,7 +23,8 @@ ODD_VALUES = [None, True, False, 1.5, -0.0, 1e308, "16", "", [], [[]], {}, {"a":
 DTYPES = ["F16", "F32", "F64", "BF16", "I64", "I32", "U8", "BOOL", "F8_E4M3", "F4", "C64", "f32", "", "F" * 5000]
 TEXTS = [
     *["", " ", "\n", "\0", "null", "nan", "inf", "-inf", "1e999", "-1", "0", "1", "2", "16", "1_6", "0x10", " 16 "],
-    *["9" * 30, "9" * 4000, "9" * 6000, "1e-400", "-0", "true", "[]", "{}", "[1]", '"text"', '{"a": NaN}', "٣", "²"],
+    *["9" * 30, "9" * 4000, "9" * 6000, "1e-400", "-0", "true", "[]", "{}", "[1]", '"text"', '{"a": NaN}'],
+    *["\u0663", "²"],
     *["a\nb", "a\x1b[31mb", "\u202eabc", "\ud800", "é", "größe", "<a>", "<a b>", "<<a>>", "x" * 5000, "<" + "x" * 5000],
     *["[" * 2000, "[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900, '{"a":' * 300 + "1" + "}" * 300],
     *['{"a": 1, "a": 2}', '{"\\ud800": "\\udfff"}', '{"a": 1e400}', '{"a": ' + "9" * 5000 + "}", '{"date": "\\n"}'],
@@ -257,7 +258,7 @@ def extra_and_renamed_tensors(chance: random.Random, good: bytes) -> bytes:
         "x" * 5000,
         "a\nb",
         "\x1b[31m",
-        "ключ",
+        "\u043a\u043b\u044e\u0447",
         "target_input ",
         "__proto__",
         "emb_params",
@@ -324,7 +325,7 @@ def deep_json(chance: random.Random, good: bytes) -> bytes:
 @family(200)
 def other_encodings(chance: random.Random, good: bytes) -> bytes:
     header, data = unpacked(good)
-    header["__metadata__"]["perfusion.superclass"] = chance.choice(["bär", "熊", "bear"])
+    header["__metadata__"]["perfusion.superclass"] = chance.choice(["bär", "\u718a", "bear"])
     text = json.dumps(header, ensure_ascii=False)
     encoding = chance.choice(["utf-8", "utf-8-sig", "utf-16", "utf-32", "latin-1", "utf-7"])
     return packed(text.encode(encoding, "replace"), data)

@@ -1,4 +1,6 @@
-"""Loads the files of a folder, smallest first, with a limit on address space: `python load_within_memory.py FOLDER`.
+"""Loads the files of a folder, smallest first, with a limit on address space.
+
+    python tests/core/load_within_memory.py FOLDER
 
 A process of its own, because the limit holds for all that a process does, and its parent's memory is not to be counted.
 Prints what each file ends in, as JSON by the file's name. Linux only.

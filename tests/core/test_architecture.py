@@ -71,6 +71,12 @@ def imports(path: str) -> tuple[set[str], set[str]]:
     return inside, outside
 
 
+def unsafe_calls(path: str) -> list[str]:
+    """The calls in a file of a function that prints, runs code, or unpickles."""
+    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
+    return [ast.unparse(call) for call in calls if ast.unparse(call.func) in UNSAFE_CALLS]
+
+
 def layer(path: str) -> str:
     parts = Path(path).parts
     if parts[:2] == ("nodes", "host"):
@@ -138,9 +144,7 @@ def test_no_network_no_pickle_no_print(path):
     _, outside = imports(path)
     assert not outside & NETWORK_MODULES
     assert not outside & UNSAFE_MODULES
-    calls = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.Call)]
-    unsafe = [ast.unparse(call) for call in calls if ast.unparse(call.func) in UNSAFE_CALLS]
-    assert not [call for call in unsafe if not (path == PICKLE_READER and "weights_only=True" in call)]
+    assert not [call for call in unsafe_calls(path) if not (path == PICKLE_READER and "weights_only=True" in call)]
 
 
 @pytest.mark.parametrize("path", RUNTIME)

@@ -45,7 +45,7 @@ def test_round_trip_of_two_encoders_and_odd_texts(tmp_path):
     vectors = {"clip_l": torch.randn(2, 12), "clip_g": torch.randn(1, 20)}
     concept = make_concept(
         "<größe>",
-        superclass="плюшевый мишка",
+        superclass="\u043f\u043b\u044e\u0448\u0435\u0432\u044b\u0439 \u043c\u0438\u0448\u043a\u0430",
         base_model="sdxl",
         word_vectors=vectors,
         superclass_vectors={"clip_g": torch.randn(3, 20), "clip_l": torch.randn(1, 12)},

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
-
-DEMO = Path(__file__).resolve().parents[2] / "demo"
+from by_location import load_package
 
 
 @pytest.fixture(scope="module")
 def world() -> ModuleType:
     """demo/world under a name of its own, so that nothing else of demo/ comes onto the import path."""
     name = "perfusion_demo_world"
-    folder = DEMO / "world"
-    spec = importlib.util.spec_from_file_location(
-        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
-    )
-    package = importlib.util.module_from_spec(spec)
-    sys.modules[name] = package
-    spec.loader.exec_module(package)
+    package = load_package(name, "demo/world")
     for part in ("backgrounds", "captions", "colours", "looks", "objects", "scenes", "shapes", "things"):
         importlib.import_module(f"{name}.{part}")
     return package
 
 
 @pytest.fixture()
-def known_words(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """The words from which the demo model's vocabulary is made, as text.py lists them."""
-    monkeypatch.syspath_prepend(str(DEMO))
-    before = set(sys.modules)
-    import text
+def known_words() -> set[str]:
+    """The words from which the demo model's vocabulary is made, as demo/making/text.py lists them."""
+    load_package("demo", "demo")
+    from demo.making import text
 
-    yield set(text.world_words())
-    for name in set(sys.modules) - before:
-        if name == "text" or name.partition(".")[0] == "world":
-            del sys.modules[name]
+    return set(text.world_words())
 
 
 def scene(world: ModuleType, number: int):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import ast
 import errno
-import fnmatch
 import importlib.util
-import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,42 +127,6 @@ def test_dev_py_can_be_parsed_by_an_old_python():
     assert not [node for node in ast.walk(tree) if isinstance(node, newer)]
     imports = {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
     assert imports == {"os", "sys"}
-
-
-def _shipped_files() -> set[str]:
-    """What the registry archive holds: the files in git without those that .comfyignore names."""
-    listing = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True)
-    if listing.returncode != 0:
-        pytest.skip("this copy is not a git checkout")
-    lines = (REPOSITORY / ".comfyignore").read_text(encoding="utf-8").splitlines()
-    patterns = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-    def ignored(path: str) -> bool:
-        return any(
-            path.startswith(pattern) if pattern.endswith("/") else fnmatch.fnmatchcase(path, pattern)
-            for pattern in patterns
-        )
-
-    return {path for path in listing.stdout.splitlines() if not ignored(path)}
-
-
-def test_the_archive_holds_what_the_pack_imports():
-    """Following relative imports from __init__.py and nodes/ stays inside what is shipped, and tools stay out of it."""
-    shipped = _shipped_files()
-    assert not [path for path in shipped if path.startswith(("tests/", "dev_tools/", "demo/train_"))]
-    missing = []
-    for path in sorted(path for path in shipped if path.endswith(".py")):
-        for node in ast.walk(ast.parse((REPOSITORY / path).read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level:
-                base = Path(path).parents[node.level - 1].joinpath(*(node.module or "").split("."))
-                names = [base / alias.name for alias in node.names] if node.module is None else [base]
-                for name in names:
-                    files = {f"{name.as_posix()}.py", f"{name.as_posix()}/__init__.py"}
-                    # `from . import x` may name something inside the package instead of a module of it.
-                    inside = node.module is None and not any((REPOSITORY / file).exists() for file in files)
-                    if not inside and not files & shipped and not (REPOSITORY / name).is_dir():
-                        missing.append(f"{path}:{node.lineno} needs {name.as_posix()}")
-    assert not missing
 
 
 def test_old_python_gets_a_sentence(monkeypatch, capsys):

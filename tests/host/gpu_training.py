@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path += [str(REPOSITORY / "demo"), str(REPOSITORY / "benchmarks")]
+sys.path.append(str(REPOSITORY / "benchmarks"))
 
 LATENT = 64  # 512 px
 AIM = 6e9  # bytes in which a step of one picture must find room, the models included
@@ -157,12 +157,11 @@ def _weights(inputs: Any) -> str:
 
 
 def main() -> None:
-    from host import load_pack, use_comfyui
+    from open_pack import open_pack
 
-    use_comfyui()
+    open_pack()
     import utils.extra_config  # noqa: F401  first, as in main.py: nodes.py puts comfy/ with its utils.py before it
 
-    load_pack()
     action = {"node": node, "memory": memory, "least": least}[sys.argv[1]]
     print(json.dumps(action(sys.argv[2])))
 

@@ -7,36 +7,51 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from perfusion_pack.demo import model as demo_model
+from perfusion_pack.demo.making import dataset
+from perfusion_pack.demo.making.body_weights import BODY_WEIGHT, all_body_cells, body_cells, loss_weights
 from safetensors.torch import load_file
 
-DEMO = Path(demo_model.__file__).parent
+LAUNCHER = Path(demo_model.__file__).parent / "making" / "run.py"
+# In a process of its own, since the scripts change the host's arguments.
+PREPARED = f"""
+import runpy
+runpy.run_path({str(LAUNCHER)!r})["load_pack"]()
+from perfusion_pack.demo.making.host import use_comfyui
+use_comfyui()
+"""
 
 
-def in_demo(*command: str) -> str:
-    """Output of a Python command in demo/, whose scripts import each other by their plain names."""
+def in_python(*command: str) -> str:
+    """Output of a Python command."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
     done = subprocess.run(
-        [sys.executable, *command], cwd=DEMO, env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, *command], cwd=LAUNCHER.parent, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
 
+def run_code(code: str) -> None:
+    """Run Python code beside which ComfyUI and the pack can be imported."""
+    in_python("-c", PREPARED + code)
+
+
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
     """A cache folder with 24 drawn pictures and the shipped autoencoder."""
-    in_demo("-c", f"import dataset, numpy; numpy.save({str(tmp_path / 'pictures-0000000.npy')!r}, dataset.draw(0, 24))")
-    torch.save(load_file(DEMO / "weights" / "vae.safetensors"), tmp_path / "vae_ema.pt")
+    np.save(tmp_path / "pictures-0000000.npy", dataset.draw(0, 24))
+    torch.save(load_file(demo_model.WEIGHTS / "vae.safetensors"), tmp_path / "vae_ema.pt")
     return tmp_path
 
 
 def test_a_stopped_training_resumes_with_all_of_its_state(cache) -> None:
     def train(samples: int) -> dict:
         options = ("--batch", "4", "--average", "0.9", "--continue-weights", "--named", "0.5")
-        in_demo("train_unet.py", "--cache", str(cache), "--samples", str(samples), *options)
+        in_python(str(LAUNCHER), "train_unet", "--cache", str(cache), "--samples", str(samples), *options)
         return torch.load(cache / "unet.pt", weights_only=True)
 
     first, second = train(8), train(12)
@@ -49,15 +64,13 @@ def test_a_stopped_training_resumes_with_all_of_its_state(cache) -> None:
 
 
 def test_the_name_of_a_look_stands_at_its_noun() -> None:
-    in_demo("-c", """
+    run_code("""
 import torch
-from host import use_comfyui
-use_comfyui()
-import model
-from look_words import LookWords, Named, WIDTH_OF_LOOK, encode_named, look_features
-from text import CaptionTokens
-from text_model import encode, train_text_model, use_table
-from world.things import THINGS
+from perfusion_pack.demo import model
+from perfusion_pack.demo.making.look_words import LookWords, Named, WIDTH_OF_LOOK, encode_named, look_features
+from perfusion_pack.demo.making.text import CaptionTokens
+from perfusion_pack.demo.making.text_model import encode, train_text_model, use_table
+from perfusion_pack.demo.world.things import THINGS
 
 torch.manual_seed(0)
 tokens, text_model = CaptionTokens(model.TOKENS), train_text_model()
@@ -85,15 +98,10 @@ assert torch.allclose(result[3, noun], result[0, noun], atol=1e-5)
 
 
 def test_the_loss_counts_bodies_more_where_they_can_be_seen() -> None:
-    in_demo("-c", """
-import torch
-from body_weights import BODY_WEIGHT, all_body_cells, body_cells, loss_weights
-from dataset import OF_TWO, scene_number
-scenes = [scene_number(number) for number in (0, OF_TWO.start)]
-bodies = all_body_cells(scenes)
-assert 30 < bodies[0].sum() < 110 and scenes[1].second_side == "left"
-assert body_cells(scenes[1])[8:11, 2:4].all() and not body_cells(scenes[1])[:4].any()
-weights = loss_weights(bodies, torch.tensor([1.0, 0.0]))
-assert weights.shape == (2, 1, 16, 16)
-assert torch.equal(weights[0, 0], torch.where(bodies[0], BODY_WEIGHT, 1.0)) and (weights[1] == 1).all()
-""")  # fmt: skip
+    scenes = [dataset.scene_number(number) for number in (0, dataset.OF_TWO.start)]
+    bodies = all_body_cells(scenes)
+    assert 30 < bodies[0].sum() < 110 and scenes[1].second_side == "left"
+    assert body_cells(scenes[1])[8:11, 2:4].all() and not body_cells(scenes[1])[:4].any()
+    weights = loss_weights(bodies, torch.tensor([1.0, 0.0]))
+    assert weights.shape == (2, 1, 16, 16)
+    assert torch.equal(weights[0, 0], torch.where(bodies[0], BODY_WEIGHT, 1.0)) and (weights[1] == 1).all()

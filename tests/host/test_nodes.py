@@ -166,7 +166,7 @@ def test_every_template_has_a_note_and_a_thumbnail():
 
 def test_the_prompts_of_the_demo_use_the_defaults():
     """What the tour and the templates are made from sets the nodes to what they are set to anyway."""
-    prompts = importlib.import_module("perfusion_pack.demo.prompts")
+    prompts = importlib.import_module("perfusion_pack.demo.making.prompts")
     trainer = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
     linked = {"model", "clip", "vae", "images", "masks", "statistics", "word", "superclass", "preset", "file_name"}
     linked |= {"clip_vision"}  # the demo has none

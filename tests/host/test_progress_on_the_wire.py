@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from perfusion_pack.demo import prompts
-from perfusion_pack.demo.queue_client import QueueClient
+from perfusion_pack.demo.making import prompts
+from perfusion_pack.demo.making.queue_client import QueueClient
 from PIL import Image
 
 pytestmark = pytest.mark.slow

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from perfusion_pack.demo import load, recogniser
+from perfusion_pack.demo import load
+from perfusion_pack.demo.making import recogniser
 from quality import archive, prompts, reading, run, workbench
 from quality.cache import Cache
 
 pytestmark = pytest.mark.skipif(
     not recogniser.WEIGHTS.is_file() or not (load.WEIGHTS / "unet.safetensors").is_file(),
-    reason="demo/weights holds no demo model",
+    reason="demo/ holds no weights of the demo model or its recogniser",
 )
 
 

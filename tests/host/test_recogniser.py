@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from perfusion_pack.demo import candidates, recogniser
+from perfusion_pack.demo.making import candidates, recogniser
 from perfusion_pack.demo.world import scenes as world_scenes
 
 
 @pytest.fixture(scope="module")
 def reader() -> recogniser.Recogniser:
     if not recogniser.WEIGHTS.is_file():
-        pytest.skip("demo/weights holds no recogniser; demo/train_recogniser.py makes it")
+        pytest.skip("demo/making/weights holds no recogniser; demo/making/train_recogniser.py makes it")
     return recogniser.load_recogniser()
 
 

@@ -7,8 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from perfusion_pack.demo import prompts
-from perfusion_pack.demo.queue_client import PromptError, QueueClient
+from perfusion_pack.demo.making import prompts
+from perfusion_pack.demo.making.queue_client import PromptError, QueueClient
 
 SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 1}
 

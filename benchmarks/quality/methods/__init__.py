@@ -1,4 +1,15 @@
-"""The methods behind one protocol; `METHODS` names them."""
+"""The methods behind one protocol; `METHODS` names them.
+
+    protocol      what every method is to the experiments
+    perfusion     Perfusion as the pack ships it
+    ablations     Perfusion with one piece of the method exchanged
+    words         the superclass word alone, and textual inversion
+    weights       weights of the diffusion model: like Custom Diffusion, and all of them
+    host_lora     the host's own LoRA
+    gradient      one training loop for words and weights
+
+A method is asked to train on a lesson and to apply what it has learned at one setting of its knob.
+"""
 
 from __future__ import annotations
 

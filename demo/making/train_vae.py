@@ -1,8 +1,8 @@
-"""Trains the demo model's autoencoder on pictures that dataset.py has drawn.
+"""Trains the demo model's autoencoder on pictures that `dataset` has drawn.
 
-    python demo/train_vae.py --cache DIR --steps 4000            (resumes from DIR/vae.pt)
+    python demo/making/run.py train_vae --cache DIR --steps 4000            (resumes from DIR/vae.pt)
 
-Afterwards refine_vae.py.
+Afterwards `refine_vae`.
 
 Loss: L1 + 2 MSE + L1 of horizontal and vertical differences + a small KL term, on crops first and on whole pictures in
 the last fifth, because the group normalisations see the whole picture when the model is used.
@@ -14,16 +14,18 @@ import argparse
 import time
 from pathlib import Path
 
-import dataset
 import numpy as np
 import torch
-from host import use_comfyui
 from safetensors.torch import load_file
 from torch import nn
-from training_state import batch_threads, load_state, moving_average, save_state, seeded, set_learning_rate
+
+from .. import model
+from . import dataset
+from .host import use_comfyui
+from .initial_weights import fresh_autoencoder
+from .training_state import batch_threads, load_state, moving_average, save_state, seeded, set_learning_rate
 
 KL_WEIGHT = 3e-4
-WEIGHTS = Path(__file__).parent / "weights"
 CROP = 64
 
 
@@ -59,11 +61,10 @@ def decode(autoencoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 def trained_autoencoder(cache: Path) -> nn.Module:
     """The autoencoder in the cache folder, or else the shipped one."""
-    import model
 
-    autoencoder, trained = model.fresh_autoencoder(), cache / "vae_ema.pt"
+    autoencoder, trained = fresh_autoencoder(), cache / "vae_ema.pt"
     autoencoder.load_state_dict(
-        torch.load(trained, weights_only=True) if trained.exists() else load_file(WEIGHTS / "vae.safetensors")
+        torch.load(trained, weights_only=True) if trained.exists() else load_file(model.WEIGHTS / "vae.safetensors")
     )
     return autoencoder
 
@@ -120,10 +121,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     use_comfyui()
-    import model
 
     rng, device = seeded(arguments.seed)
-    autoencoder = model.fresh_autoencoder()
+    autoencoder = fresh_autoencoder()
     state_file, finished = arguments.cache / "vae.pt", arguments.cache / "vae_ema.pt"
     autoencoder.to(device, memory_format=torch.channels_last)
     trained = list(autoencoder.parameters())
@@ -172,7 +172,3 @@ def main() -> None:
         flush=True,
     )
     torch.save(result.state_dict(), finished)
-
-
-if __name__ == "__main__":
-    main()

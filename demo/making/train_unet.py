@@ -1,12 +1,12 @@
 """Trains the demo model's UNet and text encoder together on the latents of the drawn pictures.
 
-    python demo/train_unet.py --cache DIR --samples 400000        (resumes from DIR/unet.pt)
-    python demo/train_unet.py --cache DIR --samples 400000 --continue-weights      (improves the shipped ones)
+    python demo/making/run.py train_unet --cache DIR --samples 400000                       (resumes from DIR/unet.pt)
+    python demo/making/run.py train_unet --cache DIR --samples 400000 --continue-weights    (improves the shipped)
 
 v-prediction on the host's scaled-linear schedule, a tenth of the captions dropped for classifier-free guidance, Muon
 for the matrices (from noise, 400 steps of 32 reached a loss of .375 with it and .442 with AdamW alone, at a fifth more
-time a step), an exponential moving average of the weights.  DIR must hold vae_ema.pt (train_vae.py) and the pictures
-(dataset.py).
+time a step), an exponential moving average of the weights.  DIR must hold vae_ema.pt (`train_vae`) and the pictures
+(`dataset`).
 """
 
 from __future__ import annotations
@@ -16,17 +16,21 @@ import json
 import time
 from pathlib import Path
 
-import dataset
 import numpy as np
 import torch
-from body_weights import all_body_cells, loss_weights
-from host import use_comfyui
-from look_words import FreeLooks, LookWords, Named, encode_named
 from safetensors.torch import load_file
-from text import VOCABULARY_FILE, CaptionTokens
-from text_model import train_text_model, use_table
 from torch import nn
-from training_state import (
+
+from .. import model
+from . import dataset
+from .body_weights import all_body_cells, loss_weights
+from .host import use_comfyui
+from .initial_weights import initialise
+from .look_words import FreeLooks, LookWords, Named, encode_named
+from .text import VOCABULARY_FILE, CaptionTokens
+from .text_model import train_text_model, use_table
+from .train_vae import encode_all, trained_autoencoder
+from .training_state import (
     MatrixOptimiser,
     batch_threads,
     load_state,
@@ -46,12 +50,11 @@ TIMESTEPS_OF_NAMED = (1.6, 1.2)  # the colours of a look are decided where only 
 # show a trace of the picture (.068 of it), and a model that has always had the trace reads colours from it, not from
 # the words.
 NOISE_ALONE = 0.05
-WEIGHTS = Path(__file__).parent / "weights"
 
 
 def load_shipped(part: nn.Module, name: str, vocabulary: list[int]) -> None:
     """Load the shipped weights, "unet" or "text", into `part`; tokens new to the vocabulary keep their first rows."""
-    weights = load_file(WEIGHTS / f"{name}.safetensors")
+    weights = load_file(model.WEIGHTS / f"{name}.safetensors")
     table = "text_model.embeddings.token_embedding.weight"
     if table in weights:
         row_of = {number: row for row, number in enumerate(json.loads(VOCABULARY_FILE.read_text()))}
@@ -94,8 +97,6 @@ def optimisers_of(both: nn.ModuleDict, rate: float) -> tuple[list[nn.Parameter],
 
 def latents_of(cache: Path, device: torch.device) -> torch.Tensor:
     """Latent means of all drawn pictures, bfloat16 [n, 4, 16, 16]; kept in the cache folder."""
-    from train_vae import encode_all, trained_autoencoder
-
     pictures = dataset.load(cache)
     kept = cache / "latents.pt"
     latents = torch.load(kept, weights_only=True) if kept.exists() else torch.empty(0, 4, 16, 16)
@@ -126,7 +127,6 @@ def main() -> None:
     arguments = parser.parse_args()
     use_comfyui()
     import comfy.model_sampling
-    import model
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
 
@@ -145,7 +145,7 @@ def main() -> None:
     )
 
     unet = UNetModel(**model.UNET_CONFIG, operations=disable_weight_init)
-    model.initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
+    initialise(unet, zero=("out_layers.3", "proj_out", "out.2"))
     text_model = train_text_model()
     use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
     both = nn.ModuleDict({"unet": unet, "text": text_model, "look": LookWords(model.ENCODING_WIDTH)}).to(device)
@@ -229,7 +229,3 @@ def main() -> None:
         if step % 1000 == 0:
             save_state(state_file, both, average, optimisers, step)
     save_state(state_file, both, average, optimisers, step)
-
-
-if __name__ == "__main__":
-    main()

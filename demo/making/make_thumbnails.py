@@ -1,6 +1,6 @@
 """Makes workflows/*.jpg: runs what the templates show through a running ComfyUI that has this pack.
 
-    python demo/make_thumbnails.py --server http://127.0.0.1:8188
+    python demo/making/run.py make_thumbnails --server http://127.0.0.1:8188
 
 The two concept files of the demo must be in the loader's list. One concept is trained, in a minute or two.
 """
@@ -12,11 +12,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import prompts
 from PIL import Image, ImageOps
-from queue_client import QueueClient
 
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+from . import prompts
+from .queue_client import QueueClient
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 SIDE, GAP = 400, 4
 PAPER = (250, 250, 248)
 
@@ -61,7 +62,3 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True)
     asyncio.run(make(parser.parse_args().server))
-
-
-if __name__ == "__main__":
-    main()

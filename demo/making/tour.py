@@ -1,6 +1,6 @@
 """What `python dev.py demo` shows: two concepts are trained through a running ComfyUI, then used in new scenes.
 
-    python demo/tour.py --server http://127.0.0.1:8188 --output DIR [--quick]
+    python demo/making/run.py tour --server http://127.0.0.1:8188 --output DIR [--quick]
 
 Everything goes through the server as API prompts.  Ends with one labelled picture in DIR and the time of each part.
 The quick tour paints with a concept that is shipped, trains one for a few steps only, and has the recogniser read what
@@ -14,11 +14,12 @@ import asyncio
 import time
 from pathlib import Path
 
-import prompts
 from PIL import Image, ImageDraw, ImageFont
-from queue_client import PromptError, QueueClient
-from tour_check import SCENES as CHECKED_SCENES
-from tour_check import WrongPicturesError, check
+
+from . import prompts
+from .queue_client import PromptError, QueueClient
+from .tour_check import SCENES as CHECKED_SCENES
+from .tour_check import WrongPicturesError, check
 
 CELL, MARGIN, HEADING = 148, 8, 30
 SCENES = {
@@ -137,7 +138,3 @@ def main() -> int:
         print(f"\n{error}")
         return 1
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,15 +1,14 @@
 """Measures concepts on the demo model: is it the thing, and is it in the scene that was asked for?
 
-    python demo/measure_concepts.py --things hugsy sippy zippy finny --biases 0.7 0.85 1
-    python demo/measure_concepts.py --preset Quality --biases 0.85
-    python demo/measure_concepts.py --rough-words      (no training: what the model alone makes of a description)
+    python demo/making/run.py measure_concepts --things hugsy sippy zippy finny --biases 0.7 0.85 1
+    python demo/making/run.py measure_concepts --preset Quality --biases 0.85
+    python demo/making/run.py measure_concepts --rough-words    (no training: the model alone, from a description)
 
 Trains each thing with the trainer's own function, in one of its presets, on true masks and statistics of the world's
-own captions, paints it in new scenes at every bias with the host's sampler, and
-reads the pictures with the recogniser.  "Thing right": the picture's look is nearer to the thing than to each of the
-other things and to every look that words describe.  All that it is compared with passes through the autoencoder
-first, since no picture of the model can be sharper than that.  "Scene right": everything that the scene asks for is
-there.
+own captions, paints it in new scenes at every bias with the host's sampler, and reads the pictures with the recogniser.
+"Thing right": the picture's look is nearer to the thing than to each of the other things and to every look that words
+describe.  All that it is compared with passes through the autoencoder first, since no picture of the model can be
+sharper than that.  "Scene right": everything that the scene asks for is there.
 """
 
 from __future__ import annotations
@@ -23,11 +22,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from candidates import candidate_pictures, thing_tensors
-from host import load_pack, use_comfyui
 from PIL import Image, ImageDraw
-from recogniser import Reading, load_recogniser
 from torch import Tensor
+
+from ..world.captions import rough_words
+from ..world.things import THINGS
+from .candidates import candidate_pictures, thing_tensors
+from .host import use_comfyui
+from .recogniser import Reading, load_recogniser
 
 # Scenes that the training pictures do not show, and what must be read in them.
 SCENES: dict[str, Callable[[Reading], bool]] = {
@@ -61,17 +63,14 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     use_comfyui()
-    load_pack()
-    from perfusion_pack.demo.load import load_demo_model, world_captions
-    from perfusion_pack.demo.world.captions import rough_words
-    from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
-    from perfusion_pack.nodes.host.sampling import sample_pictures
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
-    from perfusion_pack.nodes.host.train_concept import train_concept
-    from perfusion_pack.nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
-    from perfusion_pack.perfusion_core.concept import GatedConcept
+    from ...nodes.host.concept_words import add_words
+    from ...nodes.host.gate_patch import apply_concepts
+    from ...nodes.host.sampling import sample_pictures
+    from ...nodes.host.text_statistics import measure_statistics
+    from ...nodes.host.train_concept import train_concept
+    from ...nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
+    from ...perfusion_core.concept import GatedConcept
+    from ..load import load_demo_model, world_captions
 
     preset = arguments.preset
     if preset not in PRESETS:
@@ -169,7 +168,3 @@ def _setting(text: str, defaults: Any) -> tuple[str, Any]:
     name, _, value = text.partition("=")
     kind = type(getattr(defaults, name))
     return name, value == "True" if kind is bool else kind(value)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Makes pictures with the demo model while or after it trains, for the recogniser to learn from.
 
-    python demo/make_generated.py --cache DIR --varied 2000 --generated 2000
+    python demo/making/run.py make_generated --cache DIR --varied 2000 --generated 2000
 
 Both from the averaged weights in DIR/unet.pt and the autoencoder in DIR/vae_ema.pt:
 varied: drawn pictures of individuals that are noised half-way and denoised again, so that they look generated while
@@ -18,12 +18,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from host import use_comfyui
-from recogniser import load_recogniser
-from recogniser_data import ATTRIBUTES, UNKNOWN, VIEWS, as_tensor, disturbed, individuals, labels_of, view
 from torch import Tensor, nn
-from world.captions import caption, full_caption
-from world.scenes import Scene, random_object, random_scene
+
+from .. import model
+from ..world.captions import caption, full_caption
+from ..world.scenes import Scene, random_object, random_scene
+from .host import use_comfyui
+from .initial_weights import fresh_autoencoder
+from .recogniser import load_recogniser
+from .recogniser_data import ATTRIBUTES, UNKNOWN, VIEWS, as_tensor, disturbed, individuals, labels_of, view
+from .text import CaptionTokens
+from .text_model import encode, train_text_model, use_table
+from .train_vae import decode, split_moments
 
 FIRST = 5_000_000  # numbers of the prompted scenes: neither training pictures nor held out
 BATCH = 16
@@ -37,11 +43,8 @@ class Painter:
     def __init__(self, cache: Path) -> None:
         use_comfyui()
         import comfy.model_sampling
-        import model
         from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
         from comfy.ops import disable_weight_init
-        from text import CaptionTokens
-        from text_model import train_text_model, use_table
 
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.tokens = CaptionTokens(model.TOKENS)
@@ -55,7 +58,7 @@ class Painter:
             if name.startswith(("module.unet.", "module.text."))
         }
         self.both.load_state_dict(average)
-        self.autoencoder = model.fresh_autoencoder()
+        self.autoencoder = fresh_autoencoder()
         self.autoencoder.load_state_dict(torch.load(cache / "vae_ema.pt", weights_only=True))
         for part in (self.both, self.autoencoder):
             part.to(self.device, memory_format=torch.channels_last).eval()
@@ -73,9 +76,6 @@ class Painter:
     ) -> np.ndarray:
         """Pictures uint8 [B, H, W, 3] after the texts with guidance `scale`: from noise, or from `pictures` [B, 3, H,
         W] in 0..1 with the noise of timestep `start`."""
-        from text_model import encode
-        from train_vae import decode, split_moments
-
         with torch.autocast(self.device.type, torch.bfloat16):
             encodings = encode(self.both["text"], self.tokens.rows([*texts, *[""] * len(texts)]).to(self.device))
             latents = torch.zeros(len(texts), 4, 16, 16)
@@ -171,7 +171,3 @@ def main() -> None:
             ),
             flush=True,
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -6,16 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-if __package__:  # inside the pack
-    from .world.colours import NAMES
-    from .world.looks import PATTERNS, plain_look
-    from .world.scenes import Placed, Scene, random_scene, render
-    from .world.things import THINGS, thing_pictures
-else:  # beside a script in demo/
-    from world.colours import NAMES
-    from world.looks import PATTERNS, plain_look
-    from world.scenes import Placed, Scene, random_scene, render
-    from world.things import THINGS, thing_pictures
+from ..world.colours import NAMES
+from ..world.looks import PATTERNS, plain_look
+from ..world.scenes import Placed, Scene, random_scene, render
+from ..world.things import THINGS, thing_pictures
 
 
 def thing_tensors(name: str, count: int = 5, seed: int = 0) -> tuple[Tensor, Tensor]:

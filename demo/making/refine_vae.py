@@ -1,7 +1,7 @@
 """Improves the autoencoder, DIR/vae_ema.pt or else the shipped one, on whole pictures.
 
-    python demo/refine_vae.py --cache DIR --minutes 20 --decoder-only     (better pictures from the same latents)
-    python demo/refine_vae.py --cache DIR --minutes 60                    (other latents: the UNet must learn on)
+    python demo/making/run.py refine_vae --cache DIR --minutes 20 --decoder-only    (the same latents, better shown)
+    python demo/making/run.py refine_vae --cache DIR --minutes 60                   (other latents: train the UNet on)
 
 A run that was stopped resumes from DIR/vae_refined.pt; delete it for a new one.
 
@@ -18,14 +18,15 @@ import argparse
 import time
 from pathlib import Path
 
-import dataset
 import numpy as np
 import torch
-from host import use_comfyui
-from recogniser_data import VIEWS, individuals
 from torch import Tensor, nn
 from torch.nn import functional as F
-from train_vae import (
+
+from . import dataset
+from .host import use_comfyui
+from .recogniser_data import VIEWS, individuals
+from .train_vae import (
     KL_WEIGHT,
     as_input,
     decode,
@@ -35,7 +36,7 @@ from train_vae import (
     split_moments,
     trained_autoencoder,
 )
-from training_state import (
+from .training_state import (
     MatrixOptimiser,
     batch_threads,
     load_state,
@@ -165,7 +166,3 @@ def main() -> None:
     if not arguments.decoder_only:
         fold_latent_scale(average.module, as_input(world[:256]).to(device))
     torch.save(average.module.state_dict(), arguments.cache / "vae_ema.pt")
-
-
-if __name__ == "__main__":
-    main()

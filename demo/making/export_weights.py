@@ -1,6 +1,8 @@
 """Turns what the training scripts left in the cache folder into the pack's weight files, in half precision.
 
-python demo/export_weights.py --cache DIR [--random]    (--random: untrained weights, to try the code)
+    python demo/making/run.py export_weights --cache DIR
+
+--random writes untrained weights, to try the code.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from host import use_comfyui
 from safetensors.torch import save_file
 
-WEIGHTS = Path(__file__).parent / "weights"
+from .. import model
+from .host import use_comfyui
+from .initial_weights import fresh_autoencoder, initialise
+from .text import CaptionTokens
+from .text_model import train_text_model, use_table
 
 
 def main() -> None:
@@ -21,17 +26,14 @@ def main() -> None:
     parser.add_argument("--random", action="store_true")
     arguments = parser.parse_args()
     use_comfyui()
-    import model
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
-    from text import CaptionTokens
-    from text_model import train_text_model, use_table
 
     torch.manual_seed(0)
     tokens = CaptionTokens(model.TOKENS)
-    autoencoder, text_model = model.fresh_autoencoder(), train_text_model()
+    autoencoder, text_model = fresh_autoencoder(), train_text_model()
     unet = UNetModel(**model.UNET_CONFIG, operations=disable_weight_init)
-    model.initialise(unet)
+    initialise(unet)
     use_table(text_model, len(tokens.vocabulary), model.ENCODING_WIDTH)
     if not arguments.random:
         autoencoder.load_state_dict(torch.load(arguments.cache / "vae_ema.pt", weights_only=True))
@@ -41,10 +43,6 @@ def main() -> None:
             part.load_state_dict({k[len(prefix) :]: v for k, v in average.items() if k.startswith(prefix)})
     tokens.save()
     for name, part in (("vae", autoencoder), ("unet", unet), ("text", text_model)):
-        path = WEIGHTS / f"{name}.safetensors"
+        path = model.WEIGHTS / f"{name}.safetensors"
         save_file({key: tensor.half().contiguous() for key, tensor in part.state_dict().items()}, path)
         print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
-
-
-if __name__ == "__main__":
-    main()

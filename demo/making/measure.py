@@ -1,9 +1,10 @@
 """Measures the demo model: does it paint what prompts ask?  Prints the table and draws the contact sheet of README.md.
 
-    python demo/measure.py --prompts 200 --cfg 2 3 4 5 --sheet demo/contact-sheet.jpg
+    python demo/making/run.py measure --prompts 200 --cfg 2 3 4 5 --sheet contact-sheet.jpg
 
 The prompts state every attribute of held-out scenes whose objects words can describe; the host's Euler sampler paints
-them and the recogniser reads them.  The shipped weights are loaded as the pack loads them."""
+them and the recogniser reads them.  The shipped weights are loaded as the pack loads them.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dataset import HELD_OUT, draw, scene_number
-from host import load_pack, use_comfyui
 from PIL import Image, ImageDraw
-from recogniser import Reading, load_recogniser
 from torch import Tensor
-from world.captions import full_caption
-from world.scenes import SIZE, Scene
+
+from ..world.captions import full_caption
+from ..world.scenes import SIZE, Scene
+from .dataset import HELD_OUT, draw, scene_number
+from .host import use_comfyui
+from .recogniser import Reading, load_recogniser
 
 BATCH = 25
 # What is counted, with the least share that the model must reach.
@@ -80,8 +82,7 @@ class DemoModel:
 
     def __init__(self) -> None:
         use_comfyui()
-        load_pack()
-        from perfusion_pack.demo.load import load_demo_model
+        from ..load import load_demo_model
 
         self.model, self.clip, self.vae = load_demo_model()
 
@@ -220,7 +221,3 @@ def main() -> None:
         sheet.save(arguments.sheet, quality=80)
         size = arguments.sheet.stat().st_size
         print(f"\nContact sheet of the first 40 prompts at CFG {best:g}: {arguments.sheet} ({size // 1000} kB).")
-
-
-if __name__ == "__main__":
-    main()

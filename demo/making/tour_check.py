@@ -6,10 +6,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
-from candidates import candidate_pictures
 from PIL import Image
-from recogniser import Reading, load_recogniser
-from world.things import THINGS
+
+from ..world.things import THINGS
+from .candidates import candidate_pictures
+from .recogniser import Reading, load_recogniser
 
 # Scenes that no training picture shows, and what has to be read in them.
 SCENES: dict[str, Callable[[Reading], bool]] = {

@@ -1,7 +1,7 @@
 """Makes workflows/*.json: builds each template in the front end of a running ComfyUI that has this pack, and saves what
 the front end itself writes.
 
-    python demo/make_templates.py --server http://127.0.0.1:8188 [--chromium PATH]
+    python demo/making/run.py make_templates --server http://127.0.0.1:8188 [--chromium PATH]
 
 Needs playwright and a Chromium, and a server with default settings (the newer way of drawing nodes gives other sizes).
 """
@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
-from template_layouts import NOTE, TEMPLATES, Template
 
-WORKFLOWS = Path(__file__).resolve().parents[1] / "workflows"
+from .template_layouts import NOTE, TEMPLATES, Template
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 
 # The workflow that the front end opens at the start comes last, and would replace one that is made earlier.
 READY = """() => window.LiteGraph?.registered_node_types?.KSampler
@@ -115,7 +116,3 @@ def main() -> None:
         for template in TEMPLATES:
             print(make(page, template))
         browser.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import dataset
 import numpy as np
 import torch
-from text import CaptionTokens
-from text_model import encode
 from torch import Tensor, nn
-from world.looks import EARS, PATTERNS, SCHEMES, Look
-from world.scenes import Placed, Scene
+
+from ..world.looks import EARS, PATTERNS, SCHEMES, Look
+from ..world.scenes import Placed, Scene
+from . import dataset
+from .text import CaptionTokens
+from .text_model import encode
 
 WIDTH_OF_LOOK = 3 * 3 + len(SCHEMES) + len(PATTERNS) + len(EARS) + 3
 

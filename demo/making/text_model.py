@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from .. import model
+from .initial_weights import initialise
+
 
 def train_text_model() -> nn.Module:
     """The host's CLIP text model, initialised for training.
@@ -13,12 +16,11 @@ def train_text_model() -> nn.Module:
     """
     import comfy.clip_model
     import comfy.ops
-    import model
 
     text_model = comfy.clip_model.CLIPTextModel(
         dict(model.CLIP_CONFIG), torch.float32, "cpu", comfy.ops.disable_weight_init
     )
-    model.initialise(text_model)
+    initialise(text_model)
     embeddings = text_model.text_model.embeddings
     nn.init.normal_(embeddings.position_embedding.weight, std=0.15)
     for layer in text_model.text_model.encoder.layers:  # the host adds residuals in place, which backward cannot bear

@@ -5,9 +5,8 @@ gives an embedding of the main object's individual look, and predicts where its 
 build on it: the cosine of embeddings, and the match of the colour histograms inside the body, which depends on no
 learned likeness.
 
-The names of the attributes are kept in the file of weights, so that this module needs neither the world nor the host:
-it is imported as `recogniser` by scripts that lie in demo/, and as a relative module inside the pack, with nothing to
-tell apart."""
+The names of the attributes are kept in the file of weights, so that this module needs neither the world nor the host.
+"""
 
 from __future__ import annotations
 
@@ -225,7 +224,9 @@ def load_recogniser(path: Path = WEIGHTS) -> Recogniser:
     from safetensors import safe_open
 
     if not path.is_file():
-        raise FileNotFoundError(f"No recogniser was found in {path}: make it with demo/train_recogniser.py.")
+        raise FileNotFoundError(
+            f"No recogniser was found in {path}: make it with `python demo/making/run.py train_recogniser`."
+        )
     with safe_open(path, framework="pt") as file:
         recogniser = Recogniser(json.loads(file.metadata()["attributes"]))
         recogniser.load_state_dict({name: file.get_tensor(name) for name in file.keys()})

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from world.scenes import SIZE, Scene, centres
+
+from ..world.scenes import SIZE, Scene, centres
 
 CELLS = 16  # of a latent's side
 MARGIN = 4.0  # picture pixels around an object, which is drawn some pixels off its place

@@ -1,6 +1,6 @@
 """Trains the recogniser on whatever pictures the cache folder holds.
 
-    python demo/train_recogniser.py --cache DIR --steps 3000      (resumes from DIR/recogniser.pt)
+    python demo/making/run.py train_recogniser --cache DIR --steps 3000      (resumes from DIR/recogniser.pt)
 
 Run it again with more steps when more has come into DIR: the drawn pictures (dataset.py) are needed; reconstructions
 are made here when the autoencoder (vae_ema.pt) is there; pictures made by the demo model come from make_generated.py.
@@ -15,9 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from candidates import candidate_pictures, thing_scenes
-from recogniser import WEIGHTS, Recogniser, save_recogniser
-from recogniser_data import (
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..world.things import THINGS
+from .candidates import candidate_pictures, thing_scenes
+from .recogniser import WEIGHTS, Recogniser, save_recogniser
+from .recogniser_data import (
     ATTRIBUTES,
     UNKNOWN,
     VIEWS,
@@ -27,12 +31,10 @@ from recogniser_data import (
     held_out,
     individuals,
     reconstructed,
+    reconstruction,
     world_pictures,
 )
-from torch import Tensor
-from torch.nn import functional as F
-from training_state import load_state, moving_average, save_state, seeded, set_learning_rate
-from world.things import THINGS
+from .training_state import load_state, moving_average, save_state, seeded, set_learning_rate
 
 TEMPERATURE = 0.1  # of the contrastive loss
 PAIRS = 10  # pairs of individuals in a batch; see recogniser_data.individual
@@ -141,8 +143,6 @@ def report(recogniser: Recogniser, cache: Path, count: int = 500) -> None:
     drawn = held_out(count)
     print("drawn:", _shares({**accuracies(recogniser, drawn), **thing_accuracies(recogniser)}), flush=True)
     if (cache / "vae_ema.pt").exists():
-        from recogniser_data import reconstruction
-
         show = reconstruction(cache / "vae_ema.pt")
         again = Pictures(reconstructed(drawn.pictures, show), drawn.labels, drawn.masks)
         print(
@@ -230,13 +230,7 @@ def main() -> None:
 
 def kept_reconstructions(cache: Path, name: str, pictures: np.ndarray) -> np.ndarray:
     """The reconstructions of `pictures`, kept in the cache folder in the file `name`."""
-    from recogniser_data import reconstruction
-
     file = cache / name
     if not file.exists() or len(np.load(file, mmap_mode="r")) < len(pictures):
         np.save(file, reconstructed(pictures, reconstruction(cache / "vae_ema.pt")))
     return np.load(file)[: len(pictures)]
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,6 @@
 """Draws the pictures on which the demo model is trained, into a cache folder outside the repository.
 
-    python demo/dataset.py --cache DIR --count 76000
+    python demo/making/run.py dataset --cache DIR --count 76000
 
 Picture i depends on its number alone, so a part of the set can be drawn again, and held-out sets use other numbers.
 """
@@ -12,8 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from world.captions import caption
-from world.scenes import SIZE, Scene, random_object, random_scene, random_scene_of_two, render
+
+from ..world.captions import caption
+from ..world.scenes import SIZE, Scene, random_object, random_scene, random_scene_of_two, render
 
 HELD_OUT = 10_000_000  # numbers from here on are never trained on
 # These pictures show free looks, and their captions say roughly what they show; the free looks in all others (more than
@@ -54,7 +55,7 @@ def load(cache: Path, count: int | None = None) -> np.ndarray:
     """The pictures drawn so far (or the first `count`), uint8 [n, SIZE, SIZE, 3]."""
     chunks = sorted(cache.glob("pictures-*.npy"))
     if not chunks:
-        raise SystemExit(f"{cache} holds no pictures; run demo/dataset.py first.")
+        raise SystemExit(f"{cache} holds no pictures; run `python demo/making/run.py dataset` first.")
     return np.concatenate([np.load(chunk) for chunk in chunks])[:count]
 
 
@@ -73,7 +74,3 @@ def main() -> None:
             np.save(part, pictures)
             part.replace(path)
             print(f"drawn {start + CHUNK} of {arguments.count} pictures of {SIZE} x {SIZE}", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,16 +14,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dataset import HELD_OUT, scene_number
-from recogniser import MASK_SIZE, SIZE
 from torch import Tensor
 from torch.nn import functional as F
-from world.backgrounds import BACKGROUNDS
-from world.colours import NAMES
-from world.looks import PATTERNS, SCHEMES, free_look
-from world.objects import ACCESSORIES
-from world.scenes import Placed, Scene, random_object, random_scene, render
-from world.shapes import CATEGORIES
+
+from ..world.backgrounds import BACKGROUNDS
+from ..world.colours import NAMES
+from ..world.looks import PATTERNS, SCHEMES, free_look
+from ..world.objects import ACCESSORIES
+from ..world.scenes import Placed, Scene, random_object, random_scene, render
+from ..world.shapes import CATEGORIES
+from .dataset import HELD_OUT, scene_number
+from .host import use_comfyui
+from .initial_weights import fresh_autoencoder
+from .recogniser import MASK_SIZE, SIZE
+from .train_vae import decode, split_moments
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "category": CATEGORIES,
@@ -208,12 +212,7 @@ def _block_coded(pictures: Tensor, generator: torch.Generator) -> Tensor:
 def reconstruction(weights: Path) -> Callable[[Tensor], Tensor]:
     """A function that turns pictures [B, 3, H, W] in 0..1 into the reconstructions of the autoencoder in `weights` (a
     state dict, or the state of train_vae.py while it still trains)."""
-    from host import use_comfyui
-
     use_comfyui()
-    import model
-    from train_vae import decode, split_moments
-
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = torch.load(weights, weights_only=True, mmap=True)
     if "average" in state:
@@ -222,7 +221,7 @@ def reconstruction(weights: Path) -> Callable[[Tensor], Tensor]:
             for name, tensor in state["average"].items()
             if name.startswith("module.")
         }
-    autoencoder = model.fresh_autoencoder()
+    autoencoder = fresh_autoencoder()
     autoencoder.load_state_dict(state)
     autoencoder.to(device, memory_format=torch.channels_last).eval()
 

@@ -1,20 +1,20 @@
 """Captions as token numbers: the stock BPE vocabulary cut down to the words of the demo world.
 
 A table of all 49,408 embeddings would be 12 MB of rows that no caption uses; so training and file hold the used rows
-only
-(`vocabulary.json` lists their numbers) and loading spreads them over a table of the full height.
+only (`vocabulary.json` lists their numbers) and loading spreads them over a table of the full height.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
 import torch
-from world import backgrounds, captions, colours, looks, objects, shapes
 
-VOCABULARY_FILE = Path(__file__).parent / "weights" / "vocabulary.json"
+from ..model import WEIGHTS
+from ..world import backgrounds, captions, colours, looks, objects, shapes
+
+VOCABULARY_FILE = WEIGHTS / "vocabulary.json"
 START, END = 49406, 49407
 # Words of the paper's nine training templates and of everyday prompts that `captions` does not use by itself.
 EXTRA_WORDS = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import prompts
-from prompts import Prompt
+from . import prompts
+from .prompts import Prompt
 
 Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
 

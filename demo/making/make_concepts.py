@@ -1,6 +1,8 @@
 """Trains the concepts that ship with the demo model, with the trainer's own function and the Standard preset.
 
-python demo/make_concepts.py            (writes demo/concepts/demo_hugsy.safetensors and demo_sippy.safetensors)
+    python demo/making/run.py make_concepts
+
+Writes demo/concepts/demo_hugsy.safetensors and demo_sippy.safetensors.
 """
 
 from __future__ import annotations
@@ -10,10 +12,12 @@ import dataclasses
 from pathlib import Path
 
 import torch
-from candidates import thing_tensors
-from host import load_pack, use_comfyui
 
-CONCEPTS = Path(__file__).parent / "concepts"
+from ..world.things import THINGS
+from .candidates import thing_tensors
+from .host import use_comfyui
+
+CONCEPTS = Path(__file__).resolve().parents[1] / "concepts"
 
 
 def main() -> None:
@@ -21,14 +25,12 @@ def main() -> None:
     parser.add_argument("--things", nargs="+", default=["hugsy", "sippy"])
     arguments = parser.parse_args()
     use_comfyui()
-    load_pack()
-    from perfusion_pack.demo.load import load_demo_model, world_captions
-    from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
-    from perfusion_pack.nodes.host.train_concept import train_concept
-    from perfusion_pack.nodes.pictures import thumbnail
-    from perfusion_pack.perfusion_core.concept_file import save_concept
-    from perfusion_pack.perfusion_core.training import TrainingSettings
+    from ...nodes.host.text_statistics import measure_statistics
+    from ...nodes.host.train_concept import train_concept
+    from ...nodes.pictures import thumbnail
+    from ...perfusion_core.concept_file import save_concept
+    from ...perfusion_core.training import TrainingSettings
+    from ..load import load_demo_model, world_captions
 
     CONCEPTS.mkdir(exist_ok=True)
     with torch.inference_mode():
@@ -44,7 +46,3 @@ def main() -> None:
             path = CONCEPTS / f"demo_{thing}.safetensors"
             save_concept(path, dataclasses.replace(result.concept, picture=thumbnail(pictures[1])))
             print(f"{path.name}: {path.stat().st_size / 1000:.1f} kB, {result.seconds:.0f} s", flush=True)
-
-
-if __name__ == "__main__":
-    main()

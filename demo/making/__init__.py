@@ -1,0 +1,34 @@
+"""How the demo model, its concepts, the templates and the tables were made.  No node needs any of it.
+
+Every script is started by its name, `python demo/making/run.py NAME`:
+    dataset             draws the pictures
+    train_vae           trains the autoencoder
+    refine_vae          improves it on whole pictures
+    train_unet          trains UNet and text encoder on its latents
+    export_weights      writes the weight files of the pack
+    train_recogniser    trains the network that reads pictures
+    make_generated      paints pictures for it to learn from
+    measure             does the model paint what prompts ask?
+    make_concepts       trains the concepts that ship
+    measure_concepts    is it the thing, in the scene that was asked for?
+    tour                what `python dev.py demo` shows
+    make_templates      builds workflows/*.json in the host's own front end
+    make_thumbnails     paints workflows/*.jpg
+
+What they share:
+    run                 the launcher
+    host                ComfyUI on the import path
+    initial_weights     the parts of the model before any training
+    training_state      seeds, threads, optimiser, and the state that a stopped run resumes from
+    text                captions as token numbers, on a vocabulary cut down to the world's words
+    text_model          the text encoder while it trains
+    look_words          words that name looks, in training only
+    body_weights        where objects stand in a latent, so that a loss can count them more
+    recogniser          the network that reads pictures and measures likeness
+    recogniser_data     the pictures it learns from, and how they are disturbed
+    candidates          what a picture of a thing is compared with
+    prompts             the templates as API prompts
+    template_layouts    where the nodes of each template lie, and its note
+    queue_client        a connection to a running ComfyUI
+    tour_check          do the pictures of the quick tour show what was asked for?
+"""
