@@ -53,7 +53,7 @@ def main() -> None:
     use_comfyui()
     load_pack()
     from perfusion_pack.demo.load import load_demo_model, world_captions
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
+    from perfusion_pack.nodes.host.text.statistics import measure_statistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
 
     known = TrainingSettings()
@@ -78,7 +78,7 @@ def main() -> None:
 def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: Any) -> list[dict[str, float]]:
     """Train one thing and return a row of goals and proxies for every 25th step."""
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host import train_concept as train_module
+    from perfusion_pack.nodes.host.training import job as train_module
     from perfusion_pack.perfusion_core.likeness import harmonic_mean
 
     pictures, masks = thing_tensors(thing)
@@ -132,9 +132,9 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
 
 def goals(models: Any, concept: Any, category: str, references: Any, masks: Any, arguments: Any) -> dict[str, float]:
     """What the recogniser finds in pictures of the concept in every scene, at the gate that its file recommends."""
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
-    from perfusion_pack.nodes.host.sampling import sample_pictures
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
+    from perfusion_pack.nodes.host.text.words import add_words
+    from perfusion_pack.nodes.host.training.sampling import sample_pictures
     from perfusion_pack.perfusion_core.concept import GatedConcept
     from perfusion_pack.perfusion_core.likeness import harmonic_mean
 

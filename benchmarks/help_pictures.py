@@ -56,7 +56,7 @@ class Studio:
     def __init__(self, thing: str, steps: int) -> None:
         from perfusion_pack.demo.load import load_demo_model, world_captions
         from perfusion_pack.demo.world.things import THINGS
-        from perfusion_pack.nodes.host.text_statistics import measure_statistics
+        from perfusion_pack.nodes.host.text.statistics import measure_statistics
 
         self.thing, self.steps, self.category = thing, steps, THINGS[thing].category
         with torch.inference_mode():
@@ -77,8 +77,8 @@ class Studio:
     ) -> Any:
         """A training and its result; `changes` to the settings of the preset Standard.  watch: is given the concept
         `every` so many steps.  resume: go on with the one that was made last, which is kept on disk for that."""
-        from perfusion_pack.nodes.host.train_concept import train_concept
-        from perfusion_pack.nodes.host.training_files import TrainingFiles
+        from perfusion_pack.nodes.host.training.files import TrainingFiles
+        from perfusion_pack.nodes.host.training.job import train_concept
         from perfusion_pack.perfusion_core.training import TrainingSettings
 
         settings = TrainingSettings(**{"steps": self.steps, "validate_every": 0, **changes})
@@ -121,9 +121,9 @@ class Studio:
 
     def paint(self, concept: Any, scenes: Sequence[str] = SCENES, bias: float = BIAS) -> list[Image.Image]:
         """Pictures of the concept in the scenes, or of its plain kind for None; always with the same seeds."""
-        from perfusion_pack.nodes.host.concept_words import add_words
-        from perfusion_pack.nodes.host.gate_patch import apply_concepts
-        from perfusion_pack.nodes.host.sampling import sample_pictures
+        from perfusion_pack.nodes.host.gate.patch import apply_concepts
+        from perfusion_pack.nodes.host.text.words import add_words
+        from perfusion_pack.nodes.host.training.sampling import sample_pictures
         from perfusion_pack.nodes.pictures import to_image
         from perfusion_pack.perfusion_core.concept import GatedConcept
 

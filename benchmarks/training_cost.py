@@ -69,8 +69,8 @@ def run_ours(
     """Train a concept for so many steps and return the result; the VAE stands aside, since it encodes the pictures
     once, before the steps.  settings: of the training; otherwise the default ones, without validations."""
     import torch
-    from perfusion_pack.nodes.host.train_concept import train_concept
-    from perfusion_pack.perfusion_core.statistics import TextStatistics
+    from perfusion_pack.nodes.host.training.job import train_concept
+    from perfusion_pack.perfusion_core.text_statistics import TextStatistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
 
     draw = torch.Generator().manual_seed(2)
@@ -142,7 +142,7 @@ def text_encoder_clock(seconds: list[float]) -> Iterator[None]:
 
     Backward it is the last: it begins with the gradient of its output and ends with that of the word's vectors.
     """
-    from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+    from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 
     encode = HostDenoisingTask.encode
 
@@ -239,7 +239,7 @@ def memory_of(name: str, pictures: int, arguments: Any) -> float:
 def print_memory_of(name: str, pictures: int, arguments: Any) -> None:
     import comfy.model_management
     import torch
-    from perfusion_pack.nodes.host.inference_tensors import make_differentiable
+    from perfusion_pack.nodes.host.training.autograd import make_differentiable
 
     model, clip = make_model(arguments.smallest), make_clip(arguments.smallest)
     comfy.model_management.load_models_gpu([model, clip.patcher], force_full_load=True)

@@ -15,7 +15,7 @@ import comfy.utils
 import numpy as np
 import torch
 
-from ..nodes.host.text_statistics import CAPTIONS_ATTACHMENT
+from ..nodes.host.text.statistics import CAPTIONS_ATTACHMENT
 from . import model
 from .world.captions import caption
 from .world.scenes import random_scene

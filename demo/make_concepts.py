@@ -24,8 +24,8 @@ def main() -> None:
     load_pack()
     from perfusion_pack.demo.load import load_demo_model, world_captions
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
-    from perfusion_pack.nodes.host.train_concept import train_concept
+    from perfusion_pack.nodes.host.text.statistics import measure_statistics
+    from perfusion_pack.nodes.host.training.job import train_concept
     from perfusion_pack.nodes.pictures import thumbnail
     from perfusion_pack.perfusion_core.concept_file import save_concept
     from perfusion_pack.perfusion_core.training import TrainingSettings

@@ -65,11 +65,11 @@ def main() -> None:
     from perfusion_pack.demo.load import load_demo_model, world_captions
     from perfusion_pack.demo.world.captions import rough_words
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
-    from perfusion_pack.nodes.host.sampling import sample_pictures
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
-    from perfusion_pack.nodes.host.train_concept import train_concept
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
+    from perfusion_pack.nodes.host.text.statistics import measure_statistics
+    from perfusion_pack.nodes.host.text.words import add_words
+    from perfusion_pack.nodes.host.training.job import train_concept
+    from perfusion_pack.nodes.host.training.sampling import sample_pictures
     from perfusion_pack.nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
     from perfusion_pack.perfusion_core.concept import GatedConcept
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from .host.concept_words import add_words
-from .host.gate_patch import KEY_LOCKS, apply_concepts
+from .host.gate.patch import KEY_LOCKS, apply_concepts
+from .host.text.words import add_words
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
 

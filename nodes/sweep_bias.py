@@ -7,7 +7,7 @@ import math
 from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
-from .host.gate_patch import with_bias
+from .host.gate.patch import with_bias
 from .types import ALIASES, CATEGORY
 
 MOST_BIASES = 64

@@ -6,14 +6,14 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..perfusion_core.concept import Concept, GatedConcept, normalise_word
-from ..perfusion_core.statistics import TextStatistics
+from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_status import TrainingStatus
-from .host.concept_words import warn_of_ordinary_word
 from .host.progress import NodeProgress, memory_in_use, progress_over
-from .host.text_statistics import cached_statistics
-from .host.train_concept import train_concept
-from .host.training_files import TrainingFiles
+from .host.text.statistics import cached_statistics
+from .host.text.words import warn_of_ordinary_word
+from .host.training.files import TrainingFiles
+from .host.training.job import train_concept
 from .pictures import thumbnail, to_image, to_tensor
 from .training_report import ERROR, LIKENESS, TrainingReport, joined, under_masks
 from .training_samples import SCENES, TrainingSamples

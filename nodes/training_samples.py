@@ -9,9 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..perfusion_core.concept import Concept, GatedConcept
-from .host.concept_words import add_words
-from .host.gate_patch import apply_concepts
-from .host.sampling import sample_pictures
+from .host.gate.patch import apply_concepts
+from .host.text.words import add_words
+from .host.training.sampling import sample_pictures
 from .pictures import to_image
 
 SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")

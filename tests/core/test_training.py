@@ -13,11 +13,11 @@ from toy_training import ToyTask, assert_same_state, start
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
     TEMPLATES,
-    Batch,
     TrainingSettings,
     masked_mean,
     mean_encoding,
 )
+from perfusion_core.training_batch import Batch
 from perfusion_core.training_run import train
 
 

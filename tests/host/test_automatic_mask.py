@@ -5,13 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from comfy.ldm.modules import attention
-from perfusion_pack.nodes.host.attention_capture import captured_attention
-from perfusion_pack.nodes.host.attention_mask import attention_masks
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
-from perfusion_pack.nodes.host.train_concept import train_concept
-from perfusion_pack.perfusion_core.attention_mask import word_attention
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.attention_mask import attention_masks, captured_attention
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import train_concept
+from perfusion_pack.perfusion_core.attention_maps import word_attention
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import instance_forwards
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 from perfusion_pack.nodes import train_concept as train_concept_node
-from perfusion_pack.nodes.host import progress, train_concept
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host import progress
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
-from perfusion_pack.nodes.host.text_statistics import CAPTIONS_ATTACHMENT, cached_statistics
+from perfusion_pack.nodes.host.text.statistics import CAPTIONS_ATTACHMENT, cached_statistics
+from perfusion_pack.nodes.host.training import job as train_concept
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
 from perfusion_pack.nodes.training_settings import (
@@ -27,8 +28,8 @@ from perfusion_pack.nodes.training_settings import (
 )
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept_file import load_concept
-from perfusion_pack.perfusion_core.statistics import statistics_from_moment
 from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
+from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image

@@ -8,10 +8,10 @@ import comfy.sdxl_clip
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.half_precision import gradient_scale, scaled_gradient
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
-from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.autograd import gradient_scale, scaled_gradient
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import train_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import (

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
-from perfusion_pack.nodes.host.text_statistics import measure_statistics
-from perfusion_pack.nodes.host.train_concept import TrainingResult, train_concept
+from perfusion_pack.nodes.host.text.statistics import measure_statistics
+from perfusion_pack.nodes.host.training.job import TrainingResult, train_concept
 from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.perfusion_core.captions import built_in_captions
-from perfusion_pack.perfusion_core.statistics import TextStatistics
+from perfusion_pack.perfusion_core.text_statistics import TextStatistics
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import fill, tiny_clip, tiny_model
 

@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from perfusion_pack.nodes.host import train_concept as train_module
+from perfusion_pack.nodes.host.training import job as train_module
 from perfusion_pack.perfusion_core import edit
 from perfusion_pack.perfusion_core.edit import ConceptEdit
 from perfusion_pack.perfusion_core.training import ConceptTrainer, mean_encoding

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.nodes.host.training.job import train_concept
 from perfusion_pack.perfusion_core.concept import Concept, GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.training import TrainingSettings

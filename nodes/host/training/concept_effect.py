@@ -8,11 +8,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, GatedConcept
-from ...perfusion_core.concept_check import relative_change
-from ...perfusion_core.errors import PerfusionError
-from .concept_words import add_words
-from .gate_patch import apply_concepts
+from ....perfusion_core.concept import Concept, GatedConcept
+from ....perfusion_core.concept_check import relative_change
+from ....perfusion_core.errors import PerfusionError
+from ..gate.patch import apply_concepts
+from ..text.words import add_words
 
 PROMPT = "a photo of a {}"
 

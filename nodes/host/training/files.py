@@ -7,7 +7,6 @@ loader lists.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -16,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
-from ...perfusion_core.concept import Concept
-from ...perfusion_core.concept_file import save_concept
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.tensor_file import sweep_temporaries, temporary_path
-from ...perfusion_core.training import ConceptTrainer
-from ...perfusion_core.training_state_file import KeptTraining, load_training, save_training
-from .concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
+from ....perfusion_core.concept import Concept
+from ....perfusion_core.concept_file import save_concept
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.tensor_file import sweep_temporaries, temporary_path
+from ....perfusion_core.training import ConceptTrainer
+from ....perfusion_core.training_state_file import KeptTraining, load_training, save_training
+from ..concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
 
 REPORT_QUALITY = 92
 
@@ -129,12 +127,3 @@ class TrainingFiles:
             if isinstance(reason, PerfusionError):
                 raise PerfusionError(f"{str(reason).rstrip('.')}; {kept}.") from reason
             raise
-
-
-def fingerprint(tensor: Tensor | None) -> str | None:
-    """16 hexadecimal digits that name the shape and the numbers of a tensor; None for None."""
-    if tensor is None:
-        return None
-    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
-    digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]

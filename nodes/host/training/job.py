@@ -18,28 +18,28 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ...perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept, normalise_word
-from ...perfusion_core.concept_check import check_learned, check_saved
-from ...perfusion_core.concept_file import round_for_file
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
-from ...perfusion_core.statistics import TextStatistics
-from ...perfusion_core.step_choice import Validation
-from ...perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
-from ...perfusion_core.training_run import best_step_within_memory, train
+from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept, normalise_word
+from ....perfusion_core.concept_check import check_learned, check_saved
+from ....perfusion_core.concept_file import round_for_file
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
+from ....perfusion_core.step_choice import Validation
+from ....perfusion_core.text_statistics import TextStatistics
+from ....perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
+from ....perfusion_core.training_run import best_step_within_memory, train
+from ..gate.cross_attention import cross_attention_layers
+from ..gate.patch import applied_concepts
+from ..model_family import check_text_conditioned, model_family
+from ..text.encoders import encode_superclass_vectors, text_encoders
+from ..text.words import known_words
 from .attention_mask import attention_masks
+from .autograd import host_in_training
 from .concept_effect import check_effect
-from .concept_words import known_words
-from .cross_attention import cross_attention_layers
 from .denoising_task import HostDenoisingTask, latent_masks
 from .dynamic_memory import trainable_clip, trainable_model
-from .gate_patch import applied_concepts
-from .likeness import LikenessJudge
-from .model_family import check_text_conditioned, model_family
-from .text_encoders import encode_superclass_vectors
-from .training_files import TrainingFiles, fingerprint
-from .training_flag import host_in_training
-from .weight_hash import model_hash, vae_hash
+from .files import TrainingFiles
+from .judge import LikenessJudge
+from .weight_hash import model_hash, tensor_hash, vae_hash
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +128,7 @@ def train_concept(
                     step,
                     word=word,
                     superclass=superclass,
-                    base_model=model_family(model, clip),
+                    base_model=model_family(model, text_encoders(clip)),
                     clip_layer=clip.layer_idx,
                     statistics_hash=statistics.hash(),
                     superclass_vectors=superclass_vectors,
@@ -237,8 +237,8 @@ def _what_must_not_change(
     """All that a training needs to be the same when it goes on, by names for the user.  More steps may be asked for."""
     fixed = {name: value for name, value in dataclasses.asdict(settings).items() if name != "steps"}
     return {
-        "pictures": fingerprint(images),
-        "masks": fingerprint(masks) or masked,
+        "pictures": tensor_hash(images),
+        "masks": tensor_hash(masks) or masked,
         "word": concept.word,
         "superclass": concept.superclass,
         "model family": concept.base_model,
