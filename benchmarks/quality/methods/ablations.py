@@ -28,7 +28,7 @@ class KeysLearned(ConceptTrainer):
         super().__init__(*arguments, **options)
         self.superclass_encoding = self.superclass_encoding.clone().requires_grad_()
         rate = self.settings.value_learning_rate
-        self._optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
+        self.optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
 
 
 class _Watched:
