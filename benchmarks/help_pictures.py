@@ -78,29 +78,28 @@ class Studio:
         """A training and its result; `changes` to the settings of the preset Standard.  watch: is given the concept
         `every` so many steps.  resume: go on with the one that was made last, which is kept on disk for that."""
         from perfusion_pack.nodes.host.training.files import TrainingFiles
-        from perfusion_pack.nodes.host.training.job import train_concept
+        from perfusion_pack.nodes.host.training.job import TrainingJob
+        from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
         from perfusion_pack.perfusion_core.training import TrainingSettings
 
         settings = TrainingSettings(**{"steps": self.steps, "validate_every": 0, **changes})
         what = ", ".join(f"{name} {value:g}" for name, value in changes.items())
         print(f"training: {what or 'preset Standard'} ...", flush=True)
         with torch.inference_mode():
-            result = train_concept(
-                self.model,
-                self.clip,
-                self.vae,
-                pictures,
-                masks,
-                f"<{self.thing}>",
-                self.category,
-                settings,
-                self.statistics,
-                lambda report: None,
-                TrainingFiles(self.thing, resume),
+            request = TrainingRequest(
+                model=self.model,
+                clip=self.clip,
+                vae=self.vae,
+                images=pictures,
+                masks=masks,
+                word=f"<{self.thing}>",
+                superclass=self.category,
+                settings=settings,
+                statistics=self.statistics,
                 automatic_mask=automatic_mask,
-                on_preview=watch,
-                preview_every=every,
             )
+            hooks = TrainingHooks(on_preview=watch, preview_every=every) if watch else TrainingHooks()
+            result = TrainingJob(request, hooks, TrainingFiles(self.thing, resume)).train()
         print(f"  {result.seconds:.0f} s, effect {result.effect:.0%}", flush=True)
         return result
 

@@ -3,7 +3,7 @@
 
     python benchmarks/training_cost.py [--smallest] [--pictures 1 4] [--latent 32] [--rounds 5] [--output TABLE.md]
 
-Both sides are the real thing: `train_concept` with its text encoder and its default settings, and `TrainLoraNode` with
+Both sides are the real thing: `TrainingJob` with its text encoder and its default settings, and `TrainLoraNode` with
 the defaults of its schema (rank 8, bf16, gradient checkpointing), as it is and in bypass mode. They train the same UNet
 of SD1.5's structure with random weights. "Like ours" is the node in the model's own float32 and without checkpointing,
 which is no bar and is there because a CPU is not equally fast at bf16.
@@ -69,7 +69,8 @@ def run_ours(
     """Train a concept for so many steps and return the result; the VAE stands aside, since it encodes the pictures
     once, before the steps.  settings: of the training; otherwise the default ones, without validations."""
     import torch
-    from perfusion_pack.nodes.host.training.job import train_concept
+    from perfusion_pack.nodes.host.training.job import TrainingJob
+    from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
     from perfusion_pack.perfusion_core.text_statistics import TextStatistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
 
@@ -77,19 +78,19 @@ def run_ours(
     latents = torch.randn(PICTURES, 4, latent, latent, generator=draw)
     images, masks = (torch.rand(PICTURES, 8 * latent, 8 * latent, *last, generator=draw) for last in ((3,), ()))
     vae = SimpleNamespace(downscale_ratio=8, encode=lambda _images: latents)
-    return train_concept(
-        model,
-        clip,
-        vae,
-        images,
-        masks,
-        "<hugsy>",
-        "teddy",
-        settings or TrainingSettings(steps=steps, batch_size=pictures, validate_every=0),
-        TextStatistics(torch.eye(CONTEXT), torch.eye(CONTEXT), 0.0, "random", 1),
-        lambda _report: on_step(),
+    request = TrainingRequest(
+        model=model,
+        clip=clip,
+        vae=vae,
+        images=images,
+        masks=masks,
+        word="<hugsy>",
+        superclass="teddy",
+        settings=settings or TrainingSettings(steps=steps, batch_size=pictures, validate_every=0),
+        statistics=TextStatistics(torch.eye(CONTEXT), torch.eye(CONTEXT), 0.0, "random", 1),
         gradient_checkpointing=gradient_checkpointing,
     )
+    return TrainingJob(request, TrainingHooks(lambda _report: on_step())).train()
 
 
 def run_node(model: Any, changes: dict[str, Any], pictures: int, latent: int, steps: int, on_step: Callable) -> None:

@@ -25,7 +25,8 @@ def main() -> None:
     from perfusion_pack.demo.load import load_demo_model, world_captions
     from perfusion_pack.demo.world.things import THINGS
     from perfusion_pack.nodes.host.text.statistics import measure_statistics
-    from perfusion_pack.nodes.host.training.job import train_concept
+    from perfusion_pack.nodes.host.training.job import TrainingJob
+    from perfusion_pack.nodes.host.training.request import TrainingRequest
     from perfusion_pack.nodes.pictures import thumbnail
     from perfusion_pack.perfusion_core.concept_file import save_concept
     from perfusion_pack.perfusion_core.training import TrainingSettings
@@ -37,10 +38,11 @@ def main() -> None:
         for thing in arguments.things:
             pictures, masks = thing_tensors(thing)
             pictures = pictures.movedim(1, -1)
-            result = train_concept(
-                model, clip, vae, pictures, masks, f"<{thing}>", THINGS[thing].category, TrainingSettings(),
-                statistics, lambda report: None,
+            request = TrainingRequest(
+                model=model, clip=clip, vae=vae, images=pictures, masks=masks, word=f"<{thing}>",
+                superclass=THINGS[thing].category, settings=TrainingSettings(), statistics=statistics,
             )  # fmt: skip
+            result = TrainingJob(request).train()
             path = CONCEPTS / f"demo_{thing}.safetensors"
             save_concept(path, dataclasses.replace(result.concept, picture=thumbnail(pictures[1])))
             print(f"{path.name}: {path.stat().st_size / 1000:.1f} kB, {result.seconds:.0f} s", flush=True)

@@ -68,7 +68,8 @@ def main() -> None:
     from perfusion_pack.nodes.host.gate.patch import apply_concepts
     from perfusion_pack.nodes.host.text.statistics import measure_statistics
     from perfusion_pack.nodes.host.text.words import add_words
-    from perfusion_pack.nodes.host.training.job import train_concept
+    from perfusion_pack.nodes.host.training.job import TrainingJob
+    from perfusion_pack.nodes.host.training.request import TrainingRequest
     from perfusion_pack.nodes.host.training.sampling import sample_pictures
     from perfusion_pack.nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
     from perfusion_pack.perfusion_core.concept import GatedConcept
@@ -95,10 +96,12 @@ def main() -> None:
         if not arguments.rough_words:
             started = time.monotonic()
             with torch.inference_mode():
-                result = train_concept(
-                    model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
-                    statistics, lambda report: None, gradient_checkpointing=uses_checkpointing(preset),
+                request = TrainingRequest(
+                    model=model, clip=clip, vae=vae, images=pictures.movedim(1, -1), masks=masks, word=f"<{thing}>",
+                    superclass=THINGS[thing].category, settings=settings, statistics=statistics,
+                    gradient_checkpointing=uses_checkpointing(preset),
                 )  # fmt: skip
+                result = TrainingJob(request).train()
             seconds = time.monotonic() - started
             print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "
                   f"{np.mean(result.losses[-30:]):.4f}", flush=True)  # fmt: skip

@@ -14,8 +14,10 @@ What they share:
 
     types               the pack's own socket types, category and search words
     pictures            the host's pictures as Pillow images and back
-    training_settings   the trainer's presets and its advanced inputs
-    training_samples    pictures painted while the trainer learns and at its end
+    trainer_inputs      what the inputs of the trainer ask for
+    training_settings   its presets and its advanced inputs
+    training_display    what it shows while it learns
+    training_samples    pictures that it paints then and at the end
     training_report     the picture that tells a whole training
     host                all that touches ComfyUI's own code
 """

@@ -20,6 +20,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_LINES = 400
+MAX_LINES_OF_EXECUTE = 25
 
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "node_helpers"}
 HOST_MODULES |= {"execution", "latent_preview", "server", "app"}
@@ -162,6 +163,14 @@ def test_public_things_are_documented(path):
         things += [m for c in things if isinstance(c, ast.ClassDef) for m in c.body if isinstance(m, kinds)]
     silent = [thing.name for thing in things if not thing.name.startswith("_") and not ast.get_docstring(thing)]
     assert not silent, f"{path} has no docstring for {silent}"
+
+
+@pytest.mark.parametrize("path", [path for path in NODES if layer(path) == "nodes"])
+def test_nodes_are_thin(path):
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef) and node.name == "execute":
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_LINES_OF_EXECUTE, f"the execute in {path} has {lines} lines"
 
 
 @pytest.mark.parametrize("path", OWN)

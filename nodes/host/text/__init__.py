@@ -7,4 +7,6 @@
     clip_layer           clip skip: a warning of another layer than a concept's
     superclass_encoding  the second text encoding that the global key lock feeds to the keys
     statistics           the second moment of a CLIP's encodings, measured and kept
+
+Imports nothing from the other wings.
 """

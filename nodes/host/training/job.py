@@ -1,45 +1,44 @@
-"""Training a concept inside the host's process on the models of its sockets."""
+"""One training inside the host's process, from the models of a node's sockets to a concept that was tried out.
+
+    prepare   pictures, models and trainer are made ready, and what was kept of the training is gone on with
+    run       all steps, and the choice of the best one
+    verify    is it in the file, and does it change the model's prediction?
+    result    what came of it
+
+Nothing here knows of a node; what a node shows are hooks, what it keeps are files.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import comfy.model_management
 import torch
-from comfy.clip_vision import ClipVisionModel
-from comfy.model_patcher import ModelPatcher
-from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept, normalise_word
-from ....perfusion_core.concept_check import check_learned, check_saved
+from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept
+from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
-from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ....perfusion_core.step_choice import Validation
-from ....perfusion_core.text_statistics import TextStatistics
-from ....perfusion_core.training import ConceptTrainer, StepReport, TrainingSettings
+from ....perfusion_core.training import ConceptTrainer, StepReport
 from ....perfusion_core.training_run import best_step_within_memory, train
-from ..gate.cross_attention import cross_attention_layers
-from ..gate.patch import applied_concepts
-from ..model_family import check_text_conditioned, model_family
-from ..text.encoders import encode_superclass_vectors, text_encoders
-from ..text.words import known_words
+from ..text.encoders import encode_superclass_vectors
 from .attention_mask import attention_masks
 from .autograd import host_in_training
 from .concept_effect import check_effect
-from .denoising_task import HostDenoisingTask, latent_masks
+from .denoising_task import HostDenoisingTask
 from .dynamic_memory import trainable_clip, trainable_model
-from .files import TrainingFiles
+from .files import NoFiles, TrainingFiles
 from .judge import LikenessJudge
-from .weight_hash import model_hash, tensor_hash, vae_hash
+from .latents import encoded_pictures, latent_masks
+from .request import TrainingHooks, TrainingRequest
 
 logger = logging.getLogger(__name__)
 
@@ -64,214 +63,183 @@ class TrainingResult:
     validations: tuple[Validation, ...] = ()
 
 
-def train_concept(
-    model: ModelPatcher,
-    clip: CLIP,
-    vae: VAE,
-    images: Tensor,
-    masks: Tensor | None,
-    word: str,
-    superclass: str,
-    settings: TrainingSettings,
-    statistics: TextStatistics,
-    on_step: Callable[[StepReport], None],
-    files: TrainingFiles | None = None,
-    picture: bytes | None = None,
-    automatic_mask: bool = False,
-    on_preview: Callable[[Concept], None] | None = None,
-    preview_every: int = 0,
-    gradient_checkpointing: bool = False,
-    clip_vision: ClipVisionModel | None = None,
-    sample_cfg: float = 3.0,
-) -> TrainingResult:
-    """Learn the word for what the pictures show.
+class TrainingJob:
+    """A training that was asked for.
 
-    images: [P, H, W, 3] in 0..1.  masks: [P, H, W] or None.  `on_step` is called after every step and may raise to
-    stop.  files: where the work is kept as it goes and the concept is saved; None keeps nothing.  picture: small JPEG
-    for the file.  automatic_mask: whether, without masks, the model's attention to the superclass takes their place.
-    on_preview: is given the concept as it is after every `preview_every` steps, 0 for never, to sample with; not after
-    the last step.  gradient_checkpointing: whether blocks run again in the backward pass, for less memory and the same
-    concept.  clip_vision: chooses the best step, from pictures painted with CFG `sample_cfg`, in place of the
-    validation error; see `LikenessJudge`.
-    Raises PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The models keep
-    their values bit for bit.
+    hooks: what is watched.  files: where the work is kept as it goes and the concept is saved.
+    The acts raise PerfusionError for inputs that cannot be trained on, and where the training led to nothing.  The
+    models keep their values bit for bit.
     """
-    word, superclass = normalise_word(word), " ".join(superclass.split())
-    _check_inputs(model, clip, word, superclass)
-    started = time.monotonic()
-    masked = "given" if masks is not None else "attention" if automatic_mask else "none"
-    smaller = f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"
-    with memory_for("the VAE encoded the pictures", smaller):
-        latents = vae.encode(_fitting(images, vae)[:, :, :, :3])
-    judge = None
-    if clip_vision is not None and settings.validate_every:
+
+    def __init__(
+        self,
+        request: TrainingRequest,
+        hooks: TrainingHooks | None = None,
+        files: TrainingFiles | NoFiles | None = None,
+    ) -> None:
+        self.request = request
+        self.hooks = hooks or TrainingHooks()
+        self.files = files or NoFiles()
+        self.judge: LikenessJudge | None = None
+        self.task: HostDenoisingTask
+        self.trainer: ConceptTrainer
+
+    def train(self) -> TrainingResult:
+        """The four acts, one after the other."""
+        with self.prepare():
+            self.run()
+        self.verify()
+        return self.result()
+
+    @contextmanager
+    def prepare(self) -> Iterator[None]:
+        """Make pictures, models and trainer ready; until the block ends the models are in training."""
+        request = self.request
+        request.check()
+        self._started = time.monotonic()
+        latents = encoded_pictures(request.images, request.vae)
+        self._latent_shape = tuple(latents.shape[1:])
+        self.judge = self._judge()
+        with torch.inference_mode(False), torch.enable_grad(), host_in_training():
+            with memory_for("the models were loaded for the training"):
+                model, clip = trainable_model(request.model), trainable_clip(request.clip)
+                self._superclass_vectors = encode_superclass_vectors(clip, request.superclass)
+            masks = request.masks
+            if masks is not None:
+                masks = latent_masks(masks.clone(), len(latents), latents.shape[-2:])
+            with HostDenoisingTask(model, clip, latents, masks, request.word, self._superclass_vectors) as self.task:
+                self.trainer = self._trainer()
+                self.files.open(self.trainer, self._what_must_not_change())
+                if self.judge is not None:
+                    self.trainer.measure = self._unlikeness
+                yield
+
+    def run(self) -> None:
+        """Make all steps and choose the best one; the work is kept as it goes."""
+        release_memory = comfy.model_management.soft_empty_cache
+        with self.files.telling_where(self.trainer):
+            train(self.trainer, self._follow, self._keep, release_memory)
+            self._chosen_step = best_step_within_memory(self.trainer, release_memory)
+            self._learned = self.concept_at(self._chosen_step)
+            self.files.save(self.trainer, lambda: self._learned)
+        self._masks = None if self.task.masks is None else self.task.masks.cpu()
+
+    def verify(self) -> None:
+        """Is what was trained in the file, and does the model, which is the host's again, do something with it?"""
+        concept, request = round_for_file(self._learned), self.request
+        with self.files.telling_where(self.trainer):
+            check_learned({name: self.trainer.start[f"value.{name}"] for name in self._learned.value_targets}, concept)
+            self.files.check(concept)
+            again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
+            with memory_for("the trained concept was tried out", again):
+                self._effect = check_effect(request.model, request.clip, concept, self._latent_shape)
+            self.files.save(self.trainer, lambda: self._learned, finished=True)
+        self._verified = concept
+
+    def result(self) -> TrainingResult:
+        """What came of it."""
+        result = TrainingResult(
+            concept=self._verified,
+            losses=list(self.trainer.losses),
+            seconds=time.monotonic() - self._started,
+            effect=self._effect,
+            path=self.files.path,
+            masks=self._masks,
+            chosen_step=self._chosen_step,
+            validations=tuple(self.trainer.choice.validations),
+        )
+        logger.info(
+            "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
+            result.concept.word,
+            len(result.losses),
+            result.seconds,
+            result.chosen_step,
+            result.losses[0],
+            result.losses[-1],
+            100 * result.effect,
+        )
+        return result
+
+    def concept_at(self, step: int | None = None) -> Concept:
+        """The concept as the trainer has it at present, or as it was at the best step."""
+        request, number = self.request, self.trainer.step_number
+        training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.images)}
+        training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
+        if self.judge is not None:
+            training["chosen_by"] = "harmonic mean of CLIP similarities"
+        learned = self.trainer.learned(step)
+        return Concept(
+            word=request.word,
+            superclass=request.superclass,
+            base_model=request.family,
+            encoding_width=len(learned.target_input),
+            clip_layer=request.clip.layer_idx,
+            form=request.settings.form,
+            bias=RECOMMENDED_BIAS,
+            temperature=RECOMMENDED_TEMPERATURE,
+            statistics_hash=request.statistics.hash(),
+            training=training,
+            superclass_vectors=self._superclass_vectors,
+            picture=request.picture,
+            **vars(learned),
+        )
+
+    def _judge(self) -> LikenessJudge | None:
+        request = self.request
+        if request.clip_vision is None or not request.settings.validate_every:
+            return None
         with memory_for("clip_vision looked at the pictures", f"disconnect clip_vision, or {CLOSE_OTHERS}"):
-            shape = tuple(latents.shape[1:])
-            judge = LikenessJudge(clip_vision, model, clip, vae, images, superclass, shape, sample_cfg)
-    with torch.inference_mode(False), torch.enable_grad(), host_in_training():
-        with memory_for("the models were loaded for the training"):
-            trained_model, trained_clip = trainable_model(model), trainable_clip(clip)
-            superclass_vectors = encode_superclass_vectors(trained_clip, superclass)
-        weights = None if masks is None else latent_masks(masks.clone(), len(latents), latents.shape[-2:])
-        inverse = statistics.inverse.clone()
-        with HostDenoisingTask(trained_model, trained_clip, latents, weights, word, superclass_vectors) as task:
-            task.gradient_checkpointing = gradient_checkpointing
-            vectors = {key: value.to(task.device) for key, value in superclass_vectors.items()}
-            if masks is None and automatic_mask:
-                task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
-            with memory_for("the superclass was encoded"):
-                trainer = ConceptTrainer(task, settings, vectors, inverse)
+            return LikenessJudge(
+                request.clip_vision,
+                request.model,
+                request.clip,
+                request.vae,
+                request.images,
+                request.superclass,
+                self._latent_shape,
+                request.sample_cfg,
+            )
 
-            def concept_at(step: int | None = None) -> Concept:
-                return _concept(
-                    trainer,
-                    step,
-                    word=word,
-                    superclass=superclass,
-                    base_model=model_family(model, text_encoders(clip)),
-                    clip_layer=clip.layer_idx,
-                    statistics_hash=statistics.hash(),
-                    superclass_vectors=superclass_vectors,
-                    pictures=len(images),
-                    masked=masked,
-                    judged=judge is not None,
-                    picture=picture,
-                )
+    def _trainer(self) -> ConceptTrainer:
+        task, settings = self.task, self.request.settings
+        task.gradient_checkpointing = self.request.gradient_checkpointing
+        vectors = {key: value.to(task.device) for key, value in self._superclass_vectors.items()}
+        if self.request.mask_source == "attention":
+            task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
+        with memory_for("the superclass was encoded"):
+            return ConceptTrainer(task, settings, vectors, self.request.statistics.inverse.clone())
 
-            def keep(concept: Concept | None = None, finished: bool = False) -> None:
-                if files is not None:
-                    files.save(trainer, concept or concept_at(), finished)
+    def _what_must_not_change(self) -> Mapping[str, object]:
+        fixed = self.request.what_must_not_change()
+        if self.judge is not None:
+            fixed |= {"vision model": self.judge.fingerprint, "sample_cfg": self.request.sample_cfg}
+        return fixed
 
-            def follow(report: StepReport) -> None:
-                on_step(report)
-                if on_preview and preview_every and report.step % preview_every == 0 and report.step < report.steps:
-                    _preview(on_preview, concept_at(), task)
+    def _keep(self) -> None:
+        self.files.save(self.trainer, self.concept_at)
 
-            if files is not None:
-                fixed = _what_must_not_change(concept_at(), settings, images, masks, masked)
-                fixed |= {"VAE": vae_hash(vae), "model": model_hash(model)}
-                if judge is not None:
-                    fixed |= {"vision model": judge.fingerprint, "sample_cfg": sample_cfg}
-                files.open(trainer, fixed)
-            if judge is not None:
-                trainer.measure = lambda: _unlikeness(judge, concept_at(), task)
-            with files.telling_where(trainer) if files else nullcontext():
-                release_memory = comfy.model_management.soft_empty_cache
-                losses = train(trainer, follow, keep, release_memory)
-                chosen = best_step_within_memory(trainer, release_memory)
-                learned = concept_at(chosen)
-                keep(learned)
-            used_masks = None if task.masks is None else task.masks.cpu()
-    concept = round_for_file(learned)
-    with files.telling_where(trainer) if files else nullcontext():
-        check_learned({name: trainer.start[f"value.{name}"] for name in concept.value_targets}, concept)
-        if files is not None:
-            check_saved(files.path, concept)
-        again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
-        with memory_for("the trained concept was tried out", again):
-            effect = check_effect(model, clip, concept, tuple(latents.shape[1:]))
-        keep(learned, finished=True)
-    seconds = time.monotonic() - started
-    logger.info(
-        "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
-        word,
-        len(losses),
-        seconds,
-        chosen,
-        losses[0],
-        losses[-1],
-        100 * effect,
-    )
-    validations = tuple(trainer.choice.validations)
-    path = files.path if files else None
-    return TrainingResult(concept, losses, seconds, effect, path, used_masks, chosen, validations)
+    def _follow(self, report: StepReport) -> None:
+        self.hooks.on_step(report)
+        every = self.hooks.preview_every
+        if every and report.step % every == 0 and report.step < report.steps:
+            self._preview()
 
+    def _preview(self) -> None:
+        """Show the concept; what goes wrong there is told and does not stop the training, which Cancel does."""
+        concept = self.concept_at()
+        try:
+            self.hooks.on_preview(concept)
+        except comfy.model_management.InterruptProcessingException:  # an ordinary Exception in hosts older than 0.20
+            raise
+        except Exception:
+            logger.exception("The preview at step %s failed; the training goes on.", concept.training["steps"])
+        finally:
+            self.task.load()
 
-def _preview(on_preview: Callable[[Concept], None], concept: Concept, task: HostDenoisingTask) -> None:
-    """Show the concept; what goes wrong there is told and does not stop the training, which Cancel does."""
-    try:
-        on_preview(concept)
-    except comfy.model_management.InterruptProcessingException:  # an ordinary Exception in hosts older than 0.20
-        raise
-    except Exception:
-        logger.exception("The preview at step %s failed; the training goes on.", concept.training["steps"])
-    finally:
-        task.load()
-
-
-def _unlikeness(judge: LikenessJudge, concept: Concept, task: HostDenoisingTask) -> float:
-    """The error of a concept by which the best step is chosen: what its harmonic mean of likenesses lacks to 1."""
-    try:
-        return 1.0 - judge.likeness(concept).harmonic_mean
-    finally:
-        task.load()
-
-
-def _concept(
-    trainer: ConceptTrainer, step: int | None, *, pictures: int, masked: str, judged: bool, **described: Any
-) -> Concept:
-    """The concept as the trainer has it at present, or as it was at the best step."""
-    learned = trainer.learned(step)
-    settings = {**dataclasses.asdict(trainer.settings), "steps": trainer.step_number, "pictures": pictures}
-    settings |= {"masks": masked, "chosen_step": trainer.step_number if step is None else step}
-    if judged:
-        settings["chosen_by"] = "harmonic mean of CLIP similarities"
-    return Concept(
-        encoding_width=len(learned.target_input),
-        form=trainer.settings.form,
-        bias=RECOMMENDED_BIAS,
-        temperature=RECOMMENDED_TEMPERATURE,
-        training=settings,
-        target_input=learned.target_input,
-        inverse_target_input=learned.inverse_target_input,
-        superclass_encoding=learned.superclass_encoding,
-        word_vectors=learned.word_vectors,
-        value_targets=learned.value_targets,
-        **described,
-    )
-
-
-def _what_must_not_change(
-    concept: Concept, settings: TrainingSettings, images: Tensor, masks: Tensor | None, masked: str
-) -> dict[str, Any]:
-    """All that a training needs to be the same when it goes on, by names for the user.  More steps may be asked for."""
-    fixed = {name: value for name, value in dataclasses.asdict(settings).items() if name != "steps"}
-    return {
-        "pictures": tensor_hash(images),
-        "masks": tensor_hash(masks) or masked,
-        "word": concept.word,
-        "superclass": concept.superclass,
-        "model family": concept.base_model,
-        "CLIP layer": concept.clip_layer,
-        "text statistics": concept.statistics_hash,
-        **fixed,
-    }
-
-
-def _check_inputs(model: ModelPatcher, clip: CLIP, word: str, superclass: str) -> None:
-    check_text_conditioned(model)
-    cross_attention_layers(model.get_model_object("diffusion_model"))
-    if applied_concepts(model) is not None or word in known_words(clip):
-        raise PerfusionError(
-            f"The model and clip inputs already have concepts applied, which would be learned around; connect them from"
-            f" before the gate node to train {word}."
-        )
-    if not superclass.strip():
-        raise PerfusionError(
-            "The superclass must be a plain word for the kind of thing, such as teddy or dog, but it is empty; type "
-            "one."
-        )
-
-
-def _fitting(images: Tensor, vae: VAE) -> Tensor:
-    """The pictures cut, around their middle, to sides that the VAE can encode."""
-    step = vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
-    height, width = (side // step * step for side in images.shape[1:3])
-    if min(height, width) < 8 * step:
-        raise PerfusionError(
-            f"The pictures must have at least {8 * step} pixels on each side, but they have {images.shape[2]} x "
-            f"{images.shape[1]};"
-            " use larger ones."
-        )
-    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
-    return images[:, top : top + height, left : left + width].clone()
+    def _unlikeness(self) -> float:
+        """The error by which the judge chooses the best step: what the harmonic mean of likenesses lacks to 1."""
+        concept = self.concept_at()
+        try:
+            return 1.0 - self.judge.likeness(concept).harmonic_mean
+        finally:
+            self.task.load()

@@ -11,7 +11,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ....perfusion_core.concept import Concept, GatedConcept
+from ....perfusion_core.concept import Concept, alone
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.likeness import Likeness, mean_similarity, paired_similarity
 from ..gate.patch import apply_concepts
@@ -80,7 +80,7 @@ class LikenessJudge:
 
     def likeness(self, concept: Concept) -> Likeness:
         """The likeness of what the concept's word paints, through the gate that is recommended for it."""
-        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
+        stack = alone(concept)
         prompts = [prompt.format(concept.word) for prompt in PROMPTS]
         with torch.inference_mode():
             pictures = self._paint(apply_concepts(self._model, stack), add_words(self._clip, stack), prompts)
