@@ -3,9 +3,9 @@
     python benchmarks/attention_mask.py                      one table: IoU with the true masks, minutes on a CPU
     python benchmarks/attention_mask.py --sheet masks.png    the same, and a picture of the masks
 
-The masks are those of the trainer (`nodes/host/attention_mask.py`), 16 x 16 as the loss uses them, enlarged to the
-pictures' 128 x 128, cut at a threshold and compared with the true masks.  The threshold is the best of .05, .1 ... .95
-for all pictures together.  More tables say what each layer and each noise level would do alone.
+The masks are those of the trainer (`nodes/host/training/attention_mask.py`), 16 x 16 as the loss uses them, enlarged to
+the pictures' 128 x 128, cut at a threshold and compared with the true masks.  The threshold is the best of .05, .1 ...
+.95 for all pictures together.  More tables say what each layer and each noise level would do alone.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main() -> None:
     from perfusion_pack.demo.load import load_demo_model
     from perfusion_pack.demo.making.candidates import thing_tensors
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.attention_mask import NOISE_LEVELS
+    from perfusion_pack.nodes.host.training.attention_mask import NOISE_LEVELS
 
     things = arguments.things or list(THINGS)
     pictures = {thing: thing_tensors(thing, arguments.pictures) for thing in things}
@@ -62,9 +62,9 @@ def main() -> None:
 def masks_of(models: Any, things: Sequence[str], pictures: Mapping[str, Any], **chosen: Any) -> dict[str, Tensor]:
     """The trainer's masks of every thing at the size of its pictures, [P, H, W] in 0..1."""
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host.attention_mask import attention_masks
-    from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-    from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+    from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+    from perfusion_pack.nodes.host.training.attention_mask import attention_masks
+    from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 
     model, clip, vae = models
     masks = {}
@@ -104,7 +104,7 @@ def weight(soft: Tensor, where: Tensor) -> float:
 
 def print_alternatives(models: Any, things: Sequence[str], pictures: Mapping[str, Any], true: Any) -> None:
     """Print what each layer alone gives, and each noise level alone, each at its own best threshold."""
-    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
 
     layers = list(cross_attention_layers(models[0].model.diffusion_model))
     print("\n| alone | threshold | mean IoU |\n|---|---|---|")

@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     open_pack()
     from perfusion_pack.demo.load import load_demo_model, world_captions
-    from perfusion_pack.nodes.host.text_statistics import measure_statistics
+    from perfusion_pack.nodes.host.text.statistics import measure_statistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
 
     known = TrainingSettings()
@@ -70,8 +70,11 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
     from perfusion_pack.demo.making.candidates import thing_tensors
     from perfusion_pack.demo.making.measure_concepts import reconstruct
     from perfusion_pack.demo.world.things import THINGS
-    from perfusion_pack.nodes.host import train_concept as train_module
+    from perfusion_pack.nodes.host.training import job as train_module
+    from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
+    from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
     from perfusion_pack.perfusion_core.likeness import harmonic_mean
+    from perfusion_pack.perfusion_core.training import ConceptTrainer
 
     pictures, masks = thing_tensors(thing)
     category, references = THINGS[thing].category, reconstruct(models[2], pictures)
@@ -79,7 +82,7 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
     in_use: dict[int, float] = {}
     obeyed: dict[int, float] = {}
 
-    class AlsoInUse(train_module.ConceptTrainer):
+    class AlsoInUse(ConceptTrainer):
         """Validates with the gate of a finished concept too."""
 
         def validate(self) -> None:
@@ -88,7 +91,7 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
             if due:
                 training = self.settings
                 self.settings = dataclasses.replace(
-                    training, bias=train_module.RECOMMENDED_BIAS, temperature=train_module.RECOMMENDED_TEMPERATURE
+                    training, bias=RECOMMENDED_BIAS, temperature=RECOMMENDED_TEMPERATURE
                 )
                 in_use[self.step_number] = self.validation_error()
                 obeyed[self.step_number] = obedience(self)
@@ -98,11 +101,12 @@ def follow(models: Any, statistics: Any, thing: str, settings: Any, arguments: A
         measured[concept.training["steps"]] = goals(models, concept, category, references, masks, arguments)
 
     with torch.inference_mode(), mock.patch.object(train_module, "ConceptTrainer", AlsoInUse):
-        result = train_module.train_concept(
-            *models, pictures.movedim(1, -1), None if arguments.automatic_mask else masks, f"<{thing}>", category,
-            settings, statistics, lambda report: None, automatic_mask=arguments.automatic_mask, on_preview=measure,
-            preview_every=EVERY,
+        request = TrainingRequest(
+            **dict(zip(("model", "clip", "vae"), models, strict=True)), images=pictures.movedim(1, -1),
+            masks=None if arguments.automatic_mask else masks, automatic_mask=arguments.automatic_mask,
+            word=f"<{thing}>", superclass=category, settings=settings, statistics=statistics,
         )  # fmt: skip
+        result = train_module.TrainingJob(request, TrainingHooks(on_preview=measure, preview_every=EVERY)).train()
     validations = {v.step: v.error for v in result.validations}
     learned_away = validations[0] - min(validations.values()) or 1.0  # where nothing got better than step 0
     learned = {step: (validations[0] - error) / learned_away for step, error in validations.items()}
@@ -126,9 +130,9 @@ def goals(models: Any, concept: Any, category: str, references: Any, masks: Any,
     """What the recogniser finds in pictures of the concept in every scene, at the gate that its file recommends."""
     from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
     from perfusion_pack.demo.making.recogniser import load_recogniser
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
-    from perfusion_pack.nodes.host.sampling import sample_pictures
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
+    from perfusion_pack.nodes.host.text.words import add_words
+    from perfusion_pack.nodes.host.training.sampling import sample_pictures
     from perfusion_pack.perfusion_core.concept import GatedConcept
     from perfusion_pack.perfusion_core.likeness import harmonic_mean
 

@@ -69,9 +69,9 @@ def step(unet: Any, batch: int, latent: int, checkpointing: bool) -> None:
     """The forward and backward pass of a training step, with every cross-attention layer edited as the trainer does."""
     import torch
     from comfy.ldm.modules.attention import attention_pytorch
-    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-    from perfusion_pack.nodes.host.gradient_checkpointing import checkpointed_forwards
-    from perfusion_pack.nodes.host.projection_swap import swapped_forwards
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.gate.projection_swap import swapped_forwards
+    from perfusion_pack.nodes.host.training.gradient_checkpointing import checkpointed_forwards
     from perfusion_pack.perfusion_core.edit import add_value_targets
 
     layers = cross_attention_layers(unet)

@@ -104,8 +104,8 @@ def make_clip(shape: str) -> Any:
 def make_stack(model: Any, count: int, width: int, clip: Any) -> tuple:
     """Return that many concepts with random target inputs, each for a token of its own in `make_conditioning`."""
     import torch
-    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-    from perfusion_pack.nodes.host.text_encoders import text_encoders
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.text.encoders import text_encoders
     from perfusion_pack.perfusion_core.concept import Concept, GatedConcept
 
     vectors = {key: torch.ones(1, encoder.width) for key, encoder in text_encoders(clip).items()}
@@ -205,8 +205,8 @@ def measure_steps(models: list, width: int, latent: int, rounds: int) -> dict[st
 
 def measure_apply(model: Any, clip: Any, stack: tuple) -> float:
     """Return milliseconds for putting the concepts on MODEL and CLIP, the middle one of nine tries."""
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
+    from perfusion_pack.nodes.host.text.words import add_words
 
     seconds = []
     for _ in range(9):
@@ -227,7 +227,7 @@ def peak_memory(shape: str, count: int, arguments: argparse.Namespace) -> float:
 def print_peak_memory(shape: str, count: int, arguments: argparse.Namespace) -> None:
     import comfy.model_management
     import torch
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
 
     model, width = make_model(shape, arguments.smallest), SHAPES[shape][1]["context_dim"]
     model = apply_concepts(model, make_stack(model, count, width, make_clip(shape)))
@@ -284,7 +284,7 @@ class Row(NamedTuple):
 
 def measure(shape: str, arguments: argparse.Namespace) -> list[Row]:
     """Return the table's rows for one shape, and print each."""
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
 
     # In processes of their own, before this one takes its share.
     memory = {count: peak_memory(shape, count, arguments) for count in (COUNTS[0], COUNTS[-1])}

@@ -53,7 +53,7 @@ class Studio:
         from perfusion_pack.demo.load import load_demo_model, world_captions
         from perfusion_pack.demo.making.candidates import thing_tensors
         from perfusion_pack.demo.world.things import THINGS
-        from perfusion_pack.nodes.host.text_statistics import measure_statistics
+        from perfusion_pack.nodes.host.text.statistics import measure_statistics
 
         self.thing, self.steps, self.category = thing, steps, THINGS[thing].category
         with torch.inference_mode():
@@ -74,30 +74,29 @@ class Studio:
     ) -> Any:
         """A training and its result; `changes` to the settings of the preset Standard.  watch: is given the concept
         `every` so many steps.  resume: go on with the one that was made last, which is kept on disk for that."""
-        from perfusion_pack.nodes.host.train_concept import train_concept
-        from perfusion_pack.nodes.host.training_files import TrainingFiles
+        from perfusion_pack.nodes.host.training.files import TrainingFiles
+        from perfusion_pack.nodes.host.training.job import TrainingJob
+        from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
         from perfusion_pack.perfusion_core.training import TrainingSettings
 
         settings = TrainingSettings(**{"steps": self.steps, "validate_every": 0, **changes})
         what = ", ".join(f"{name} {value:g}" for name, value in changes.items())
         print(f"training: {what or 'preset Standard'} ...", flush=True)
         with torch.inference_mode():
-            result = train_concept(
-                self.model,
-                self.clip,
-                self.vae,
-                pictures,
-                masks,
-                f"<{self.thing}>",
-                self.category,
-                settings,
-                self.statistics,
-                lambda report: None,
-                TrainingFiles(self.thing, resume),
+            request = TrainingRequest(
+                model=self.model,
+                clip=self.clip,
+                vae=self.vae,
+                images=pictures,
+                masks=masks,
+                word=f"<{self.thing}>",
+                superclass=self.category,
+                settings=settings,
+                statistics=self.statistics,
                 automatic_mask=automatic_mask,
-                on_preview=watch,
-                preview_every=every,
             )
+            hooks = TrainingHooks(on_preview=watch, preview_every=every) if watch else TrainingHooks()
+            result = TrainingJob(request, hooks, TrainingFiles(self.thing, resume)).train()
         print(f"  {result.seconds:.0f} s, effect {result.effect:.0%}", flush=True)
         return result
 
@@ -118,9 +117,9 @@ class Studio:
 
     def paint(self, concept: Any, scenes: Sequence[str] = SCENES, bias: float = BIAS) -> list[Image.Image]:
         """Pictures of the concept in the scenes, or of its plain kind for None; always with the same seeds."""
-        from perfusion_pack.nodes.host.concept_words import add_words
-        from perfusion_pack.nodes.host.gate_patch import apply_concepts
-        from perfusion_pack.nodes.host.sampling import sample_pictures
+        from perfusion_pack.nodes.host.gate.patch import apply_concepts
+        from perfusion_pack.nodes.host.text.words import add_words
+        from perfusion_pack.nodes.host.training.sampling import sample_pictures
         from perfusion_pack.nodes.pictures import to_image
         from perfusion_pack.perfusion_core.concept import GatedConcept
 

@@ -53,7 +53,7 @@ def random_clip(width: int, layers: int) -> Any:
 
 def rules() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
     """Which positions count: (what stands there, random numbers) -> weights."""
-    from perfusion_pack.nodes.host.text_statistics import TokenKind
+    from perfusion_pack.nodes.host.text.statistics import TokenKind
 
     word, end, padding = TokenKind.WORD, TokenKind.END, TokenKind.PADDING
     return {
@@ -67,8 +67,8 @@ def rules() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
 
 def moments(clip: Any, captions: Sequence[str], counts: Sequence[int] = ()) -> dict[str, Tensor]:
     """C under each rule; and under the rule "start to end" after each of `counts` captions, by that number."""
-    from perfusion_pack.nodes.host.text_statistics import encoded_captions
-    from perfusion_pack.perfusion_core.statistics import SecondMoment
+    from perfusion_pack.nodes.host.text.statistics import encoded_captions
+    from perfusion_pack.perfusion_core.text_statistics import SecondMoment
 
     draw, found, sums = torch.Generator().manual_seed(0), {}, {}
     for encodings, kinds, done in encoded_captions(clip, captions):
@@ -83,7 +83,7 @@ class Probe:
     """Encodings of held-out captions, sorted by what they are to each noun."""
 
     def __init__(self, clip: Any, nouns: Sequence[str], captions: Sequence[str]) -> None:
-        from perfusion_pack.nodes.host.text_statistics import TokenKind, encoded_captions
+        from perfusion_pack.nodes.host.text.statistics import TokenKind, encoded_captions
         from perfusion_pack.perfusion_core.training import TEMPLATES
 
         self._clip = clip
@@ -132,7 +132,7 @@ class Probe:
 
 def table(probe: Probe, measured: Mapping[str, Tensor], first: str, bounds: Mapping[str, float] | None = None) -> str:
     """Markdown: one row for each C, shrunk to a condition number of at most `bounds` where there are any."""
-    from perfusion_pack.perfusion_core.statistics import MAX_CONDITION, statistics_from_moment
+    from perfusion_pack.perfusion_core.text_statistics import MAX_CONDITION, statistics_from_moment
 
     head = [first, "condition of C", "shrinkage", "own: mean (5 %)", "other nouns: mean (95 %)", "other words (95 %)",
             "words after it (95 %)", "start", "end (95 %)", "padding (95 %)", "margin", "gate: own",

@@ -70,7 +70,7 @@ def main() -> None:
     import torch
     from checkpointing import step
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
-    from perfusion_pack.nodes.host.text_gradients import differentiable_text_encoder
+    from perfusion_pack.nodes.host.training.autograd import differentiable_text_encoder
     from perfusion_pack.perfusion_core.training import TEMPLATES
     from torch._subclasses.fake_tensor import FakeTensorMode
 

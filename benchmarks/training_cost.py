@@ -3,7 +3,7 @@
 
     python benchmarks/training_cost.py [--smallest] [--pictures 1 4] [--latent 32] [--rounds 5] [--output TABLE.md]
 
-Both sides are the real thing: `train_concept` with its text encoder and its default settings, and `TrainLoraNode` with
+Both sides are the real thing: `TrainingJob` with its text encoder and its default settings, and `TrainLoraNode` with
 the defaults of its schema (rank 8, bf16, gradient checkpointing), as it is and in bypass mode. They train the same UNet
 of SD1.5's structure with random weights. "Like ours" is the node in the model's own float32 and without checkpointing,
 which is no bar and is there because a CPU is not equally fast at bf16.
@@ -69,27 +69,28 @@ def run_ours(
     """Train a concept for so many steps and return the result; the VAE stands aside, since it encodes the pictures
     once, before the steps.  settings: of the training; otherwise the default ones, without validations."""
     import torch
-    from perfusion_pack.nodes.host.train_concept import train_concept
-    from perfusion_pack.perfusion_core.statistics import TextStatistics
+    from perfusion_pack.nodes.host.training.job import TrainingJob
+    from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
+    from perfusion_pack.perfusion_core.text_statistics import TextStatistics
     from perfusion_pack.perfusion_core.training import TrainingSettings
 
     draw = torch.Generator().manual_seed(2)
     latents = torch.randn(PICTURES, 4, latent, latent, generator=draw)
     images, masks = (torch.rand(PICTURES, 8 * latent, 8 * latent, *last, generator=draw) for last in ((3,), ()))
     vae = SimpleNamespace(downscale_ratio=8, encode=lambda _images: latents)
-    return train_concept(
-        model,
-        clip,
-        vae,
-        images,
-        masks,
-        "<hugsy>",
-        "teddy",
-        settings or TrainingSettings(steps=steps, batch_size=pictures, validate_every=0),
-        TextStatistics(torch.eye(CONTEXT), torch.eye(CONTEXT), 0.0, "random", 1),
-        lambda _report: on_step(),
+    request = TrainingRequest(
+        model=model,
+        clip=clip,
+        vae=vae,
+        images=images,
+        masks=masks,
+        word="<hugsy>",
+        superclass="teddy",
+        settings=settings or TrainingSettings(steps=steps, batch_size=pictures, validate_every=0),
+        statistics=TextStatistics(torch.eye(CONTEXT), torch.eye(CONTEXT), 0.0, "random", 1),
         gradient_checkpointing=gradient_checkpointing,
     )
+    return TrainingJob(request, TrainingHooks(lambda _report: on_step())).train()
 
 
 def run_node(model: Any, changes: dict[str, Any], pictures: int, latent: int, steps: int, on_step: Callable) -> None:
@@ -142,7 +143,7 @@ def text_encoder_clock(seconds: list[float]) -> Iterator[None]:
 
     Backward it is the last: it begins with the gradient of its output and ends with that of the word's vectors.
     """
-    from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+    from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 
     encode = HostDenoisingTask.encode
 
@@ -239,7 +240,7 @@ def memory_of(name: str, pictures: int, arguments: Any) -> float:
 def print_memory_of(name: str, pictures: int, arguments: Any) -> None:
     import comfy.model_management
     import torch
-    from perfusion_pack.nodes.host.inference_tensors import make_differentiable
+    from perfusion_pack.nodes.host.training.autograd import make_differentiable
 
     model, clip = make_model(arguments.smallest), make_clip(arguments.smallest)
     comfy.model_management.load_models_gpu([model, clip.patcher], force_full_load=True)

@@ -37,8 +37,8 @@ Row = dict[str, float]
 
 def at_the_word(model: Any, clip: Any, gated: Any, weight: float) -> Row:
     """Return similarity, gate, and the parts of o_V in the values and of the locked key in the keys, at the word."""
-    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-    from perfusion_pack.nodes.host.text_encoders import word_positions
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.text.encoders import word_positions
     from perfusion_pack.perfusion_core.edit import add_value_targets, edit_encoding
 
     concept = gated.concept
@@ -90,9 +90,9 @@ def measure(thing: str, models: tuple[Any, Any, Any], count: int, steps: int) ->
     """
     from perfusion_pack.demo.making.candidates import thing_tensors
     from perfusion_pack.demo.making.recogniser import load_recogniser
-    from perfusion_pack.nodes.host.concept_words import add_words
-    from perfusion_pack.nodes.host.gate_patch import apply_concepts
-    from perfusion_pack.nodes.host.sampling import sample_pictures
+    from perfusion_pack.nodes.host.gate.patch import apply_concepts
+    from perfusion_pack.nodes.host.text.words import add_words
+    from perfusion_pack.nodes.host.training.sampling import sample_pictures
     from perfusion_pack.perfusion_core.concept import GatedConcept
     from perfusion_pack.perfusion_core.concept_file import load_concept
 

@@ -1,1 +1,24 @@
-"""The nodes: one file per job, each node its schema and a few lines of execute."""
+"""The graph's face: one file per job, each node its schema and a few lines of execute.
+
+    extension           the list of nodes that ComfyUI asks for
+    load_concept        Load Perfusion Concept
+    apply_concepts      Apply Perfusion Concepts (Gate)
+    sweep_bias          Sweep Gate Bias
+    label_grid          Label Grid
+    train_concept       Train Perfusion Concept
+    save_concept        Save Perfusion Concept
+    measure_statistics  Measure Text Statistics
+    demo                Load Perfusion Demo Model, Draw Demo Pictures
+
+What they share:
+
+    types               the pack's own socket types, category and search words
+    advice              the numbers that users are told, each in one place
+    pictures            the host's pictures as Pillow images and back
+    trainer_inputs      what the inputs of the trainer ask for
+    training_settings   its presets and its advanced inputs
+    training_display    what it shows while it learns
+    training_samples    pictures that it paints then and at the end
+    training_report     the picture that tells a whole training
+    host                all that touches ComfyUI's own code
+"""

@@ -6,9 +6,9 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
-from .host.concept_words import add_words
-from .host.gate_patch import KEY_LOCKS, apply_concepts
+from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.old_hosts import GrowingInput, search_aliases
+from .host.text.words import add_words
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
 CONCEPTS = GrowingInput("concepts", "concept", most=32)

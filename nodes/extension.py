@@ -9,9 +9,9 @@ from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
+from .measure_statistics import TextStatisticsNode
 from .save_concept import SaveConcept
 from .sweep_bias import GateSweep
-from .text_statistics import TextStatisticsNode
 from .train_concept import TrainConcept
 
 

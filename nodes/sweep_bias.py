@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
 from .advice import BIAS, BIAS_OPEN_TO_OTHERS, BIAS_SHUT, HIGHEST_BIAS, LOWEST_BIAS, SWEPT_BIASES, in_words
-from .host.gate_patch import with_bias
+from .host.gate.patch import with_bias
 from .host.old_hosts import ADVANCED, search_aliases
 from .types import ALIASES, CATEGORY
 

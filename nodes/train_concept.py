@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import torch
+from typing import Any
+
 from comfy_api.latest import io, ui
 
-from ..perfusion_core.concept import Concept, GatedConcept, normalise_word
-from ..perfusion_core.statistics import TextStatistics
-from ..perfusion_core.training import StepReport
-from ..perfusion_core.training_status import TrainingStatus
+from ..perfusion_core.concept import alone, normalise_word
 from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
-from .host.concept_words import warn_of_ordinary_word
 from .host.old_hosts import ADVANCED, search_aliases
-from .host.progress import NodeProgress, memory_in_use, progress_over
-from .host.text_statistics import cached_statistics
-from .host.train_concept import train_concept
-from .host.training_files import TrainingFiles
-from .pictures import thumbnail, to_image, to_tensor
-from .training_report import ERROR, LIKENESS, TrainingReport, joined, under_masks
+from .host.progress import progress_over
+from .host.text.statistics import cached_statistics
+from .host.text.words import warn_of_ordinary_word
+from .host.training.files import TrainingFiles
+from .host.training.job import TrainingJob
+from .pictures import to_tensor
+from .trainer_inputs import TrainerInputs
+from .training_display import TrainingDisplay
+from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
-from .training_settings import (
-    CUSTOM,
-    DEFAULTS,
-    PRESET_TOOLTIP,
-    PRESETS,
-    custom_inputs,
-    settings_text,
-    training_settings,
-    uses_checkpointing,
-)
+from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
 
@@ -190,85 +181,18 @@ class TrainConcept(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: io.Model.Type,
-        clip: io.Clip.Type,
-        vae: io.Vae.Type,
-        images: torch.Tensor,
-        word: str,
-        superclass: str,
-        preset: str,
-        seed: int,
-        samples: int,
-        file_name: str,
-        flip: bool = DEFAULTS.flip,
-        sample_cfg: float = 3.0,
-        masks: torch.Tensor | None = None,
-        statistics: TextStatistics | None = None,
-        resume: bool = False,
-        automatic_mask: bool = True,
-        validate_every: int = DEFAULTS.validate_every,
-        preview_every: int = 100,
-        gradient_checkpointing: bool = False,
-        clip_vision: io.ClipVision.Type | None = None,
-        **custom: object,
-    ) -> io.NodeOutput:
-        warn_of_ordinary_word(clip, word, superclass)
-        settings = training_settings(preset, seed, flip, validate_every, custom)
-        gradient_checkpointing = uses_checkpointing(preset, gradient_checkpointing)
-        statistics = statistics or cached_statistics(clip, progress_over(cls.hidden.unique_id))
-        files = TrainingFiles(file_name or normalise_word(word), resume)
-        latent_shape = model.model.latent_format.latent_channels, images.shape[1] // 8, images.shape[2] // 8
-        painted = TrainingSamples(model, clip, vae, latent_shape, seed, sample_cfg)
-        progress, status = NodeProgress(settings.steps, cls.hidden.unique_id), TrainingStatus(settings)
-
-        def show(report: StepReport) -> None:
-            progress.show(report.step, status.line(report, memory_in_use()))
-
-        def preview(concept: Concept) -> None:
-            progress.show(concept.training["steps"], preview=joined(painted.preview(concept)))
-
-        result = train_concept(
-            model,
-            clip,
-            vae,
-            images,
-            masks,
-            word,
-            superclass,
-            settings,
-            statistics,
-            show,
-            files,
-            thumbnail(images[0]),
-            automatic_mask,
-            preview,
-            preview_every,
-            gradient_checkpointing,
-            clip_vision,
-            sample_cfg,
-        )
-        concept, path = result.concept, result.path
-        painted.final(concept, samples)
-        title = (
-            f"{concept.word}, a {concept.superclass}: step {result.chosen_step} of {len(result.losses)},"
-            f" {result.seconds:.0f} s, {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
-        )
-        report = TrainingReport(
-            title,
-            f"{settings_text(preset, settings, len(images), gradient_checkpointing)}; text statistics:"
-            f" {statistics.summary()}",
-            [to_image(image) for image in images],
-            result.losses,
-            [] if result.masks is None else under_masks(images, result.masks),
-            {"given": "the mask input", "attention": "automatic"}.get(concept.training["masks"], ""),
-            result.validations,
-            result.chosen_step,
-            painted.rows,
-            ERROR if clip_vision is None else LIKENESS,
-        ).draw()
+    def execute(cls, **given: Any) -> io.NodeOutput:
+        inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
+        warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
+        settings = inputs.settings()
+        statistics = inputs.statistics or cached_statistics(inputs.clip, progress_over(node_id))
+        files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume)
+        request = inputs.request(settings, statistics)
+        painted = TrainingSamples.of(request)
+        hooks = TrainingDisplay(request, painted, node_id).hooks(inputs.preview_every)
+        result = TrainingJob(request, hooks, files).train()
+        painted.final(result.concept, inputs.samples)
+        report = TrainingReport.of(inputs.preset, request, result, painted.rows).draw()
         files.save_report(report)
-        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
-        shown = to_tensor(report)
-        return io.NodeOutput(stack, {"loss": result.losses}, shown, str(path), ui=ui.PreviewImage(shown, cls=cls))
+        shown, losses = to_tensor(report), {"loss": result.losses}
+        return io.NodeOutput(alone(result.concept), losses, shown, str(result.path), ui=ui.PreviewImage(shown, cls=cls))

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
 from ..perfusion_core.step_choice import Validation
+from .host.training.job import TrainingResult
+from .host.training.request import TrainingRequest
 from .pictures import to_image
+from .training_settings import settings_text
 
 CELL, PLOT_HEIGHT = 160, 150
 MIN_COLUMNS, MAX_COLUMNS = 5, 8
@@ -23,6 +25,9 @@ CURVE, CHOSEN = (44, 92, 214), (200, 60, 40)
 
 ERROR = "validation error (held-out templates, fixed noise)"
 LIKENESS = "1 - harmonic mean of image and text similarity (CLIP, fixed seeds)"
+
+# Where the weights of the loss are from, as the report says it.
+MASK_SOURCES = {"given": "the mask input", "attention": "automatic", "none": ""}
 
 Captioned = tuple[str, Image.Image]
 
@@ -47,6 +52,25 @@ class TrainingReport:
     chosen_step: int = 0
     samples: Sequence[Sequence[Captioned]] = field(default_factory=list)
     measure: str = ERROR
+
+    @classmethod
+    def of(
+        cls, preset: str, request: TrainingRequest, result: TrainingResult, samples: Sequence[Sequence[Captioned]]
+    ) -> TrainingReport:
+        """The report of a training that is over.  samples: the rows that were painted."""
+        settings = settings_text(preset, request.settings, len(request.images), request.gradient_checkpointing)
+        return cls(
+            title=title_of(result),
+            settings=f"{settings}; text statistics: {request.statistics.summary()}",
+            pictures=[to_image(image) for image in request.images],
+            losses=result.losses,
+            masked=[] if result.masks is None else under_masks(request.images, result.masks),
+            mask_source=MASK_SOURCES[request.mask_source],
+            validations=result.validations,
+            chosen_step=result.chosen_step,
+            samples=samples,
+            measure=ERROR if request.clip_vision is None else LIKENESS,
+        )
 
     def draw(self) -> Image.Image:
         """The report as a picture."""
@@ -73,17 +97,21 @@ class TrainingReport:
         return sheet
 
 
+def title_of(result: TrainingResult) -> str:
+    """A kept training in one line."""
+    concept, path = result.concept, result.path
+    return (
+        f"{concept.word}, a {concept.superclass}: step {result.chosen_step} of {len(result.losses)},"
+        f" {result.seconds:.0f} s, {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
+    )
+
+
 def under_masks(pictures: Tensor, masks: Tensor) -> list[Image.Image]:
     """Pictures [P, H, W, 3] as a training weighted them: dark where their masks [P, 1, h, w] in 0..1 are low."""
     size = tuple(pictures.shape[1:3])
     enlarged = functional.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False)
     weights = 0.15 + 0.85 * enlarged.movedim(1, -1).to(pictures)
     return [to_image(picture) for picture in (pictures[..., :3] * weights)]
-
-
-def joined(pictures: Tensor) -> Image.Image:
-    """Pictures [B, H, W, 3] side by side, for a preview."""
-    return to_image(torch.cat(list(pictures[..., :3]), dim=1))
 
 
 def smoothed(losses: Sequence[float]) -> tuple[list[float], int]:

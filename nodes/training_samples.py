@@ -8,10 +8,11 @@ from comfy_api.latest import io
 from PIL import Image
 from torch import Tensor
 
-from ..perfusion_core.concept import Concept, GatedConcept
-from .host.concept_words import add_words
-from .host.gate_patch import apply_concepts
-from .host.sampling import sample_pictures
+from ..perfusion_core.concept import Concept, alone
+from .host.gate.patch import apply_concepts
+from .host.text.words import add_words
+from .host.training.request import TrainingRequest
+from .host.training.sampling import sample_pictures
 from .pictures import to_image
 
 SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")
@@ -35,6 +36,13 @@ class TrainingSamples:
     cfg: float
     rows: list[list[tuple[str, Image.Image]]] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, request: TrainingRequest) -> TrainingSamples:
+        """Samples as large as the training pictures."""
+        height, width = request.images.shape[1:3]
+        latent_shape = request.model.model.latent_format.latent_channels, height // 8, width // 8
+        return cls(request.model, request.clip, request.vae, latent_shape, request.settings.seed, request.sample_cfg)
+
     def preview(self, concept: Concept) -> Tensor:
         """Paint the first scenes, [PREVIEWS, H, W, 3], with a concept that is still learning."""
         return self._paint(concept, PREVIEWS, PREVIEW_STEPS, f"step {concept.training['steps']}: ")
@@ -45,7 +53,7 @@ class TrainingSamples:
             self._paint(concept, count, FINAL_STEPS, "")
 
     def _paint(self, concept: Concept, count: int, steps: int, when: str) -> Tensor:
-        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
+        stack = alone(concept)
         prompts = [scene.format(concept.word) for scene in SCENES[:count]]
         pictures = sample_pictures(
             apply_concepts(self.model, stack),

@@ -2,14 +2,35 @@
 
 Nothing in this package knows of a host program, of a graph of nodes or of a network.
 
-    edit          the equations: similarity, gate, edited contexts
-    joint_directions  the part of them that is solved for several concepts at once
-    concept       what a learned concept is, and a stack of concepts with their gate settings
-    concept_file  the file that carries a concept
-    statistics    the second moment of text encodings, C, and its inverse
-    training      learning a concept from a few pictures
-                  (_run: to its end, whatever happens; _state, _state_file: stopping and going on)
-    concept_check whether what was trained is in the file and does something
-    word_file     the word alone, as a textual inversion file; a command
-    importers     concepts of other implementations; a command
+The method:
+
+    edit                 the equations: similarity, gate, edited contexts
+    joint_directions     the part of them that is solved for several concepts at once
+    text_statistics      the second moment of text encodings, C, and its inverse
+    captions             the built-in captions on which C is measured
+    captions_words       their words
+    concept              what a learned concept is, and a stack of concepts with their gate settings
+
+Learning a concept:
+
+    training             the trainer: what one step does
+    training_batch       the samples of one forward pass
+    training_run         a training to its end, whatever happens
+    training_state       all that it depends on between two steps
+    training_state_file  the file from which it goes on
+    training_status      the line of text while it runs
+    step_choice          which step is best, by samples that were held out
+    likeness             the same by the similarity of painted pictures
+    attention_maps       soft masks from cross-attention
+    learned_tensors      what was learned, in the units of its use
+    concept_check        whether it is in the file and does something
+
+Files and errors:
+
+    concept_file         the file that carries a concept
+    word_file            the word alone, as a textual inversion file; a command
+    importers            concepts of other implementations; a command
+    tensor_file          safetensors, read with distrust and written in one step
+    errors               the one exception for bad input
+    out_of_memory        telling that memory ran out, and saying so
 """

@@ -207,6 +207,11 @@ class GatedConcept:
 ConceptStack = tuple[GatedConcept, ...]
 
 
+def alone(concept: Concept) -> ConceptStack:
+    """The stack of this one concept, with the gate that it recommends."""
+    return (GatedConcept(concept, concept.bias, concept.temperature),)
+
+
 def check_stack(stack: Sequence[GatedConcept]) -> None:
     """Raise PerfusionError where two concepts of the stack are called by the same word."""
     seen: set[str] = set()

@@ -11,7 +11,7 @@ i, which is a statistic of earlier steps: letting it through was worse (benchmar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,7 +30,16 @@ from .step_choice import (
     validation_samples,
 )
 from .training_batch import Batch
-from .training_state import BEST, MEANS, TrainingState, adam_moments, set_adam_moments
+from .training_state import (
+    MEANS,
+    TrainingState,
+    all_finite,
+    bring_to,
+    copies,
+    moments,
+    state_of,
+    unchanged_by_failure,
+)
 
 # The templates of the paper's training, as its re-implementations list them (docs/method.md, "Training").
 TEMPLATES = (
@@ -86,6 +95,11 @@ class TrainingSettings:
                 f"The training setting noise_alone must be a share from 0 to 1, but it is {self.noise_alone}."
             )
 
+    @property
+    def samples_of_a_step(self) -> int:
+        """Pictures per optimiser step, however they are parted."""
+        return self.batch_size * self.accumulation
+
 
 class DenoisingTask(Protocol):
     """The model under training, as the loop sees it."""
@@ -128,7 +142,6 @@ class ConceptTrainer:
     task: the model.  settings: see there.  superclass_vectors: by embedding key, [m, width], where the word starts.
     inverse: C^-1 of the text statistics, [d, d].  Everything runs on the device of the task's encodings.
 
-    A step happens whole or not at all: whatever stops it, tensors, moments and random numbers are those before it.
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
@@ -145,7 +158,7 @@ class ConceptTrainer:
         self.losses: list[float] = []
         self.choice = StepChoice(settings.validate_every)
         self.measure: Callable[[], float] | None = None
-        self._generator = torch.Generator().manual_seed(settings.seed)
+        self.generator = torch.Generator().manual_seed(settings.seed)
         self.word_vectors = {
             key: vectors.detach().clone().requires_grad_() for key, vectors in superclass_vectors.items()
         }
@@ -153,17 +166,14 @@ class ConceptTrainer:
             # The word starts as its superclass, so at step 0 both have this encoding.
             self.superclass_encoding = self._word_encoding(self.word_vectors)
             self.target_input = self.superclass_encoding.clone()
-            self._inverse = inverse.to(self.target_input)
+            self.inverse = inverse.to(self.target_input)
             self.value_targets = {
                 name: value.detach().clone().requires_grad_()
                 for name, value in task.value_outputs(self.superclass_encoding).items()
             }
-        self.start = {
-            name: tensor.detach().clone()
-            for name, tensor in self._tensors().items()
-            if name.startswith("value.") or name == "superclass_encoding"
-        }
-        self._optimiser = torch.optim.Adam(
+        learned = copies(self.tensors())
+        self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
+        self.optimiser = torch.optim.Adam(
             [
                 {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
                 {"params": list(self.word_vectors.values()), "lr": settings.word_learning_rate},
@@ -171,45 +181,46 @@ class ConceptTrainer:
         )
 
     def step(self) -> StepReport:
-        """One optimiser step. Raises PerfusionError where the loss or what it makes of the learned tensors is not
-        finite; after this or any other exception the trainer is as it was before the step."""
-        before = self.state()
-        try:
-            return self._step()
-        except BaseException:
-            self._optimiser.zero_grad(set_to_none=True)
-            self.restore(before)
-            raise
+        """One optimiser step, whole or not at all.
 
-    def _step(self) -> StepReport:
+        Raises PerfusionError where the loss or what it makes of the learned tensors is not finite; after this or any
+        other exception tensors, moments and random numbers are those before the step."""
         settings, loss_sum, encodings_seen = self.settings, 0.0, []
-        self._optimiser.zero_grad(set_to_none=True)
-        for batch in (part for _ in range(settings.accumulation) for part in self._draw().split(self.micro_batch)):
-            share = len(batch.pictures) / (settings.batch_size * settings.accumulation)
-            loss, encodings, positions, edited = self._loss(batch, TEMPLATES, self._generator)
-            if not math.isfinite(loss.item()):
-                raise self._not_finite(f"loss became {loss.item()}")
-            (loss * share).backward()
-            loss_sum += loss.item() * share
-            encodings_seen.append(share * mean_encoding(encodings.detach(), positions))
-        at_word = positions[..., None].expand_as(edited.gates)
-        report = StepReport(
-            self.step_number + 1,
-            settings.steps,
-            loss_sum,
-            edited.similarities[at_word].mean().item(),
-            edited.gates[at_word].mean().item(),
+        with unchanged_by_failure(self):
+            self.optimiser.zero_grad(set_to_none=True)
+            for batch in self._micro_batches():
+                loss, encodings, positions, edited = self._loss(batch, TEMPLATES, self.generator)
+                if not math.isfinite(loss.item()):
+                    raise self._not_finite(f"loss became {loss.item()}")
+                share = len(batch.pictures) / settings.samples_of_a_step
+                (loss * share).backward()
+                loss_sum += loss.item() * share
+                encodings_seen.append(share * mean_encoding(encodings.detach(), positions))
+            at_word = positions[..., None].expand_as(edited.gates)
+            similarity, gate = (t[at_word].mean().item() for t in (edited.similarities, edited.gates))
+
+            self.optimiser.step()
+            decay = settings.target_input_decay
+            self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).sum(dim=0)
+            # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
+            if not all_finite([*self.tensors().values(), *moments(self, MEANS).values()]):
+                raise self._not_finite("learned tensors became infinite or not a number")
+            self.step_number += 1
+            self.losses.append(loss_sum)
+        return StepReport(self.step_number, settings.steps, loss_sum, similarity, gate)
+
+    def _micro_batches(self) -> Iterator[Batch]:
+        """The samples of a step, in parts that fit into the memory; drawn as they are needed, as the noise is."""
+        return (part for _ in range(self.settings.accumulation) for part in self._draw().split(self.micro_batch))
+
+    def _draw(self) -> Batch:
+        size, generator, share = (self.settings.batch_size,), self.generator, self.settings.noise_alone
+        return Batch(
+            pictures=torch.randint(self.task.picture_count, size, generator=generator),
+            mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
+            templates=torch.randint(len(TEMPLATES), size, generator=generator),
+            noise_alone=torch.rand(size, generator=generator) < share if share else None,
         )
-        self._optimiser.step()
-        decay = settings.target_input_decay
-        self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).sum(dim=0)
-        # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
-        moments = adam_moments(self._optimiser, self._parameters(), MEANS).values()
-        if not torch.cat([t.detach().flatten() for t in (*self._tensors().values(), *moments)]).isfinite().all():
-            raise self._not_finite("learned tensors became infinite or not a number")
-        self.step_number += 1
-        self.losses.append(loss_sum)
-        return report
 
     def _loss(
         self, batch: Batch, templates: Sequence[str], generator: torch.Generator
@@ -221,10 +232,22 @@ class ConceptTrainer:
         edited = edit_encoding(encodings, [self.edit()])
         return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
 
+    def edit(self) -> ConceptEdit:
+        """The edit by what was learned so far, with the gate of the training."""
+        settings = self.settings
+        return ConceptEdit(
+            self.target_input,
+            self.inverse @ self.target_input,
+            self.superclass_encoding,
+            settings.bias,
+            settings.temperature,
+            form=settings.form,
+        )
+
     def validate(self) -> None:
         """Measure the present step where that is due and was not done yet; see `StepChoice`."""
         if self.choice.is_due(self.step_number):
-            self.choice.add(Validation(self.step_number, self.validation_error()), self._copied_tensors())
+            self.choice.add(Validation(self.step_number, self.validation_error()), copies(self.tensors()))
 
     def validation_error(self) -> float:
         """The error of what was learned so far: what `measure` says, otherwise the denoising error on the fixed samples
@@ -235,13 +258,13 @@ class ConceptTrainer:
             raise self._not_finite(f"validation error became {error}")
         return error
 
+    @torch.no_grad()
     def _denoising_error(self) -> float:
-        samples = validation_samples(self.settings.batch_size * self.settings.accumulation)
+        samples = validation_samples(self.settings.samples_of_a_step)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
-        with torch.no_grad():
-            for batch, generator in validation_batches(self.task.picture_count, samples, at_once):
-                error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
+        for batch, generator in validation_batches(self.task.picture_count, samples, at_once):
+            error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
         return error
 
     def best_step(self) -> int:
@@ -256,69 +279,11 @@ class ConceptTrainer:
         # Not noted in the choice: a longer training, which might go on from here, would not have stopped for it.
         return self.step_number if self.validation_error() < best.error else best.step
 
-    def _not_finite(self, problem: str) -> PerfusionError:
-        return PerfusionError(
-            f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
-            " learning rates, or load the model and the VAE in float32."
-        )
-
-    def _parameters(self) -> dict[str, Tensor]:
-        return {
-            **{f"value.{name}": value for name, value in self.value_targets.items()},
-            **{f"word.{key}": vectors for key, vectors in self.word_vectors.items()},
-        }
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {
-            "target_input": self.target_input,
-            "superclass_encoding": self.superclass_encoding,
-            **self._parameters(),
-        }
-
-    def state(self) -> TrainingState:
-        """A copy of all that the next steps depend on, besides the task and the settings."""
-        learned = self._copied_tensors()
-        best = {BEST + name: tensor for name, tensor in self.choice.tensors.items()}
-        return TrainingState(
-            step=self.step_number,
-            micro_batch=self.micro_batch,
-            losses=tuple(self.losses),
-            generator=self._generator.get_state(),
-            tensors={**learned, **adam_moments(self._optimiser, self._parameters()), **best},
-            validations=tuple(self.choice.validations),
-        )
-
-    def _copied_tensors(self) -> dict[str, Tensor]:
-        return {name: tensor.detach().clone() for name, tensor in self._tensors().items()}
-
-    def restore(self, state: TrainingState) -> None:
-        """Go on from a state, bit for bit. Raises PerfusionError, changing nothing, for one of other tensors."""
-        own = {name: tensor.shape for name, tensor in self._tensors().items()}
-        if own != {name: tensor.shape for name, tensor in state.tensors.items() if name in own}:
-            raise PerfusionError(
-                f"The training state of step {state.step} holds other layers or words than this model has; train anew."
-            )
-        with torch.no_grad():
-            for name, parameter in self._parameters().items():
-                parameter.copy_(state.tensors[name])
-            self.superclass_encoding.copy_(state.tensors["superclass_encoding"])
-        self.target_input = state.tensors["target_input"].to(self.target_input, copy=True)
-        set_adam_moments(self._optimiser, self._parameters(), state.tensors)
-        self._generator.set_state(state.generator)
-        self.step_number, self.micro_batch, self.losses = state.step, state.micro_batch, list(state.losses)
-        best = {
-            name.removeprefix(BEST): tensor.to(self.target_input.device)
-            for name, tensor in state.tensors.items()
-            if name.startswith(BEST)
-        }
-        # Not `settings.validate_every`: a validation that was given up for lack of memory would be back.
-        self.choice = StepChoice(self.choice.every, list(state.validations), best)
-
     def learned(self, step: int | None = None) -> LearnedTensors:
         """A copy of what was learned, float32 on the CPU, by the present step or by the best of the validated ones.
 
         With `normalise_gate` the word is encoded for it."""
-        tensors = self._tensors()
+        tensors = self.tensors()
         if step not in (None, self.step_number):
             if self.choice.best is None or self.choice.best.step != step:
                 raise ValueError(f"only the present and the best step are known, not {step}")
@@ -327,32 +292,40 @@ class ConceptTrainer:
         word = None
         if self.settings.normalise_gate:
             word = self._word_encoding({key: tensors[f"word.{key}"] for key in self.word_vectors})
-        return learned_tensors(tensors, self._inverse, word)
+        return learned_tensors(tensors, self.inverse, word)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What the optimiser moves: "value.<layer>", [d_out], and "word.<key>", [m, width]."""
+        return {
+            **{f"value.{name}": value for name, value in self.value_targets.items()},
+            **{f"word.{key}": vectors for key, vectors in self.word_vectors.items()},
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a concept consists of: the parameters, "target_input" and "superclass_encoding", [d]."""
+        return {
+            "target_input": self.target_input,
+            "superclass_encoding": self.superclass_encoding,
+            **self.parameters(),
+        }
+
+    def state(self) -> TrainingState:
+        """A copy of all that the next steps depend on, besides the task and the settings."""
+        return state_of(self)
+
+    def restore(self, state: TrainingState) -> None:
+        """Go on from a state, bit for bit. Raises PerfusionError, changing nothing, for one of other tensors."""
+        bring_to(self, state)
 
     @torch.no_grad()
     def _word_encoding(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """The encoding of a word of these vectors, [d]: the mean over the templates."""
         return mean_encoding(*self.task.encode(vectors, TEMPLATES))
 
-    def edit(self) -> ConceptEdit:
-        """The edit by what was learned so far, with the gate of the training."""
-        settings = self.settings
-        return ConceptEdit(
-            self.target_input,
-            self._inverse @ self.target_input,
-            self.superclass_encoding,
-            settings.bias,
-            settings.temperature,
-            form=settings.form,
-        )
-
-    def _draw(self) -> Batch:
-        size, generator, share = (self.settings.batch_size,), self._generator, self.settings.noise_alone
-        return Batch(
-            pictures=torch.randint(self.task.picture_count, size, generator=generator),
-            mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
-            templates=torch.randint(len(TEMPLATES), size, generator=generator),
-            noise_alone=torch.rand(size, generator=generator) < share if share else None,
+    def _not_finite(self, problem: str) -> PerfusionError:
+        return PerfusionError(
+            f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
+            " learning rates, or load the model and the VAE in float32."
         )
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .step_choice import Validation
+from .errors import PerfusionError
+from .step_choice import StepChoice, Validation
 
 # Prefix of what had been learned at the best step so far.
 BEST = "best."
@@ -38,28 +41,101 @@ class TrainingState:
     validations: tuple[Validation, ...] = ()
 
 
-def adam_moments(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor], kinds: Sequence[str] = MOMENTS
-) -> dict[str, Tensor]:
-    """Copies of Adam's moments of the named parameters; none before the first step."""
+class Trainer(Protocol):
+    """What has its state taken and given back here; `training.ConceptTrainer` says what each of these is."""
+
+    step_number: int
+    micro_batch: int
+    losses: list[float]
+    generator: torch.Generator
+    choice: StepChoice
+    optimiser: torch.optim.Optimizer
+    target_input: Tensor
+    superclass_encoding: Tensor
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+    def parameters(self) -> dict[str, Tensor]: ...
+
+
+def state_of(trainer: Trainer) -> TrainingState:
+    """A copy of all that the trainer's next steps depend on, besides its task and its settings."""
+    best = {BEST + name: tensor for name, tensor in trainer.choice.tensors.items()}
+    return TrainingState(
+        step=trainer.step_number,
+        micro_batch=trainer.micro_batch,
+        losses=tuple(trainer.losses),
+        generator=trainer.generator.get_state(),
+        tensors={**copies(trainer.tensors()), **moments(trainer), **best},
+        validations=tuple(trainer.choice.validations),
+    )
+
+
+def bring_to(trainer: Trainer, state: TrainingState) -> None:
+    """Let the trainer go on from a state.  Raises PerfusionError, changing nothing, for one of other tensors."""
+    own = {name: tensor.shape for name, tensor in trainer.tensors().items()}
+    if own != {name: tensor.shape for name, tensor in state.tensors.items() if name in own}:
+        raise PerfusionError(
+            f"The training state of step {state.step} holds other layers or words than this model has; train anew."
+        )
+    with torch.no_grad():
+        for name, parameter in trainer.parameters().items():
+            parameter.copy_(state.tensors[name])
+        trainer.superclass_encoding.copy_(state.tensors["superclass_encoding"])
+    trainer.target_input = state.tensors["target_input"].to(trainer.target_input, copy=True)
+    _set_moments(trainer, state.tensors)
+    trainer.generator.set_state(state.generator)
+    trainer.step_number, trainer.micro_batch, trainer.losses = state.step, state.micro_batch, list(state.losses)
+    best = {
+        name.removeprefix(BEST): tensor.to(trainer.target_input.device)
+        for name, tensor in state.tensors.items()
+        if name.startswith(BEST)
+    }
+    # Not `settings.validate_every`: a validation that was given up for lack of memory would be back.
+    trainer.choice = StepChoice(trainer.choice.every, list(state.validations), best)
+
+
+@contextmanager
+def unchanged_by_failure(trainer: Trainer) -> Iterator[None]:
+    """Whatever stops this block, the trainer is as it was before it, without gradients."""
+    before = state_of(trainer)
+    try:
+        yield
+    except BaseException:
+        trainer.optimiser.zero_grad(set_to_none=True)
+        bring_to(trainer, before)
+        raise
+
+
+def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors once more, without their graphs."""
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def moments(trainer: Trainer, kinds: Sequence[str] = MOMENTS) -> dict[str, Tensor]:
+    """Copies of Adam's moments of the trainer's parameters; none before the first step."""
+    state = trainer.optimiser.state
     return {
-        f"{moment}.{name}": optimiser.state[parameter][moment].clone()
-        for name, parameter in parameters.items()
-        if optimiser.state.get(parameter)
+        f"{moment}.{name}": state[parameter][moment].clone()
+        for name, parameter in trainer.parameters().items()
+        if state.get(parameter)
         for moment in kinds
     }
 
 
-def set_adam_moments(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
-) -> None:
-    """Give Adam copies of the moments that `adam_moments` returned, and none to a parameter that has none there."""
-    for name, parameter in parameters.items():
-        optimiser.state.pop(parameter, None)
+def _set_moments(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    """Give Adam copies of the moments that `moments` returned, and none to a parameter that has none there."""
+    for name, parameter in trainer.parameters().items():
+        trainer.optimiser.state.pop(parameter, None)
         if f"exp_avg.{name}" not in tensors:
             continue
-        optimiser.state[parameter] = {
+        trainer.optimiser.state[parameter] = {
             # Adam counts on the CPU; the means are where the parameter is.
             moment: tensors[f"{moment}.{name}"].to("cpu" if moment == "step" else parameter.device, copy=True)
             for moment in MOMENTS
         }
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every number of all these tensors is finite; asked of the device once."""
+    return bool(torch.cat([tensor.detach().flatten() for tensor in tensors]).isfinite().all())

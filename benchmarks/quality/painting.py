@@ -10,7 +10,7 @@ from typing import Any
 
 import comfy.sample
 import torch
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 

@@ -90,8 +90,8 @@ class Workbench:
     def statistics(self, captions: int) -> Any:
         """Text statistics over so many captions of the demo world; none = the plain inner product (C = I)."""
         from perfusion_pack.demo.load import world_captions
-        from perfusion_pack.nodes.host.text_statistics import encoder_hash, measure_statistics
-        from perfusion_pack.perfusion_core.statistics import statistics_from_moment
+        from perfusion_pack.nodes.host.text.statistics import encoder_hash, measure_statistics
+        from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
 
         if ("statistics", captions) not in self._memory:
             if captions:

@@ -25,8 +25,9 @@ def main() -> None:
     parser.add_argument("--things", nargs="+", default=["hugsy", "sippy"])
     arguments = parser.parse_args()
     use_comfyui()
-    from ...nodes.host.text_statistics import measure_statistics
-    from ...nodes.host.train_concept import train_concept
+    from ...nodes.host.text.statistics import measure_statistics
+    from ...nodes.host.training.job import TrainingJob
+    from ...nodes.host.training.request import TrainingRequest
     from ...nodes.pictures import thumbnail
     from ...perfusion_core.concept_file import save_concept
     from ...perfusion_core.training import TrainingSettings
@@ -39,10 +40,11 @@ def main() -> None:
         for thing in arguments.things:
             pictures, masks = thing_tensors(thing)
             pictures = pictures.movedim(1, -1)
-            result = train_concept(
-                model, clip, vae, pictures, masks, f"<{thing}>", THINGS[thing].category, TrainingSettings(),
-                statistics, lambda report: None,
+            request = TrainingRequest(
+                model=model, clip=clip, vae=vae, images=pictures, masks=masks, word=f"<{thing}>",
+                superclass=THINGS[thing].category, settings=TrainingSettings(), statistics=statistics,
             )  # fmt: skip
+            result = TrainingJob(request).train()
             path = CONCEPTS / f"demo_{thing}.safetensors"
             save_concept(path, dataclasses.replace(result.concept, picture=thumbnail(pictures[1])))
             print(f"{path.name}: {path.stat().st_size / 1000:.1f} kB, {result.seconds:.0f} s", flush=True)

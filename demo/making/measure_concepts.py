@@ -63,11 +63,12 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     use_comfyui()
-    from ...nodes.host.concept_words import add_words
-    from ...nodes.host.gate_patch import apply_concepts
-    from ...nodes.host.sampling import sample_pictures
-    from ...nodes.host.text_statistics import measure_statistics
-    from ...nodes.host.train_concept import train_concept
+    from ...nodes.host.gate.patch import apply_concepts
+    from ...nodes.host.text.statistics import measure_statistics
+    from ...nodes.host.text.words import add_words
+    from ...nodes.host.training.job import TrainingJob
+    from ...nodes.host.training.request import TrainingRequest
+    from ...nodes.host.training.sampling import sample_pictures
     from ...nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
     from ...perfusion_core.concept import GatedConcept
     from ..load import load_demo_model, world_captions
@@ -94,10 +95,12 @@ def main() -> None:
         if not arguments.rough_words:
             started = time.monotonic()
             with torch.inference_mode():
-                result = train_concept(
-                    model, clip, vae, pictures.movedim(1, -1), masks, f"<{thing}>", THINGS[thing].category, settings,
-                    statistics, lambda report: None, gradient_checkpointing=uses_checkpointing(preset),
+                request = TrainingRequest(
+                    model=model, clip=clip, vae=vae, images=pictures.movedim(1, -1), masks=masks, word=f"<{thing}>",
+                    superclass=THINGS[thing].category, settings=settings, statistics=statistics,
+                    gradient_checkpointing=uses_checkpointing(preset),
                 )  # fmt: skip
+                result = TrainingJob(request).train()
             seconds = time.monotonic() - started
             print(f"trained {thing} in {seconds:.0f} s, loss {np.mean(result.losses[:30]):.4f} to "
                   f"{np.mean(result.losses[-30:]):.4f}", flush=True)  # fmt: skip

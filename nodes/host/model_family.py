@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from comfy.model_patcher import ModelPatcher
-from comfy.sd import CLIP
 
 from ...perfusion_core.errors import PerfusionError
-from .text_encoders import text_encoders
 
 _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "sdxl", ("clip_g",): "sdxl_refiner"}
 
 
-def model_family(model: ModelPatcher, clip: CLIP) -> str:
-    """The family: sd1, sd2, sdxl, sdxl_refiner, what the model's configuration calls itself, or its class."""
+def model_family(model: ModelPatcher, encoders: Iterable[str]) -> str:
+    """The family: sd1, sd2, sdxl, sdxl_refiner, what the model's configuration calls itself, or its class.
+
+    encoders: embedding keys of the CLIP's text encoders, as `text_encoders` gives them."""
     configuration = model.model.model_config
     # Of the class: the host's configurations warn of every attribute that an instance does not have.
     named = getattr(type(configuration), "perfusion_family", None)
-    return named or _BY_ENCODERS.get(tuple(sorted(text_encoders(clip)))) or type(configuration).__name__.lower()
+    return named or _BY_ENCODERS.get(tuple(sorted(encoders))) or type(configuration).__name__.lower()
 
 
 def check_text_conditioned(model: ModelPatcher) -> None:

@@ -11,8 +11,8 @@ host is changed. Workflows and API prompts are the same on all hosts.
     a flag that says that a training runs                           0.14.0    has_training_flag
     loading a CLIP outside of dynamic VRAM                          0.16.0    outside_dynamic_memory
 
-Met where they arise, in words that hold for all hosts: Cancel is an ordinary Exception before 0.20.0 (train_concept),
-and LoRAs on fp8 weights are applied by operations without gradients, still in 0.20.1 (denoising_task).
+Met where they arise, in words that hold for all hosts: Cancel is an ordinary Exception before 0.20.0 (training/job),
+and LoRAs on fp8 weights are applied by operations without gradients, still in 0.20.1 (training/denoising_task).
 """
 
 from __future__ import annotations

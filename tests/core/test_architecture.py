@@ -2,6 +2,9 @@
 
 nodes -> nodes/host -> perfusion_core        demo/ and benchmarks/ may import all three;
                                              of the pack only nodes/demo*.py imports demo/
+inside nodes/host: training -> gate -> text -> the files beside them
+
+The maps of the packages and the homes of names have rules of their own: test_maps.py.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MAX_LINES = 400
+MAX_LINES_OF_EXECUTE = 25
 
 HOST_MODULES = {"comfy", "comfy_api", "comfy_extras", "comfy_execution", "folder_paths", "nodes", "node_helpers"}
 HOST_MODULES |= {"execution", "latent_preview", "server", "app"}
@@ -106,6 +110,29 @@ def test_imports_run_downward_only(path):
     )
 
 
+# The wings of nodes/host, and which of them each may import; "" are the files beside them.
+WINGS = {"": {""}, "text": {"", "text"}, "gate": {"", "text", "gate"}, "training": {"", "text", "gate", "training"}}
+
+
+def wing(path: str) -> str:
+    """The wing of a path in nodes/host, "" for what is in none."""
+    parts = Path(path).with_suffix("").parts[2:]
+    return parts[0] if parts and parts[0] in WINGS else ""
+
+
+@pytest.mark.parametrize("path", [path for path in NODES if layer(path) == "nodes/host"])
+def test_wings_import_in_one_direction(path):
+    inside, _ = imports(path)
+    against = sorted(t for t in inside if layer(t) == "nodes/host" and wing(t) not in WINGS[wing(path)])
+    assert not against, f"{path} imports {against}"
+
+
+def test_every_folder_of_the_host_side_is_a_wing():
+    assert {Path(path).parts[2] for path in NODES if path.startswith("nodes/host/") and path.count("/") > 2} == set(
+        WINGS
+    ) - {""}
+
+
 @pytest.mark.parametrize("path", CORE)
 def test_core_knows_no_host(path):
     _, outside = imports(path)
@@ -168,6 +195,14 @@ def test_public_things_are_documented(path):
     assert not silent, f"{path} has no docstring for {silent}"
 
 
+@pytest.mark.parametrize("path", [path for path in NODES if layer(path) == "nodes"])
+def test_nodes_are_thin(path):
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.FunctionDef) and node.name == "execute":
+            lines = node.end_lineno - node.lineno + 1
+            assert lines <= MAX_LINES_OF_EXECUTE, f"the execute in {path} has {lines} lines"
+
+
 @pytest.mark.parametrize("path", OWN)
 def test_files_stay_short(path):
     lines = len((REPOSITORY / path).read_text(encoding="utf-8").splitlines())
@@ -189,10 +224,16 @@ def test_the_rules_see_violations(tmp_path, monkeypatch):
     monkeypatch.setattr("test_architecture.REPOSITORY", tmp_path)
     bad = tmp_path / "perfusion_core" / "bad.py"
     bad.parent.mkdir()
-    for line in ("from ..nodes import x", "from .. import nodes", "from ..nodes.host.gate_patch import y"):
+    for line in ("from ..nodes import x", "from .. import nodes", "from ..nodes.host.gate.patch import y"):
         bad.write_text(line)
         with pytest.raises(AssertionError, match="imports"):
             test_imports_run_downward_only("perfusion_core/bad.py")
+    low = tmp_path / "nodes" / "host" / "text" / "bad.py"
+    low.parent.mkdir(parents=True)
+    for line in ("from ..gate.patch import x", "from .. import gate", "from ..training import job"):
+        low.write_text(line)
+        with pytest.raises(AssertionError, match="imports"):
+            test_wings_import_in_one_direction("nodes/host/text/bad.py")
     for line in ("print(1)", "import torch\ntorch.load('a')", "def f():\n    import pickle", "import urllib.request"):
         bad.write_text(line)
         with pytest.raises(AssertionError):

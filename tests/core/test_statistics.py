@@ -1,4 +1,4 @@
-"""perfusion_core.statistics: the streamed second moment, an inverse that is never blind, and its file."""
+"""perfusion_core.text_statistics: the streamed second moment, an inverse that is never blind, and its file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from perfusion_core.concept_file import save_concept
 from perfusion_core.errors import PerfusionError
-from perfusion_core.statistics import (
+from perfusion_core.text_statistics import (
     MAX_CONDITION,
     SecondMoment,
     load_statistics,

@@ -13,11 +13,11 @@ from toy_training import ToyTask, assert_same_state, start
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
     TEMPLATES,
-    Batch,
     TrainingSettings,
     masked_mean,
     mean_encoding,
 )
+from perfusion_core.training_batch import Batch
 from perfusion_core.training_run import train
 
 
@@ -47,13 +47,13 @@ def test_same_seed_gives_the_same_bits_and_another_seed_does_not():
 def test_learns_the_word_and_the_values_and_nothing_else():
     trainer = start()
     before = trainer.learned()
-    superclass, inverse = trainer.superclass_encoding.clone(), trainer._inverse.clone()
+    superclass, inverse = trainer.superclass_encoding.clone(), trainer.inverse.clone()
     train(trainer, lambda report: None)
     after = trainer.learned()
     assert not torch.equal(before.word_vectors["clip_l"], after.word_vectors["clip_l"])
     assert not torch.equal(before.value_targets["layer.attn2"], after.value_targets["layer.attn2"])
     assert torch.equal(superclass, trainer.superclass_encoding)  # the key lock
-    assert torch.equal(inverse, trainer._inverse)
+    assert torch.equal(inverse, trainer.inverse)
     assert not trainer.target_input.requires_grad
 
 
@@ -77,7 +77,7 @@ def test_target_input_is_a_moving_average_moved_once_per_step(accumulation):
 def test_the_optimiser_is_adam_without_weight_decay():
     """Paper, section 4.4; AdamW is a subclass of Adam."""
     trainer = start(value_learning_rate=0.03, word_learning_rate=0.006)
-    optimiser = trainer._optimiser
+    optimiser = trainer.optimiser
     assert type(optimiser) is torch.optim.Adam
     assert [(group["lr"], group["weight_decay"]) for group in optimiser.param_groups] == [(0.03, 0.0), (0.006, 0.0)]
     values, word = (group["params"] for group in optimiser.param_groups)
@@ -99,8 +99,8 @@ def test_four_times_four_is_sixteen():
         trainer = start(ToyTask(noise=0.0), batch_size=size, accumulation=accumulation)
         trainer._draw = iter(drawn).__next__
         loss = trainer.step().loss
-        gradients = [parameter.grad for parameter in trainer._parameters().values()]
-        found[size] = loss, [*gradients, trainer.target_input, *trainer._parameters().values()]
+        gradients = [parameter.grad for parameter in trainer.parameters().values()]
+        found[size] = loss, [*gradients, trainer.target_input, *trainer.parameters().values()]
         assert len(trainer.task.batches) == accumulation and trainer.step_number == 1
     (small, parts), (large, whole) = found[4], found[16]
     assert small == pytest.approx(large, rel=1e-6)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from perfusion_core.edit import EditedEncoding, add_value_targets
 from perfusion_core.step_choice import HELD_OUT_TEMPLATES
-from perfusion_core.training import TEMPLATES, Batch, ConceptTrainer, TrainingSettings
+from perfusion_core.training import TEMPLATES, ConceptTrainer, TrainingSettings
+from perfusion_core.training_batch import Batch
 
 ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES)
 WIDTH, TOKENS, OUT = 6, 4, 5

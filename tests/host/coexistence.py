@@ -13,9 +13,9 @@ from functools import cache
 
 import torch
 from comfy.model_patcher import ModelPatcher
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept import ConceptStack
 from reference import reference_model
 from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip, tiny_model

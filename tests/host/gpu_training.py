@@ -28,7 +28,7 @@ def node(folder: str) -> dict[str, Any]:
     import folder_paths
     import torch
     from perfusion_pack.perfusion_core.concept_file import load_concept
-    from perfusion_pack.perfusion_core.statistics import TextStatistics
+    from perfusion_pack.perfusion_core.text_statistics import TextStatistics
     from random_sd15 import CONTEXT, make_clip, make_model
     from training_inputs import TrainingInputs, run_node, tiny_vae
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import comfy.model_patcher
 import torch
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from tiny_models import tiny_model
 from torch import Tensor

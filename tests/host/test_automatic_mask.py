@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 from comfy.ldm.modules import attention
-from perfusion_pack.nodes.host.attention_capture import captured_attention
-from perfusion_pack.nodes.host.attention_mask import attention_masks
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
-from perfusion_pack.nodes.host.train_concept import train_concept
-from perfusion_pack.perfusion_core.attention_mask import word_attention
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.attention_mask import attention_masks, captured_attention
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.request import TrainingRequest
+from perfusion_pack.perfusion_core.attention_maps import word_attention
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import instance_forwards
 
@@ -82,11 +82,9 @@ def test_an_error_inside_leaves_nothing_behind(inputs, latents, monkeypatch):
 def test_a_training_without_masks_uses_and_names_them(inputs):
     def learn(masks, automatic_mask):
         with torch.inference_mode():
-            return train_concept(
-                inputs.model, inputs.clip, inputs.vae, inputs.images, masks, "<hugsy>", "teddy",
-                TrainingSettings(steps=2, batch_size=2), inputs.statistics, lambda report: None,
-                automatic_mask=automatic_mask,
-            )  # fmt: skip
+            own = {**inputs._asdict(), "masks": masks, "automatic_mask": automatic_mask}
+            settings = TrainingSettings(steps=2, batch_size=2)
+            return TrainingJob(TrainingRequest(**own, word="<hugsy>", superclass="teddy", settings=settings)).train()
 
     automatic, given, none = learn(None, True), learn(inputs.masks, True), learn(None, False)
     assert [r.concept.training["masks"] for r in (automatic, given, none)] == ["attention", "given", "none"]

@@ -5,9 +5,9 @@ import time
 import comfy.model_patcher
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import applied_concepts, apply_concepts, with_bias
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.gate.patch import applied_concepts, apply_concepts, with_bias
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import encode, gated, sample, tiny_clip, tiny_model
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, locked_pairs, make_scene, record_pair
 from comfy_extras.nodes_hooks import SetClipHooks
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.words import add_words
 from tiny_models import WIDTH, difference, encode, sample
 
 LAYER = "lora_te_text_model_encoder_layers_0_mlp_fc1"

@@ -8,7 +8,7 @@ import pytest
 import torch
 from coexistence import EFFECT, make_scene, record_pair
 from comfy_api.torch_helpers import set_torch_compile_wrapper
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from tiny_models import ONE_LAYER, difference, sample
 from torch._dynamo.utils import counters
 

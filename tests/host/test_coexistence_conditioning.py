@@ -11,8 +11,8 @@ from comfy_extras import nodes_custom_sampler
 from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from comfy_extras.nodes_perpneg import PerpNeg, PerpNegGuider
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
 from reference import reference_model
 from tiny_models import CountForwards, difference, encode, gated, sample, tiny_controlnet, tiny_model
 

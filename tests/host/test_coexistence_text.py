@@ -7,9 +7,9 @@ import pytest
 import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, locked_pairs, make_scene, record_pair
 from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.words import add_words
 from reference import reference_model
 from safetensors.torch import save_file
 from tiny_models import (

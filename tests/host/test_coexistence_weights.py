@@ -8,9 +8,9 @@ import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, Partner, check_pair, locked_pairs, make_scene, record_pair
 from comfy_extras.nodes_attention_multiply import UNetCrossAttentionMultiply
 from comfy_extras.nodes_model_merging import ModelMergeSimple
-from perfusion_pack.nodes.host import gate_patch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate import patch as gate_patch
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
 from reference import reference_model
 from tiny_models import ONE_LAYER, WIDTH, LowVramPatcher, difference, encode, gated, make_concept, sample, tiny_model
 

@@ -6,7 +6,9 @@ from itertools import islice
 import comfy.sd
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import (
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors, word_positions
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.words import (
     ConceptWord,
     _placeholders,
     add_words,
@@ -14,8 +16,6 @@ from perfusion_pack.nodes.host.concept_words import (
     warn_of_ordinary_word,
     with_words,
 )
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, word_positions
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from safetensors.torch import save_file
 from tiny_models import WIDTH, encode, gated, make_concept, tiny_clip, tiny_model, tiny_sdxl_clip

@@ -7,9 +7,9 @@ import dataclasses
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.nodes.host.text.words import add_words
 from reference import reference_model
 from tiny_models import CountForwards, difference, encode, gated, instance_forwards, sample
 
@@ -227,7 +227,7 @@ def pairs(conditioning, lock):
 
 def test_the_global_lock_feeds_the_keys_the_superclass_prompt(model, clip, spoken, stack):
     """With the gate on the values open or not, the keys are those of the prompt with the plain superclass."""
-    from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
     from test_gate_patch import LAYER, keys_and_values
 
     (encoding, extra), *_ = encode(spoken, "<hugsy> in the snow")

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from perfusion_pack.nodes.host import gate_run
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate import run as gate_run
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
 from reference import reference_model
 from test_contracts import pairs
 from test_gate_patch import keys_and_values

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.text_encoders import word_positions
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.encoders import word_positions
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.edit import edit_encoding
 from tiny_models import difference, encode, gated, sample
 

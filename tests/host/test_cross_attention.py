@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import WIDTH, tiny_model
 

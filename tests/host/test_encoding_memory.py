@@ -6,9 +6,9 @@ import comfy.hooks
 import comfy.sd1_clip
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import ConceptWord, add_words, with_words
-from perfusion_pack.nodes.host.encoding_memory import MOST_PROMPTS
-from perfusion_pack.nodes.host.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.encoding_memory import MOST_PROMPTS
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.words import ConceptWord, add_words, with_words
 from tiny_models import encode, gated, make_concept, tiny_clip, tiny_model, tiny_sdxl_clip
 
 PROMPT = "a photo of <hugsy> beside a (<cuppy>:1.2)"

@@ -7,9 +7,9 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import pytest
 import torch
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.frozen_weights import recast_linears
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, text_encoders
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors, text_encoders
+from perfusion_pack.nodes.host.training.autograd import recast_linears
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from tiny_models import clip_options, fill, tiny_model
 
 TEMPLATES = ["a photo of a {}", "the {}"]

@@ -5,10 +5,10 @@ import dataclasses
 import comfy.hooks
 import pytest
 import torch
-from perfusion_pack.nodes.host import gate_run
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.gate_patch import PATCH_KEY, applied_concepts, apply_concepts
+from perfusion_pack.nodes.host.gate import run as gate_run
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate.patch import PATCH_KEY, applied_concepts, apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from reference import edited_contexts

@@ -10,9 +10,10 @@ import comfy.clip_vision
 import comfy.model_management
 import pytest
 import torch
-from perfusion_pack.nodes.host import denoising_task, likeness
-from perfusion_pack.nodes.host.likeness import LikenessJudge, image_embeddings, text_embeddings
 from perfusion_pack.nodes.host.progress import NodeProgress
+from perfusion_pack.nodes.host.training import denoising_task
+from perfusion_pack.nodes.host.training import judge as likeness
+from perfusion_pack.nodes.host.training.judge import LikenessJudge, image_embeddings, text_embeddings
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.likeness import Likeness

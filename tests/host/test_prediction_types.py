@@ -13,10 +13,10 @@ import comfy.model_sampling
 import pytest
 import torch
 from comfy_extras import nodes_model_advanced
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
-from perfusion_pack.perfusion_core.training import Batch
+from perfusion_pack.perfusion_core.training_batch import Batch
 from tiny_models import TinyModelConfig, tiny_clip, tiny_model
 from torch import Tensor
 

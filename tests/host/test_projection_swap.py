@@ -4,7 +4,7 @@ import logging
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.projection_swap import swapped_forwards
+from perfusion_pack.nodes.host.gate.projection_swap import swapped_forwards
 
 
 @pytest.fixture

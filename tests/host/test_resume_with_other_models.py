@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.weight_hash import model_hash, vae_hash
+from perfusion_pack.nodes.host.training.weight_hash import model_hash, vae_hash
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training, save_training
 from tiny_models import fill, tiny_model

@@ -11,11 +11,11 @@ import folder_paths
 import pytest
 import torch
 from architectures import random_weights
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
-from perfusion_pack.perfusion_core.statistics import TextStatistics
+from perfusion_pack.perfusion_core.text_statistics import TextStatistics
 from safetensors.torch import save_file
 from tiny_models import CAPTIONS, difference, encode, gated, instance_forwards, make_concept, sample, statistics
 from training_inputs import learn_two_steps

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from perfusion_pack.nodes.host.gate_patch import applied_concepts, apply_concepts
+from perfusion_pack.nodes.host.gate.patch import applied_concepts, apply_concepts
 from perfusion_pack.nodes.label_grid import GAP, PAPER, labelled_grid
 from perfusion_pack.nodes.sweep_bias import MOST_BIASES, GateSweep, read_biases
 from perfusion_pack.perfusion_core.errors import PerfusionError

@@ -8,15 +8,15 @@ import comfy.sd
 import folder_paths
 import pytest
 import torch
-from perfusion_pack.nodes.host import text_statistics
-from perfusion_pack.nodes.host.text_statistics import (
+from perfusion_pack.nodes.host.text import statistics as text_statistics
+from perfusion_pack.nodes.host.text.statistics import (
     TokenKind,
     cached_statistics,
     encoded_captions,
     encoder_hash,
     measure_statistics,
 )
-from perfusion_pack.nodes.text_statistics import TextStatisticsNode
+from perfusion_pack.nodes.measure_statistics import TextStatisticsNode
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import encode, tiny_clip, tiny_sdxl_clip

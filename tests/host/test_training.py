@@ -6,18 +6,21 @@ import comfy.model_base
 import comfy.model_management
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask, latent_masks
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, word_positions
-from perfusion_pack.nodes.host.text_statistics import measure_statistics
-from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors, word_positions
+from perfusion_pack.nodes.host.text.statistics import measure_statistics
+from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.latents import latent_masks
+from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding, similarity
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from perfusion_pack.perfusion_core.training import TEMPLATES, Batch, TrainingSettings
+from perfusion_pack.perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_pack.perfusion_core.training_batch import Batch
 from tiny_models import WIDTH, encode, gated, tiny_model, tiny_sdxl_clip
 
 SETTINGS = TrainingSettings(steps=3, batch_size=2)
@@ -38,8 +41,10 @@ def state(*modules: torch.nn.Module) -> list[torch.Tensor]:
 def learn(host, settings=SETTINGS, on_step=lambda report: None, **changes):
     model, clip, vae, pictures, masks, statistics = host
     inputs = {"word": "<hugsy>", "superclass": "teddy", "images": pictures, "masks": masks, **changes}
+    models = {"model": model, "clip": clip, "vae": vae}
     with torch.inference_mode():
-        return train_concept(model, clip, vae, **inputs, settings=settings, statistics=statistics, on_step=on_step)
+        request = TrainingRequest(**models, **inputs, settings=settings, statistics=statistics)
+        return TrainingJob(request, TrainingHooks(on_step)).train()
 
 
 def test_trains_inside_inference_mode_and_leaves_the_models_as_they_were(host):

@@ -6,7 +6,7 @@ import comfy.ldm.modules.attention as host_attention
 import comfy.model_management
 import pytest
 import torch
-from perfusion_pack.nodes.host import denoising_task
+from perfusion_pack.nodes.host.training import denoising_task
 from tiny_models import tiny_model
 from training_gradients import first_gradients
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from perfusion_pack.demo.load import load_demo_model
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.dynamic_memory import trainable_clip, trainable_model
-from perfusion_pack.nodes.host.training_flag import host_in_training
+from perfusion_pack.nodes.host.training.autograd import host_in_training
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.dynamic_memory import trainable_clip, trainable_model
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import tiny_clip, tiny_model

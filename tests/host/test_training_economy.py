@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from tiny_models import difference, encode, gated, sample
 from training_inputs import run_node

@@ -12,10 +12,10 @@ import comfy.sample
 import comfy.samplers
 import pytest
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.perfusion_core.edit import FORMS, ConceptEdit, edit_encoding
 from tiny_models import WIDTH, encode, gated, make_concept, statistics, tiny_clip, tiny_model
 from torch import Tensor

@@ -10,11 +10,12 @@ import comfy.model_management
 import folder_paths
 import pytest
 import torch
-from perfusion_pack.nodes.host import concept_effect, training_files
-from perfusion_pack.nodes.host.concept_effect import check_effect
 from perfusion_pack.nodes.host.concept_folders import concept_names, register_concept_folders
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.progress import NodeProgress
+from perfusion_pack.nodes.host.training import concept_effect
+from perfusion_pack.nodes.host.training import files as training_files
+from perfusion_pack.nodes.host.training.concept_effect import check_effect
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.perfusion_core import training_run
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError

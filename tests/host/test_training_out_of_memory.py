@@ -5,9 +5,9 @@ from __future__ import annotations
 import comfy.model_management
 import pytest
 import torch
-from perfusion_pack.nodes.host import dynamic_memory
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.progress import NodeProgress
+from perfusion_pack.nodes.host.training import dynamic_memory
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import ConceptTrainer
 from perfusion_pack.perfusion_core.training_state_file import load_training

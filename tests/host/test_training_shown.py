@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import replace
 
 import comfy.model_management
@@ -10,11 +9,11 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
-from perfusion_pack.nodes import train_concept as train_concept_node
-from perfusion_pack.nodes.host import progress, train_concept
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host import progress
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
-from perfusion_pack.nodes.host.text_statistics import CAPTIONS_ATTACHMENT, cached_statistics
+from perfusion_pack.nodes.host.text.statistics import cached_statistics
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
 from perfusion_pack.nodes.training_settings import (
@@ -24,10 +23,10 @@ from perfusion_pack.nodes.training_settings import (
     training_settings,
     uses_checkpointing,
 )
-from perfusion_pack.perfusion_core.captions import built_in_captions
+from perfusion_pack.perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
 from perfusion_pack.perfusion_core.concept_file import load_concept
-from perfusion_pack.perfusion_core.statistics import statistics_from_moment
 from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
+from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from PIL import Image
@@ -105,9 +104,8 @@ def test_the_report_says_that_given_statistics_were_not_shrunk(inputs, folder, r
 def test_the_report_shows_the_masks_that_were_used_and_where_they_are_from(
     inputs, folder, reported, monkeypatch, changes, source
 ):
-    results, original = [], train_concept.train_concept
-    noted = lambda *given: results.append(original(*given)) or results[0]  # noqa: E731
-    monkeypatch.setattr(train_concept_node, "train_concept", noted)
+    results, original = [], TrainingJob.train
+    monkeypatch.setattr(TrainingJob, "train", lambda job: results.append(original(job)) or results[0])
     run_node(inputs, **({"masks": None} if source == "" else {}), **changes, steps=1)
     (report,), masks = reported, results[0].masks
     assert report.mask_source == source
@@ -250,19 +248,18 @@ def test_presets_differ_from_standard_in_what_they_are_for():
 @pytest.mark.parametrize("name", [*PRESETS, CUSTOM])
 def test_the_node_trains_with_what_the_preset_says(inputs, folder, monkeypatch, name):
     """All inputs of Custom are there whatever the preset is, and only Custom takes them."""
-    given, original = {}, train_concept.train_concept
+    asked = []
 
-    def note(*arguments):
-        parameters = inspect.signature(original).parameters
-        given.update(zip(parameters, arguments, strict=False))
+    def note(job):
+        asked.append(job.request)
         raise Interrupted
 
-    monkeypatch.setattr(train_concept_node, "train_concept", note)
+    monkeypatch.setattr(TrainingJob, "train", note)
     with pytest.raises(Interrupted):
         run_node(inputs, preset=name, steps=7, batch_size=3)
     expected = replace(TrainingSettings(), steps=7, batch_size=3) if name == CUSTOM else preset(name)
-    assert given["settings"] == expected
-    assert given["gradient_checkpointing"] == (name == "Low memory")
+    assert asked[0].settings == expected
+    assert asked[0].gradient_checkpointing == (name == "Low memory")
 
 
 def test_low_memory_trains_through_the_node(inputs, folder, monkeypatch):

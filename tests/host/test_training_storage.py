@@ -8,10 +8,11 @@ import comfy.sdxl_clip
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.half_precision import gradient_scale, scaled_gradient
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
-from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.autograd import gradient_scale, scaled_gradient
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import (
@@ -67,11 +68,9 @@ def same(one: list[torch.Tensor], other: list[torch.Tensor]) -> bool:
 
 def learn(inputs, model=None, clip=None, settings=SETTINGS, on_step=lambda report: None, **changes):
     with torch.inference_mode():
-        return train_concept(
-            model or inputs.model, clip or inputs.clip, inputs.vae,
-            **{"images": inputs.images, "masks": inputs.masks, "word": "<hugsy>", "superclass": "teddy", **changes},
-            settings=settings, statistics=inputs.statistics, on_step=on_step,
-        )  # fmt: skip
+        asked = {**inputs._asdict(), "word": "<hugsy>", "superclass": "teddy", "settings": settings, **changes}
+        asked |= {"model": model or inputs.model, "clip": clip or inputs.clip}
+        return TrainingJob(TrainingRequest(**asked), TrainingHooks(on_step)).train()
 
 
 def cosine(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:

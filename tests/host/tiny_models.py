@@ -17,8 +17,8 @@ import comfy.sd1_clip
 import comfy.sdxl_clip
 import comfy.supported_models_base
 import torch
-from perfusion_pack.nodes.host.cross_attention import cross_attention_layers
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors, text_encoders
+from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors, text_encoders
 from perfusion_pack.perfusion_core.concept import Concept, GatedConcept, unit_energy
 
 WIDTH = 32
@@ -153,8 +153,8 @@ def make_concept(
     **changes,
 ) -> Concept:
     """Return a concept whose target input is the encoding that its own word really gets in "a photo of ..."."""
-    from perfusion_pack.nodes.host.concept_words import ConceptWord, with_words
-    from perfusion_pack.nodes.host.text_encoders import word_positions
+    from perfusion_pack.nodes.host.text.encoders import word_positions
+    from perfusion_pack.nodes.host.text.words import ConceptWord, with_words
 
     generator = torch.Generator().manual_seed(seed)
     superclass_vectors = encode_superclass_vectors(clip, superclass)

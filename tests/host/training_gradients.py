@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding
-from perfusion_pack.perfusion_core.training import Batch
+from perfusion_pack.perfusion_core.training_batch import Batch
 
 
 def first_gradients(

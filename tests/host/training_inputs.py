@@ -8,11 +8,12 @@ from typing import NamedTuple
 import comfy.sd
 import torch
 from comfy.model_patcher import ModelPatcher
-from perfusion_pack.nodes.host.text_statistics import measure_statistics
-from perfusion_pack.nodes.host.train_concept import TrainingResult, train_concept
+from perfusion_pack.nodes.host.text.statistics import measure_statistics
+from perfusion_pack.nodes.host.training.job import TrainingJob, TrainingResult
+from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.perfusion_core.captions import built_in_captions
-from perfusion_pack.perfusion_core.statistics import TextStatistics
+from perfusion_pack.perfusion_core.text_statistics import TextStatistics
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import fill, tiny_clip, tiny_model
 
@@ -60,19 +61,18 @@ def training_inputs() -> TrainingInputs:
 def learn_two_steps(model: ModelPatcher, clip: comfy.sd.CLIP, statistics: TextStatistics, **changes) -> TrainingResult:
     """Learn <hugsy> from two random pictures of 64 pixels, in inference mode, as the host does; models of any size."""
     with torch.inference_mode():
-        return train_concept(
-            model,
-            clip,
-            tiny_vae(),
-            torch.rand(2, 64, 64, 3),
-            None,
-            "<hugsy>",
-            "teddy",
-            TrainingSettings(steps=2, batch_size=1),
-            statistics,
-            lambda report: None,
+        request = TrainingRequest(
+            model=model,
+            clip=clip,
+            vae=tiny_vae(),
+            images=torch.rand(2, 64, 64, 3),
+            word="<hugsy>",
+            superclass="teddy",
+            settings=TrainingSettings(steps=2, batch_size=1),
+            statistics=statistics,
             **changes,
         )
+        return TrainingJob(request).train()
 
 
 def run_node(inputs: TrainingInputs, **changes) -> tuple:

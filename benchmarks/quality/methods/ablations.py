@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 from unittest import mock
 
-from perfusion_pack.nodes.host import train_concept as train_module
+from perfusion_pack.nodes.host.training import job as train_module
 from perfusion_pack.perfusion_core import edit
 from perfusion_pack.perfusion_core.edit import ConceptEdit
 from perfusion_pack.perfusion_core.training import ConceptTrainer, mean_encoding
@@ -27,7 +27,7 @@ class KeysLearned(ConceptTrainer):
         super().__init__(*arguments, **options)
         self.superclass_encoding = self.superclass_encoding.clone().requires_grad_()
         rate = self.settings.value_learning_rate
-        self._optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
+        self.optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
 
 
 class _Watched:

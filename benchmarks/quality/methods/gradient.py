@@ -9,11 +9,13 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from perfusion_pack.nodes.host.concept_words import ConceptWord, with_words
-from perfusion_pack.nodes.host.denoising_task import HostDenoisingTask, latent_masks
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.words import ConceptWord, with_words
+from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.latents import latent_masks
 from perfusion_pack.perfusion_core.edit import EditedEncoding
-from perfusion_pack.perfusion_core.training import TEMPLATES, Batch
+from perfusion_pack.perfusion_core.training import TEMPLATES
+from perfusion_pack.perfusion_core.training_batch import Batch
 from torch import Tensor, nn
 
 from ..painting import load_latents, paint, save_latents

@@ -8,7 +8,7 @@ from unittest import mock
 
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode, TrainSampler
-from perfusion_pack.nodes.host.text_encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
 from perfusion_pack.perfusion_core.training import TEMPLATES
 
 from ..workbench import Lesson, Workbench

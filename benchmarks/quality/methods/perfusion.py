@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from perfusion_pack.nodes.host.concept_words import add_words
-from perfusion_pack.nodes.host.gate_patch import apply_concepts
-from perfusion_pack.nodes.host.train_concept import train_concept
+from perfusion_pack.nodes.host.gate.patch import apply_concepts
+from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.perfusion_core.concept import Concept, GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.training import TrainingSettings
@@ -44,12 +45,12 @@ class Perfusion:
         mask = own.pop("mask")
         statistics = bench.statistics(own.pop("captions"))
         with torch.inference_mode():
-            return train_concept(
-                bench.model, bench.clip, bench.vae, lesson.pictures.movedim(1, -1),
-                lesson.masks if mask is True else None, lesson.word, lesson.superclass,
-                TrainingSettings(**own, seed=seed), statistics, on_step=lambda report: None,
-                automatic_mask=mask == "attention",
-            ).concept  # fmt: skip
+            request = TrainingRequest(
+                model=bench.model, clip=bench.clip, vae=bench.vae, images=lesson.pictures.movedim(1, -1),
+                masks=lesson.masks if mask is True else None, automatic_mask=mask == "attention", word=lesson.word,
+                superclass=lesson.superclass, settings=TrainingSettings(**own, seed=seed), statistics=statistics,
+            )  # fmt: skip
+            return TrainingJob(request).train().concept
 
     def apply(self, bench: Workbench, artefacts: Sequence[Concept], knob: float) -> tuple[Any, Any]:
         stack = tuple(GatedConcept(concept, knob, TEMPERATURE) for concept in artefacts)

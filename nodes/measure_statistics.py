@@ -10,7 +10,7 @@ from comfy_api.latest import io, ui
 from ..perfusion_core.errors import PerfusionError
 from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import NodeProgress, progress_over
-from .host.text_statistics import CAPTIONS_MEASURED, cached_statistics
+from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics
 from .types import ALIASES, CATEGORY, PerfusionStatistics
 
 

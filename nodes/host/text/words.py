@@ -18,13 +18,13 @@ from typing import Any, NamedTuple
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, ConceptStack, check_stack, normalise_word
-from ...perfusion_core.errors import PerfusionError
+from ....perfusion_core.concept import Concept, ConceptStack, check_stack, normalise_word
+from ....perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
+from .encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 from .encoding_memory import remembered, share_memory
 from .superclass_encoding import encode_superclass_too
-from .text_encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 
 logger = logging.getLogger(__name__)
 

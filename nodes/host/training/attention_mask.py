@@ -1,19 +1,24 @@
-"""Soft masks of the training pictures from the base model's own cross-attention to the superclass word."""
+"""Soft masks of the training pictures from the base model's own cross-attention to the superclass word.
+
+The host never has attention probabilities: its back ends are fused.  So queries and keys are taken where each
+cross-attention layer projects them, for the length of one call of the model, and nothing stays behind.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import comfy.model_management
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ...perfusion_core.attention_mask import AttentionMaps, word_attention
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.out_of_memory import is_out_of_memory
-from .attention_capture import captured_attention
+from ....perfusion_core.attention_maps import AttentionMaps, word_attention
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.out_of_memory import is_out_of_memory
+from ..gate.projection_swap import swapped_forwards
 from .denoising_task import HostDenoisingTask
 
 logger = logging.getLogger(__name__)
@@ -87,3 +92,37 @@ def _summed_maps(
                 with captured_attention(layers, add):
                     task.predict(task.noised(clean, noise[part], sigma), sigma, encoding.expand(len(clean), -1, -1))
     return maps
+
+
+@contextmanager
+def captured_attention(
+    layers: Mapping[str, Module], on_layer: Callable[[str, Tensor, Tensor, int], None]
+) -> Iterator[None]:
+    """While the block is open, tell `on_layer` the name, queries [B, L, H * D], keys [B, N, H * D] and number H of
+    heads of every cross-attention layer that runs.
+
+    layers: as `cross_attention_layers` gives them.  What the layers compute stays the same bit for bit.
+    """
+    replacements = []
+    for name, layer in layers.items():
+        replacements += _watching(name, layer, on_layer)
+    with swapped_forwards(replacements):
+        yield
+
+
+def _watching(
+    name: str, layer: Module, on_layer: Callable[[str, Tensor, Tensor, int], None]
+) -> list[tuple[Module, Callable[[Tensor], Tensor]]]:
+    """Every layer runs `to_q` before `to_k`, in whatever version of the host; both keep their own values."""
+    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, {}
+
+    def to_q(states: Tensor) -> Tensor:
+        seen["queries"] = project_queries(states)
+        return seen["queries"]
+
+    def to_k(context: Tensor) -> Tensor:
+        keys = project_keys(context)
+        on_layer(name, seen.pop("queries"), keys, layer.heads)
+        return keys
+
+    return [(layer.to_q, to_q), (layer.to_k, to_k)]

@@ -11,9 +11,9 @@ from __future__ import annotations
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.out_of_memory import is_out_of_memory
-from .old_hosts import is_dynamic
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.out_of_memory import is_out_of_memory
+from ..old_hosts import is_dynamic
 
 
 def trainable_model(model: ModelPatcher) -> ModelPatcher:

@@ -17,7 +17,7 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .encoder_patch import Encode, encode_through
-from .text_encoders import SUPERCLASS
+from .encoders import SUPERCLASS
 
 CONDITIONING_KEY = "perfusion_superclass_encoding"
 

@@ -7,24 +7,23 @@ loader lists.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from torch import Tensor
 
-from ...perfusion_core.concept import Concept
-from ...perfusion_core.concept_file import save_concept
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.tensor_file import sweep_temporaries, temporary_path
-from ...perfusion_core.training import ConceptTrainer
-from ...perfusion_core.training_state_file import KeptTraining, load_training, save_training
-from .concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
+from ....perfusion_core.concept import Concept
+from ....perfusion_core.concept_check import check_saved
+from ....perfusion_core.concept_file import save_concept
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.tensor_file import sweep_temporaries, temporary_path
+from ....perfusion_core.training import ConceptTrainer
+from ....perfusion_core.training_state_file import KeptTraining, load_training, save_training
+from ..concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
 
 REPORT_QUALITY = 92
 
@@ -85,17 +84,21 @@ class TrainingFiles:
             raise obstacle
         return None
 
-    def save(self, trainer: ConceptTrainer, concept: Concept, finished: bool = False) -> Path:
-        """Write what was learned so far, as a state and as a concept, each in one step, and return the concept's path.
+    def save(self, trainer: ConceptTrainer, concept: Callable[[], Concept], finished: bool = False) -> None:
+        """Write what was learned so far, as a state and as a concept, each in one step.
 
-        finished: whether the training is over and its concept was checked.
+        concept: makes it.  finished: whether the training is over and its concept was checked.
         """
+        made = concept()
         path = self.path or free_concept_path(self.name)
         kept = KeptTraining(trainer.state(), self._inputs, trainer.start, finished)
         save_training(state_path(path), kept)
-        save_concept(path, concept)
+        save_concept(path, made)
         self.path = path
-        return path
+
+    def check(self, concept: Concept) -> None:
+        """Raise PerfusionError where the file that was written last does not hold this concept."""
+        check_saved(self.path, concept)
 
     def save_report(self, report: Image.Image) -> Path:
         """Write the picture beside the concept, in one step, and return its path; `save` must have been called.
@@ -131,10 +134,20 @@ class TrainingFiles:
             raise
 
 
-def fingerprint(tensor: Tensor | None) -> str | None:
-    """16 hexadecimal digits that name the shape and the numbers of a tensor; None for None."""
-    if tensor is None:
-        return None
-    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
-    digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
+class NoFiles:
+    """A training of which nothing is kept: does nothing wherever `TrainingFiles` would write or read."""
+
+    path = None
+
+    def open(self, trainer: ConceptTrainer, inputs: Mapping[str, Any]) -> None:
+        """There is nothing to resume."""
+
+    def save(self, trainer: ConceptTrainer, concept: Callable[[], Concept], finished: bool = False) -> None:
+        """The concept is not even made."""
+
+    def check(self, concept: Concept) -> None:
+        """There is no file to read back."""
+
+    def telling_where(self, trainer: ConceptTrainer) -> AbstractContextManager[None]:
+        """There is no place to tell of."""
+        return nullcontext()

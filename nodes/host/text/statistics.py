@@ -15,16 +15,16 @@ import torch
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.statistics import (
+from ....perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.text_statistics import (
     SecondMoment,
     TextStatistics,
     load_statistics,
     save_statistics,
     statistics_from_moment,
 )
-from .text_encoders import text_encoders
+from .encoders import text_encoders
 
 logger = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from ...perfusion_core.concept import ConceptStack
-from ...perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
+from ....perfusion_core.concept import ConceptStack
+from ....perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
 from .cross_attention import cross_attention_layers
 
 KEYS, VALUES = "to_k", "to_v"

@@ -25,14 +25,14 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.nn import Module
 
-from ...perfusion_core.concept import Concept, ConceptStack, check_stack
-from ...perfusion_core.edit import edit_encoding
-from ...perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
+from ....perfusion_core.concept import Concept, ConceptStack, check_stack
+from ....perfusion_core.edit import edit_encoding
+from ....perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
+from ..model_family import check_text_conditioned
+from ..text.superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
 from .cross_attention import cross_attention_layers
-from .gate_run import KEYS, VALUES, GateCall, GateRun
-from .model_family import check_text_conditioned
 from .projection_swap import swapped_forwards
-from .superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
+from .run import KEYS, VALUES, GateCall, GateRun
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
 PATCH_KEY = "perfusion_for_comfyui.concept_gate"

@@ -11,14 +11,14 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, GatedConcept
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.likeness import Likeness, mean_similarity, paired_similarity
-from .concept_words import add_words
-from .gate_patch import apply_concepts
+from ....perfusion_core.concept import Concept, alone
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.likeness import Likeness, mean_similarity, paired_similarity
+from ..gate.patch import apply_concepts
+from ..text.encoders import text_encoders
+from ..text.words import add_words
 from .sampling import sample_pictures
-from .text_encoders import text_encoders
-from .training_files import fingerprint
+from .weight_hash import tensor_hash
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +76,11 @@ class LikenessJudge:
     @property
     def fingerprint(self) -> str | None:
         """Names the vision model, by the first vector among its weights."""
-        return fingerprint(next(t for t in self._vision.get_sd().values() if t.dim() == 1))
+        return tensor_hash(next(t for t in self._vision.get_sd().values() if t.dim() == 1))
 
     def likeness(self, concept: Concept) -> Likeness:
         """The likeness of what the concept's word paints, through the gate that is recommended for it."""
-        stack = (GatedConcept(concept, concept.bias, concept.temperature),)
+        stack = alone(concept)
         prompts = [prompt.format(concept.word) for prompt in PROMPTS]
         with torch.inference_mode():
             pictures = self._paint(apply_concepts(self._model, stack), add_words(self._clip, stack), prompts)

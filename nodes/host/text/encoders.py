@@ -14,7 +14,7 @@ from comfy.sd import CLIP
 from torch import Tensor
 from torch.nn import Module
 
-from ...perfusion_core.errors import PerfusionError
+from ....perfusion_core.errors import PerfusionError
 
 # Attributes by which a token list tells which of its vectors belong to which concept, and what that concept asks for.
 WORD, SUPERCLASS, LAYER = "perfusion_word", "perfusion_superclass", "perfusion_layer"

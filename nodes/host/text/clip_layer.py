@@ -14,7 +14,7 @@ from comfy.model_patcher import ModelPatcher
 from torch.nn import Module
 
 from .encoder_patch import Encode
-from .text_encoders import ANY_LAYER, LAYER, WORD
+from .encoders import ANY_LAYER, LAYER, WORD
 
 logger = logging.getLogger(__name__)
 

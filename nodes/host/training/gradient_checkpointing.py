@@ -15,7 +15,7 @@ from torch import is_tensor
 from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
-from .projection_swap import swapped_forwards
+from ..gate.projection_swap import swapped_forwards
 
 Replacement = tuple[Module, Callable[..., Any]]
 

@@ -8,11 +8,11 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
-from ...perfusion_core.concept import Concept, GatedConcept
-from ...perfusion_core.concept_check import relative_change
-from ...perfusion_core.errors import PerfusionError
-from .concept_words import add_words
-from .gate_patch import apply_concepts
+from ....perfusion_core.concept import Concept, alone
+from ....perfusion_core.concept_check import relative_change
+from ....perfusion_core.errors import PerfusionError
+from ..gate.patch import apply_concepts
+from ..text.words import add_words
 
 PROMPT = "a photo of a {}"
 
@@ -26,7 +26,7 @@ def check_effect(model: ModelPatcher, clip: CLIP, concept: Concept, latent_shape
     latent_shape: [C, h, w].  The prediction is that of pure noise, in which nothing but the text decides.
     Raises PerfusionError where the concept changes nothing, or makes numbers that are not finite.
     """
-    stack = (GatedConcept(concept, concept.bias, concept.temperature),)
+    stack = alone(concept)
     without = _prediction(model, clip, PROMPT.format(concept.superclass), latent_shape)
     with_it = _prediction(
         apply_concepts(model, stack), add_words(clip, stack), PROMPT.format(concept.word), latent_shape

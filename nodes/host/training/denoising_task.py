@@ -13,21 +13,25 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
-from torch.nn import functional
 
-from ...perfusion_core.edit import EditedEncoding, add_value_targets
-from ...perfusion_core.errors import PerfusionError
-from ...perfusion_core.out_of_memory import memory_for
-from ...perfusion_core.training import Batch, masked_mean
-from .concept_words import ConceptWord, with_words
-from .cross_attention import cross_attention_layers
-from .frozen_weights import recast_linears
+from ....perfusion_core.edit import EditedEncoding, add_value_targets
+from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.out_of_memory import memory_for
+from ....perfusion_core.training import masked_mean
+from ....perfusion_core.training_batch import Batch
+from ..gate.cross_attention import cross_attention_layers
+from ..gate.projection_swap import swapped_forwards
+from ..text.encoders import text_encoders, word_positions
+from ..text.words import ConceptWord, with_words
+from .autograd import (
+    differentiable_text_encoder,
+    gradient_scale,
+    make_differentiable,
+    ordinary,
+    recast_linears,
+    scaled_gradient,
+)
 from .gradient_checkpointing import checkpointed_forwards
-from .half_precision import gradient_scale, scaled_gradient
-from .inference_tensors import make_differentiable, ordinary
-from .projection_swap import swapped_forwards
-from .text_encoders import text_encoders, word_positions
-from .text_gradients import differentiable_text_encoder
 
 
 class HostDenoisingTask:
@@ -255,29 +259,6 @@ def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tens
 
 
 def _marked_like(old: Tensor, new: Tensor) -> Tensor:
-    """`new` with the marks that `concept_words` puts on a token list's vectors."""
+    """`new` with the marks that `text.words` puts on a token list's vectors."""
     new.__dict__.update(old.__dict__)
     return new
-
-
-def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, int]) -> Tensor:
-    """Masks [P, H, W] (or one for all) as weights of the loss, [P, 1, h, w]: scaled to the latents and divided
-    each by its
-    own maximum.  Raises PerfusionError for another number of masks and for an empty mask."""
-    if masks.dim() == 2:
-        masks = masks[None]
-    if len(masks) not in (1, pictures):
-        raise PerfusionError(
-            f"The mask input needs one mask for each of the {pictures} pictures or one for all, but got {len(masks)};"
-            " connect as many masks as pictures."
-        )
-    masks = masks.expand(pictures, -1, -1)
-    scaled = functional.interpolate(masks[:, None].float(), size=latent_size, mode="area")
-    highest = scaled.amax(dim=(1, 2, 3), keepdim=True)
-    if not (highest > 0).all():
-        empty = ", ".join(str(i + 1) for i, value in enumerate(highest.flatten().tolist()) if value <= 0)
-        raise PerfusionError(
-            f"The mask of picture {empty} is empty where it should mark the thing; paint it or leave the mask input "
-            f"open."
-        )
-    return scaled / highest

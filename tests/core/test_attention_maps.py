@@ -1,4 +1,4 @@
-"""perfusion_core.attention_mask: soft masks from attention, on maps that are made by hand."""
+"""perfusion_core.attention_maps: soft masks from attention, on maps that are made by hand."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from perfusion_core.attention_mask import AttentionMaps, map_size, two_levels, word_attention
+from perfusion_core.attention_maps import AttentionMaps, map_size, two_levels, word_attention
 from perfusion_core.errors import PerfusionError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn import Module
 
-from ...perfusion_core.errors import PerfusionError
+from ....perfusion_core.errors import PerfusionError
 
 # Video models attend over time with layers of the same name; their context is not a text.
 _TEMPORAL = ("time_stack", "time_mix")

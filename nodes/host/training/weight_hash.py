@@ -1,4 +1,4 @@
-"""Naming the weights of a MODEL or a VAE, to tell whether a training goes on with those that it began with."""
+"""Naming the weights of a MODEL or a VAE, and pictures, to tell whether a training goes on with what it began with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import hashlib
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
+from torch import Tensor
 from torch.nn import Module
 
-from .text_statistics import add_to_digest
+from ..text.statistics import add_to_digest
 
 SIGNS = 256  # of each tensor; so many of hundreds of tensors tell a fine-tuned model from its parent
 
@@ -30,6 +31,15 @@ def vae_hash(vae: Any) -> str:
         return "unknown"
     digest = hashlib.sha256()
     _add_signs(digest, network, getattr(getattr(vae, "patcher", None), "backup", {}), "")
+    return digest.hexdigest()[:16]
+
+
+def tensor_hash(tensor: Tensor | None) -> str | None:
+    """The same for the shape and the numbers of a tensor; None for None."""
+    if tensor is None:
+        return None
+    digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
+    digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
 
