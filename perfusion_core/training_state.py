@@ -53,9 +53,11 @@ class Trainer(Protocol):
     target_input: Tensor
     superclass_encoding: Tensor
 
-    def tensors(self) -> dict[str, Tensor]: ...
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a concept consists of, by name."""
 
-    def parameters(self) -> dict[str, Tensor]: ...
+    def parameters(self) -> dict[str, Tensor]:
+        """What the optimiser moves, by name."""
 
 
 def state_of(trainer: Trainer) -> TrainingState:
