@@ -42,6 +42,15 @@ def test_a_map_is_read_as_written():
     assert named_in(text) == {"one", "two"}
 
 
+def test_contributing_names_what_is_there():
+    """Every file and folder in it that is written with a slash; those with a dot in front are made by dev.py."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = [name for name in re.findall(r"`([\w./-]+)`", text) if "/" in name and not name.startswith((".", "~"))]
+    folders = (REPOSITORY, REPOSITORY / "nodes" / "host")  # the wings are written without the way to them
+    assert len(named) > 10
+    assert not [name for name in named if not any((folder / name).exists() for folder in folders)]
+
+
 def test_no_two_files_of_the_pack_have_one_name():
     """`perfusion_core/likeness.py` and `nodes/host/likeness.py` were two."""
     names = Counter(Path(path).name for path in RUNTIME)
