@@ -44,6 +44,11 @@ class Fit:
         return 1 - self.size[0] * self.size[1] / (self.scaled[0] * self.scaled[1])
 
 
+def whole_picture(width: int, height: int) -> Fit:
+    """Of a picture that is trained on as it is."""
+    return Fit((width, height), (width, height), 0, 0, (width, height))
+
+
 def bucket_size(width: int, height: int, resolution: int, step: int) -> tuple[int, int]:
     """The (width, height), multiples of `step`, of about `resolution` squared pixels, that cuts least of a picture.
 
@@ -106,9 +111,11 @@ def fitted(picture: Tensor, fit: Fit) -> Tensor:
     if fit.scaled == fit.original == fit.size:
         return picture.float()
     channels_first = picture.float().movedim(-1, 0)[None]
-    # Antialiasing: a photo of many megapixels would otherwise be sampled, not scaled.
-    scaled = F.interpolate(channels_first, size=(fit.scaled[1], fit.scaled[0]), mode="bicubic", antialias=True)
-    cut = scaled[0, :, fit.top : fit.top + height, fit.left : fit.left + width]
+    if fit.scaled != fit.original:
+        # Antialiasing: a photo of many megapixels would otherwise be sampled, not scaled.
+        size = fit.scaled[1], fit.scaled[0]
+        channels_first = F.interpolate(channels_first, size=size, mode="bicubic", antialias=True)
+    cut = channels_first[0, :, fit.top : fit.top + height, fit.left : fit.left + width]
     return cut.movedim(0, -1).clamp(0, 1).contiguous()
 
 

@@ -21,12 +21,17 @@ class NodeProgress:
     def show(self, done: int, text: str = "", preview: Image.Image | None = None) -> None:
         """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
         exception if Cancel was pressed."""
-        server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
-        if text and server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+        if text:
+            self.say(text)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+    def say(self, text: str) -> None:
+        """Show a line of text in the node."""
+        server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
+        if server is not None and self._node_id is not None:
+            server.send_progress_text(text, self._node_id)
 
 
 def memory_in_use() -> str:

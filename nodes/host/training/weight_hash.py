@@ -9,6 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 from torch.nn import Module
 
+from ....perfusion_core.training_pictures import PerPicture
 from ..text.statistics import add_to_digest
 
 SIGNS = 256  # of each tensor; so many of hundreds of tensors tell a fine-tuned model from its parent
@@ -32,6 +33,13 @@ def vae_hash(vae: Any) -> str:
     digest = hashlib.sha256()
     _add_signs(digest, network, getattr(getattr(vae, "patcher", None), "backup", {}), "")
     return digest.hexdigest()[:16]
+
+
+def pictures_hash(pictures: PerPicture) -> str:
+    """The same for pictures of one size or of several."""
+    if isinstance(pictures, Tensor):
+        return tensor_hash(pictures)
+    return hashlib.sha256(" ".join(tensor_hash(picture) for picture in pictures).encode()).hexdigest()[:16]
 
 
 def tensor_hash(tensor: Tensor | None) -> str | None:
