@@ -15,6 +15,7 @@ from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
+from .load_pictures import LoadPictures
 from .measure_statistics import TextStatisticsNode
 from .save_concept import SaveConcept
 from .sweep_bias import GateSweep
@@ -28,6 +29,6 @@ class PerfusionExtension(ComfyExtension):
         """All nodes; called once when the host loads the pack."""
         register_concept_folders()
         return [
-            LoadConcept, ConceptGate, GateSweep, LabelGrid, TrainConcept, SaveConcept, TextStatisticsNode, DemoModel,
-            DemoPictures,
+            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, SaveConcept, TextStatisticsNode,
+            DemoModel, DemoPictures,
         ]  # fmt: skip

@@ -226,7 +226,8 @@ class TrainConcept(io.ComfyNode):
         painted = TrainingSamples.of(request)
         with display.saying_what_is_kept(files):
             result = TrainingJob(request, display.hooks(inputs.preview_every, painted), files).train()
-        display.say(f"painting {inputs.samples} samples" if inputs.samples else "drawing the report")
+        count = inputs.samples
+        display.say(f"painting {count} sample{'s' if count > 1 else ''}" if count else "drawing the report")
         painted.final(result.concept, inputs.samples)
         report = TrainingReport.of(inputs.preset, request, result, painted.rows).draw()
         files.save_report(report)

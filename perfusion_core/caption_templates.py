@@ -17,7 +17,7 @@ from .training_batch import Batch
 
 
 def caption_templates(captions: Sequence[str], word: str, superclass: str) -> list[str | None]:
-    """A template for each caption, with {} where the word is; None for an empty one, which leaves the templates.
+    """A template for each caption, with {0} where the word is; None for an empty one, which leaves the templates.
 
     A caption holds the word or {} in its place.  Raises PerfusionError for one that holds neither.
     """
@@ -34,7 +34,7 @@ def _template(caption: str, number: int, word: str, superclass: str) -> str | No
             f"The caption of picture {number} needs the word {word} or {{}} in its place, but it is {caption!r};"
             f" write one of them {place}."
         )
-    return "{}".join(part.replace("{", "{{").replace("}", "}}") for part in parts)
+    return "{0}".join(part.replace("{", "{{").replace("}", "}}") for part in parts)
 
 
 def with_captions(

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from .errors import PerfusionError
 
-# What the host's loaders give for a picture that has no mask: zeros of this size, whatever the picture's own is.
+# What the host's loaders give for a picture that has no mask: zeros of this size, whatever the picture's own is.  Any
+# black mask of another size than its picture's is taken for it.
 NO_MASK_SIZE = (64, 64)
 
 OPAQUE = 0.999  # an alpha channel that is nowhere below this marks nothing
@@ -114,8 +115,7 @@ def _alpha(picture: Tensor) -> Tensor | None:
 
 
 def _is_stand_in(mask: Tensor, picture: Tensor) -> bool:
-    size = tuple(mask.shape)
-    return size == NO_MASK_SIZE != tuple(picture.shape[:2]) and not mask.any()
+    return mask.shape != picture.shape[:2] and not mask.any()
 
 
 def captions_in(captions: object, pictures: int) -> list[str]:
@@ -124,7 +124,7 @@ def captions_in(captions: object, pictures: int) -> list[str]:
     Raises PerfusionError for another number of them.
     """
     parts = list(_texts(captions))
-    if len(parts) == 1 and (pictures > 1 or "\n" in parts[0].strip()):
+    if len(parts) == 1 and pictures > 1:
         lines = [line.strip() for line in parts[0].strip("\n").split("\n")]
         parts = [line for line in lines if line] if len(lines) != pictures else lines
     parts = [" ".join(part.split()) for part in parts]

@@ -65,7 +65,7 @@ def check_superclass(superclass: str) -> None:
 
 
 def check_captions(clip: CLIP, templates: Sequence[str | None], superclass: str) -> None:
-    """Raise PerfusionError for a caption that is longer than one prompt.  templates: with {} where the word is."""
+    """Raise PerfusionError for a caption that is longer than one prompt.  templates: with {0} where the word is."""
     for number, template in enumerate(templates, start=1):
         if template is None:
             continue
