@@ -97,14 +97,13 @@ class TrainerInputs:
 
     def overview(self, request: TrainingRequest) -> str:
         """What will be trained and for how long, in one line."""
-        settings = request.settings
+        settings, pictures = request.settings, request.pictures
         size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
-        pictures = len(request.pictures)
         parts = [
-            f"{request.word}, a {request.superclass}: {settings.steps} steps of {size}",
-            f"{pictures} picture{'s' if pictures > 1 else ''} ({request.pictures.described()})",
-            MASKS_IN_WORDS[request.mask_source],
+            f"{settings.steps} steps of {size} · {request.word}, a {request.superclass}",
             self._overridden(settings),
+            f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''}: {pictures.described()}",
+            MASKS_IN_WORDS[request.mask_source],
         ]
         return " · ".join(part for part in parts if part)
 

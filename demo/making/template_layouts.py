@@ -132,7 +132,9 @@ TEMPLATES = (
     ),
     Template(
         "Train a concept",
-        prompts.train_prompt("bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture", own_pictures=True),
+        prompts.train_prompt(
+            "bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture", own_pictures=True
+        ),
         TRAIN_NOTE,
         {
             NOTE: (-480, -50, 420, 620),

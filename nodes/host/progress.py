@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,11 @@ import comfy.model_management
 import comfy.utils
 from PIL import Image
 from server import PromptServer
+
+# What the host raises where Cancel was pressed.
+Interrupted = comfy.model_management.InterruptProcessingException
+
+LINE_LENGTH, SEPARATOR = 40, " · "  # of a line of text: characters, and what stands between its parts
 
 
 class NodeProgress:
@@ -31,7 +37,19 @@ class NodeProgress:
         """Show a line of text in the node."""
         server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
         if server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+            server.send_progress_text(for_the_front_end(text), self._node_id)
+
+
+def for_the_front_end(text: str) -> str:
+    """The text in lines that a node of the usual width holds, since the front end breaks longer ones within words, and
+    without the signs of tags, which it takes away with what is between them."""
+    lines: list[str] = []
+    for part in text.split(SEPARATOR):
+        if lines and len(lines[-1] + SEPARATOR + part) <= LINE_LENGTH:
+            lines[-1] += SEPARATOR + part
+        else:
+            lines += textwrap.wrap(part, LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("<", "‹").replace(">", "›")
 
 
 def memory_in_use() -> str:
