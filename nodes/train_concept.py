@@ -10,7 +10,7 @@ from ..perfusion_core.statistics import TextStatistics
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_status import TrainingStatus
 from .host.concept_words import warn_of_ordinary_word
-from .host.old_hosts import ADVANCED, search_aliases
+from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import NodeProgress, memory_in_use, progress_over
 from .host.text_statistics import cached_statistics
 from .host.train_concept import train_concept
@@ -73,7 +73,7 @@ class TrainConcept(io.ComfyNode):
                     tooltip="The plain word for its kind: start with one that the model paints well, such as teddy, "
                     "dog or cup. Too wide a word (toy) loses shape, too narrow a one loses freedom.",
                 ),
-                io.Combo.Input("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
+                choice("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
                 io.Int.Input(
                     "seed",
                     default=0,

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.edit import FORMS
 from ..perfusion_core.training import TrainingSettings
-from .host.old_hosts import ADVANCED
+from .host.old_hosts import ADVANCED, choice
 
 DEFAULTS = TrainingSettings()
 
@@ -161,7 +161,7 @@ def custom_inputs() -> list[io.Input]:
             "not know it; 0 keeps it there.",
             **rate,
         ),
-        io.Combo.Input(
+        choice(
             "form",
             options=list(FORMS),
             default=DEFAULTS.form,

@@ -14,6 +14,7 @@ Using concepts:
 
 Before anything else:
     host_version          is this ComfyUI new enough?
+    old_hosts             what the oldest ones lack, in one place
 
 Learning and keeping them:
     train_concept         training on the models of a node's sockets
