@@ -156,13 +156,13 @@ class WordTokenizer:
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
-        used = {match.lastindex - 1 for match in self._pattern.finditer(text)}
+        used = {_group(match) for match in self._pattern.finditer(text)}
         if not used:
             return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
         stand_in = dict(zip(sorted(used), self._free_placeholders(len(used), text.lower()), strict=True))
 
         def replacement(match: re.Match) -> str:
-            index = match.lastindex - 1
+            index = _group(match)
             return f" {stand_in[index][0]} " * len(self.words[index].vectors[self.key])
 
         batches = self.tokenizer.tokenize_with_weights(self._pattern.sub(replacement, text), return_word_ids, **kwargs)
@@ -200,6 +200,11 @@ class WordTokenizer:
                 setattr(vector, SUPERCLASS, superclass[index])
                 setattr(vector, LAYER, word.clip_layer)
                 yield vector
+
+
+def _group(match: re.Match) -> int:
+    """Which word was found, from 0 on; every match has a group."""
+    return (match.lastindex or 0) - 1
 
 
 def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:
