@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
 from .host.gate.patch import KEY_LOCKS, apply_concepts
-from .host.old_hosts import GrowingInput, search_aliases
+from .host.old_hosts import GrowingInput, choice, search_aliases
 from .host.text.words import add_words
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
@@ -35,7 +35,7 @@ class ConceptGate(io.ComfyNode):
                     PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
                     tooltip="Concepts from loaders or trainers; a free input appears with each one you connect.",
                 ),
-                io.Combo.Input(
+                choice(
                     "key_lock",
                     options=list(KEY_LOCKS),
                     default=KEY_LOCKS[0],

@@ -10,7 +10,7 @@ from PIL import Image
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
 from .advice import DEMO_CFG
-from .host.old_hosts import search_aliases
+from .host.old_hosts import choice, search_aliases
 from .types import ALIASES, CATEGORY
 
 DEMO = f"{CATEGORY}/demo"
@@ -59,7 +59,7 @@ class DemoPictures(io.ComfyNode):
             "your own photos.",
             **search_aliases(*ALIASES, "demo", "training pictures", "dataset"),
             inputs=[
-                io.Combo.Input(
+                choice(
                     "thing",
                     options=list(THINGS),
                     default="hugsy",

@@ -68,8 +68,8 @@ def labelled_grid(batches: Sequence[Tensor], labels: Sequence[str], columns: int
         )
     height, width = batches[0].shape[1:3]
     across = min(columns or len(batches), len(batches))
-    font = ImageFont.load_default(max(11, height // 14))
-    heading = round(font.size * 1.6)
+    size = max(11, height // 14)
+    font, heading = ImageFont.load_default(size), round(size * 1.6)
     lines = [range(start, min(start + across, len(batches))) for start in range(0, len(batches), across)]
     heights = [heading + max(len(batches[index]) for index in line) * (height + GAP) for line in lines]
     grid = Image.new("RGB", (across * (width + GAP) - GAP, sum(heights) - GAP), PAPER)

@@ -9,7 +9,7 @@ from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from . import advice
 from .host.concept_folders import concept_names, concept_path
-from .host.old_hosts import ADVANCED, search_aliases
+from .host.old_hosts import ADVANCED, choice, search_aliases
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
 
@@ -26,7 +26,7 @@ class LoadConcept(io.ComfyNode):
             "use its word, such as <hugsy>, in any prompt.",
             **search_aliases(*ALIASES, "load concept", "textual inversion"),
             inputs=[
-                io.Combo.Input(
+                choice(
                     "concept_file",
                     options=concept_names(),
                     tooltip="A file from models/perfusion or output/perfusion. Press R to see one that was just "

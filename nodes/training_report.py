@@ -98,11 +98,12 @@ class TrainingReport:
 
 
 def title_of(result: TrainingResult) -> str:
-    """A kept training in one line."""
+    """A training in one line."""
     concept, path = result.concept, result.path
+    kept = "" if path is None else f"{path.name}, {path.stat().st_size / 1000:.1f} kB, "
     return (
         f"{concept.word}, a {concept.superclass}: step {result.chosen_step} of {len(result.losses)},"
-        f" {result.seconds:.0f} s, {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
+        f" {result.seconds:.0f} s, {kept}effect {result.effect:.0%}"
     )
 
 
@@ -192,5 +193,5 @@ def _shortened(text: str, width: int) -> str:
     return text
 
 
-def _font(size: int) -> ImageFont.ImageFont:
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)

@@ -80,11 +80,11 @@ def load_concept(path: str | os.PathLike[str]) -> Concept:
     settings: dict[str, Any] = {}
     _, tensors = read_tensors(path, KIND, lambda header: settings.update(_checked_settings(header, path)))
     del settings["tensors"]
+    settings |= {name: tensors[name] for name in TEXT_SIDE}
     word_keys = [name.removeprefix(SUPERCLASS) for name in tensors if name.startswith(SUPERCLASS)]
     try:
         return Concept(
             **settings,
-            **{name: tensors[name] for name in TEXT_SIDE},
             word_vectors={key: tensors[key] for key in word_keys},
             superclass_vectors={key: tensors[SUPERCLASS + key] for key in word_keys},
             value_targets={n.removeprefix(VALUE): t for n, t in tensors.items() if n.startswith(VALUE)},

@@ -5,6 +5,7 @@ host is changed. Workflows and API prompts are the same on all hosts.
 
     what an old host lacks                                          it can go when the oldest host is
     a socket that grows (io.Autogrow)                               0.8.0     GrowingInput
+    refusing a value that a list of choices does not have           0.8.0     choice
     inputs marked as advanced                                       0.10.0    ADVANCED
     search aliases of nodes                                         0.11.0    search_aliases
     dynamic VRAM: the class of its MODELs, and the question         0.12.0    core_patcher, is_dynamic
@@ -43,6 +44,19 @@ ADVANCED: dict[str, bool] = {"advanced": True} if _takes(io.Float.Input, "advanc
 def search_aliases(*words: str) -> dict[str, list[str]]:
     """Other words that a node is found by, as `io.Schema(..., **search_aliases("teddy"))`; old hosts search names."""
     return {"search_aliases": [*words]} if _takes(io.Schema, "search_aliases") else {}
+
+
+class _ListedChoice(io.Combo.Input):
+    """Its type is the list of its options, as in V1 nodes: old hosts check values against such a list alone."""
+
+    def get_io_type(self) -> list[str]:
+        return self.options
+
+
+def choice(name: str, options: list[str], **settings: Any) -> io.Combo.Input:
+    """An input for one of the options; any other value is refused before anything of a prompt runs."""
+    kind = io.Combo.Input if hasattr(io, "Autogrow") else _ListedChoice  # both came in the same change of the host
+    return kind(name, options=options, **settings)
 
 
 @dataclass(frozen=True)

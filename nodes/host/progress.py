@@ -32,8 +32,9 @@ class NodeProgress:
 def memory_in_use() -> str:
     """How much of the memory that models run in is in use, by whatever program: "memory 5.2 of 24.0 GB"."""
     device = comfy.model_management.get_torch_device()
-    total = comfy.model_management.get_total_memory(device)
-    used = total - comfy.model_management.get_free_memory(device)
+    total: Any = comfy.model_management.get_total_memory(device)  # a number, unless it is asked for more
+    free: Any = comfy.model_management.get_free_memory(device)
+    used = total - free
     return f"memory {used / 2**30:.1f} of {total / 2**30:.1f} GB"
 
 

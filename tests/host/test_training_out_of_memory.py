@@ -41,7 +41,7 @@ def test_it_is_said_in_one_sentence_where_memory_ran_out(inputs, folder, monkeyp
 
 
 def test_a_copy_for_which_there_is_no_memory_is_not_blamed_on_its_loader(inputs, folder, monkeypatch):
-    monkeypatch.setattr(dynamic_memory, "_is_dynamic", lambda patcher: True)
+    monkeypatch.setattr(dynamic_memory, "is_dynamic", lambda patcher: True)
     monkeypatch.setattr("comfy.model_patcher.ModelPatcher.clone", out_of_memory)
     monkeypatch.setattr(inputs.model, "cached_patcher_init", (None, ()), raising=False)
     with pytest.raises(PerfusionError, match="Memory ran out while the models were loaded"):

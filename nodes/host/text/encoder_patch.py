@@ -76,5 +76,5 @@ def _install(patcher: ModelPatcher, other: Encode | None, around: tuple[Around, 
 def _rebind(_source: ModelPatcher, clone: ModelPatcher) -> None:
     """A function in an instance's place does not know its instance: each clone gets one that knows the clone."""
     known = clone.get_attachment(_PATCH_KEY)
-    if clone.object_patches.get(_ENCODE) is known.function:
+    if known is not None and clone.object_patches.get(_ENCODE) is known.function:
         _install(clone, known.other, known.around)

@@ -163,7 +163,7 @@ class WordTokenizer:
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
         tokenizer = self._host_tokenizer
-        used = {match.lastindex - 1 for match in self._word_pattern.finditer(text)}
+        used = {_group(match) for match in self._word_pattern.finditer(text)}
         if not used:
             return tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
         vectors = {index: self._with_marks(self._words[index]) for index in sorted(used)}
@@ -173,7 +173,7 @@ class WordTokenizer:
         stand_in = dict(zip(apart, self._free_placeholders(len(apart), text.lower()), strict=True))
 
         def replacement(match: re.Match) -> str:
-            index = match.lastindex - 1
+            index = _group(match)
             if index in stand_in:
                 return f" {stand_in[index][0]} " * len(vectors[index])
             return f" {tokenizer.embedding_identifier}{self._words[index].word} "
@@ -200,9 +200,10 @@ class WordTokenizer:
         if len(superclass) != len(vectors):
             superclass = superclass.mean(dim=0, keepdim=True).expand(len(vectors), -1)
         marked = []
-        for vector, substitute in zip(vectors, superclass, strict=True):
+        for index in range(len(vectors)):
+            vector = vectors[index]
             setattr(vector, WORD, word.word)
-            setattr(vector, SUPERCLASS, substitute)
+            setattr(vector, SUPERCLASS, superclass[index])
             setattr(vector, LAYER, word.clip_layer)
             marked.append(vector)
         return marked
@@ -213,6 +214,11 @@ def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple
     if isinstance(token, int) and token in vectors:
         return (next(vectors[token]), *rest)
     return entry
+
+
+def _group(match: re.Match) -> int:
+    """Which word was found, from 0 on; every match has a group."""
+    return (match.lastindex or 0) - 1
 
 
 def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:

@@ -98,7 +98,12 @@ class TrainingFiles:
 
     def check(self, concept: Concept) -> None:
         """Raise PerfusionError where the file that was written last does not hold this concept."""
-        check_saved(self.path, concept)
+        check_saved(self._written(), concept)
+
+    def _written(self) -> Path:
+        if self.path is None:
+            raise RuntimeError("nothing was saved yet")
+        return self.path
 
     def save_report(self, report: Image.Image) -> Path:
         """Write the picture beside the concept, in one step, and return its path; `save` must have been called.
@@ -106,7 +111,7 @@ class TrainingFiles:
         Where the system refuses to write it, that is told in the log only: the concept is safe, and the node shows the
         report anyway.
         """
-        path = self.path.with_suffix(".report.jpg")
+        path = self._written().with_suffix(".report.jpg")
         temporary = temporary_path(path)
         try:
             report.save(temporary, "JPEG", quality=REPORT_QUALITY)

@@ -99,7 +99,7 @@ class TrainingJob:
         self._started = time.monotonic()
         latents = encoded_pictures(request.images, request.vae)
         self._latent_shape = tuple(latents.shape[1:])
-        self.judge = self._judge()
+        self.judge = judge = self._judge()
         with torch.inference_mode(False), torch.enable_grad(), host_in_training():
             with memory_for("the models were loaded for the training"):
                 model, clip = trainable_model(request.model), trainable_clip(request.clip)
@@ -110,8 +110,8 @@ class TrainingJob:
             with HostDenoisingTask(model, clip, latents, masks, request.word, self._superclass_vectors) as self.task:
                 self.trainer = self._trainer()
                 self.files.open(self.trainer, self._what_must_not_change())
-                if self.judge is not None:
-                    self.trainer.measure = self._unlikeness
+                if judge is not None:
+                    self.trainer.measure = lambda: self._unlikeness(judge)
                 yield
 
     def run(self) -> None:
@@ -236,10 +236,10 @@ class TrainingJob:
         finally:
             self.task.load()
 
-    def _unlikeness(self) -> float:
+    def _unlikeness(self, judge: LikenessJudge) -> float:
         """The error by which the judge chooses the best step: what the harmonic mean of likenesses lacks to 1."""
         concept = self.concept_at()
         try:
-            return 1.0 - self.judge.likeness(concept).harmonic_mean
+            return 1.0 - judge.likeness(concept).harmonic_mean
         finally:
             self.task.load()

@@ -103,7 +103,7 @@ class LikenessJudge:
 
 def image_embeddings(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
     """Embeddings [P, d] of pictures [P, H, W, 3], float32 on the CPU; their middle square, as the host cuts it."""
-    parts = [clip_vision.encode_image(part[..., :3]).image_embeds for part in pictures.split(AT_ONCE)]
+    parts = [clip_vision.encode_image(part[..., :3])["image_embeds"] for part in pictures.split(AT_ONCE)]
     return torch.cat(parts).float().cpu()
 
 
