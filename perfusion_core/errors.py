@@ -18,6 +18,11 @@ class PerfusionError(ValueError):
     """Bad input, told in one sentence: what it is about, what was expected, what was found, what to do."""
 
 
+def with_advice(problem: PerfusionError, advice: str) -> PerfusionError:
+    """Return the same sentence with other words behind its last semicolon, for whoever knows better what to do."""
+    return PerfusionError(f"{str(problem).rpartition(';')[0] or str(problem).rstrip('.')}; {advice}.")
+
+
 class DependentConceptsError(PerfusionError):
     """Concepts that cannot be told apart in the text encoder's metric; `indices` says which of the list given."""
 

@@ -11,6 +11,7 @@ host is changed. Workflows and API prompts are the same on all hosts.
     dynamic VRAM: the class of its MODELs, and the question         0.12.0    core_patcher, is_dynamic
     a flag that says that a training runs                           0.14.0    has_training_flag
     loading a CLIP outside of dynamic VRAM                          0.16.0    outside_dynamic_memory
+    the name of an embedding among what its look-up returns         0.33.0    embedding_lookup
 
 Met where they arise, in words that hold for all hosts: Cancel is an ordinary Exception before 0.20.0 (training/job),
 and LoRAs on fp8 weights are applied by operations without gradients, still in 0.20.1 (training/denoising_task).
@@ -21,12 +22,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+from comfy.sd1_clip import SDTokenizer
 from comfy_api.latest import io
 
 
@@ -115,3 +118,27 @@ def outside_dynamic_memory(wanted: bool) -> dict[str, bool]:
 def has_training_flag() -> bool:
     """Whether the host takes paths without a backward pass unless model_management.in_training is set."""
     return hasattr(comfy.model_management, "in_training")
+
+
+def embedding_lookup(host: Callable[[str], tuple], embeddings: Mapping[str, Any]) -> Callable[[str], tuple]:
+    """Return the host tokenizer's look-up of an embedding by the text behind `embedding:`, which knows these too.
+
+    It returns the embedding, its name (not in old hosts), and the text behind it."""
+
+    def look_up(text: str) -> tuple:
+        name, *behind = text.split()
+        if name not in embeddings:
+            return host(text)
+        leftover = " ".join(behind)
+        return (embeddings[name], name, leftover) if _LOOKUP_TELLS_NAME else (embeddings[name], leftover)
+
+    return look_up
+
+
+def _lookup_tells_name() -> bool:
+    """Asked of the host's own class, with no folder to look in."""
+    nowhere = SimpleNamespace(embedding_directory=[], embedding_size=0, embedding_key=None)
+    return len(SDTokenizer._try_get_embedding(nowhere, "none")) == 3
+
+
+_LOOKUP_TELLS_NAME = _lookup_tells_name()
