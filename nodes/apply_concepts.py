@@ -44,6 +44,7 @@ class ConceptGate(io.ComfyNode):
                     f"global, lower the bias to {WHOLE_PROMPT_LOCK_BIAS:g}.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the concepts; sample with it."),
                 io.Clip.Output(
@@ -55,7 +56,7 @@ class ConceptGate(io.ComfyNode):
     @classmethod
     @CONCEPTS.gathered
     def execute(
-        cls, model: io.Model.Type, clip: io.Clip.Type, concepts: dict[str, ConceptStack], key_lock: str
+        cls, model: io.Model.Type, clip: io.Clip.Type, key_lock: str, concepts: dict[str, ConceptStack] | None = None
     ) -> io.NodeOutput:
-        stack = tuple(gated for connected in concepts.values() for gated in connected)
+        stack = tuple(gated for connected in (concepts or {}).values() for gated in connected)
         return io.NodeOutput(apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock))

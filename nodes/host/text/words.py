@@ -79,7 +79,7 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
         if word.word in known:
             raise PerfusionError(
                 f"The CLIP already knows the word {word.word}; connect the CLIP from before the node that added it, or"
-                " load the concept under another word."
+                " write another word into the input word of Load Perfusion Concept."
             )
         _check_vectors(word, encoders)
 
