@@ -15,7 +15,6 @@ from .host.old_hosts import ADVANCED, search_aliases
 from .shown import shown
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
-
 _OF_THE_FILE = f"{advice.BIAS_OF_THE_FILE:g}"
 
 

@@ -33,7 +33,8 @@ def say(text: str, node_id: str | None) -> None:
     """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""
     server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
     if server is not None and node_id is not None:
-        server.send_progress_text(html.escape(text, quote=False), node_id)  # it is drawn as HTML, where <hugsy> is a tag
+        # It is drawn as HTML, where <hugsy> would be a tag.
+        server.send_progress_text(html.escape(text, quote=False), node_id)
 
 
 def memory_in_use() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 # How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
+
+
+PromptListener = Callable[[str, Sequence[str]], None]
 
 
 class ConceptWord(NamedTuple):
@@ -85,10 +88,10 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
 
     tokenizer = copy.copy(clip.tokenizer)
     for key, encoder in encoders.items():
-        inner, earlier = encoder.tokenizer, ()
+        inner, earlier, listeners = encoder.tokenizer, (), ()
         if isinstance(inner, WordTokenizer):
-            inner, earlier = inner.tokenizer, inner.words
-        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words)))
+            inner, earlier, listeners = inner.tokenizer, inner.words, inner.listeners
+        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words), listeners))
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     if key_lock == "global":
@@ -100,6 +103,14 @@ def known_words(clip: CLIP) -> set[str]:
     """Return the words that were added to the CLIP."""
     tokenizers = [t for t in vars(clip.tokenizer).values() if isinstance(t, WordTokenizer)]
     return {word.word for tokenizer in tokenizers for word in tokenizer.words}
+
+
+def listen_to_prompts(clip: CLIP, hear: PromptListener) -> None:
+    """Let `hear` be told of every prompt that this CLIP, a clone of the caller's with words, or a clone of it takes
+    apart into tokens, with the words that it knows."""
+    for tokenizer in vars(clip.tokenizer).values():
+        if isinstance(tokenizer, WordTokenizer):
+            tokenizer.listeners = (*tokenizer.listeners, hear)
 
 
 def warn_of_ordinary_word(clip: CLIP, text: str, superclass: str) -> None:
@@ -135,10 +146,13 @@ class WordTokenizer:
     Everything else is passed on to the tokenizer inside.
     """
 
-    def __init__(self, tokenizer: Any, key: str, words: Sequence[ConceptWord]) -> None:
+    def __init__(
+        self, tokenizer: Any, key: str, words: Sequence[ConceptWord], listeners: Sequence[PromptListener] = ()
+    ) -> None:
         self.tokenizer = tokenizer
         self.key = key
         self.words = tuple(words)
+        self.listeners = tuple(listeners)
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
         # A group for each word: which one it is, is up to re alone, to which more letters are equal than to lower().
         groups = "|".join(f"({re.escape(word.word)})" for word in words)
@@ -152,10 +166,12 @@ class WordTokenizer:
     def clone(self) -> WordTokenizer:
         """Return a copy around a copy of the tokenizer inside, for hosts that clone tokenizers."""
         inner = self.tokenizer.clone() if hasattr(self.tokenizer, "clone") else self.tokenizer
-        return WordTokenizer(inner, self.key, self.words)
+        return WordTokenizer(inner, self.key, self.words, self.listeners)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
+        for hear in self.listeners:
+            hear(text, [word.word for word in self.words])
         used = {match.lastindex - 1 for match in self._pattern.finditer(text)}
         if not used:
             return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
