@@ -13,7 +13,7 @@ from .host.concept_folders import save_new_concept
 from .host.old_hosts import search_aliases
 from .pictures import thumbnail
 from .shown import shown
-from .types import ALIASES, CATEGORY, PerfusionConcept
+from .types import CATEGORY, PerfusionConcept
 
 
 class SaveConcept(io.ComfyNode):
@@ -27,7 +27,7 @@ class SaveConcept(io.ComfyNode):
             category=CATEGORY,
             description="Saves a concept to output/perfusion, where the loader finds it at once. Never overwrites a "
             "file.",
-            **search_aliases(*ALIASES, "save concept", "export"),
+            **search_aliases("save concept", "export"),
             is_output_node=True,
             inputs=[
                 PerfusionConcept.Input("concept", tooltip="The concept to save; of a stack, the last one is saved."),

@@ -39,7 +39,7 @@ ADVANCED: dict[str, bool] = {"advanced": True} if _takes(io.Float.Input, "advanc
 
 def search_aliases(*words: str) -> dict[str, list[str]]:
     """Other words that a node is found by, as `io.Schema(..., **search_aliases("teddy"))`; old hosts search names."""
-    return {"search_aliases": [*words]} if _takes(io.Schema, "search_aliases") else {}
+    return {"search_aliases": [*dict.fromkeys(words)]} if _takes(io.Schema, "search_aliases") else {}
 
 
 @dataclass(frozen=True)

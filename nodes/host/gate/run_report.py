@@ -52,7 +52,7 @@ def report_runs(model: ModelPatcher, notes: PromptNotes, tell: Callable[[str], N
 
 
 def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptStack, notes: PromptNotes) -> str:
-    """The line for a run with this conditioning, as a guider holds it; logged too, as a warning where it tells of a mistake.
+    """The line for a run with this conditioning, as a guider holds it; logged too, as a warning if all is not well.
 
     stack: all concepts on the MODEL; only those of the notes are told of.
     """
@@ -73,7 +73,7 @@ def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptS
 
     told = [f"{word}: gate {gates[word]:.2f}" if word in gates else f"{word}: in no prompt" for word in notes.words]
     remarks = _remarks(notes.words, gates, prompts, elsewhere)
-    line = " · ".join(told + remarks)
+    line = " · ".join(remarks + told)  # a node of the usual size shows two lines
     logger.log(logging.WARNING if remarks or not gates else logging.INFO, "Concepts: %s.", line)
     return line
 
