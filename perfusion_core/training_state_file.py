@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import PerfusionError
 from .step_choice import Validation
-from .tensor_file import TensorHeader, read_tensors, write_tensors
+from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_tensors
 from .training_state import TrainingState
 
 FORMAT = "perfusion-training-state"
@@ -86,6 +86,16 @@ def save_training(path: str | os.PathLike[str], kept: KeptTraining, replace: boo
         "perfusion.name": kept.name,
     }
     write_tensors(path, tensors, metadata, replace)
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Whether the file holds a training that was finished, by its header alone; False for one that cannot be read."""
+    try:
+        header = read_tensor_header(path, KIND)
+        _check_header(header, path)
+        return json.loads(header.metadata["perfusion.finished"]) is True
+    except (PerfusionError, KeyError, ValueError, RecursionError):
+        return False
 
 
 def load_training(path: str | os.PathLike[str]) -> KeptTraining:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from ...perfusion_core.errors import PerfusionError, quoted
 from ...perfusion_core.tensor_file import NameTakenError, check_room
 
 FOLDER = "perfusion"
+logger = logging.getLogger(__name__)
 
 # Of a file's name, in bytes: with a number and an ending it must fit into the 255 that file systems have for it.
 LONGEST_NAME = 200
@@ -30,10 +32,20 @@ _SHIPPED = Path(__file__).parents[2] / "demo" / "concepts"
 def register_concept_folders() -> None:
     """Tell the host of models/perfusion, output/perfusion (what was trained is in the loader's list at once) and of the
     concepts that ship with the demo model, and that only .safetensors files count there."""
-    for folder in (Path(folder_paths.models_dir) / FOLDER, output_folder(), _SHIPPED):
+    for folder in (models_folder(), output_folder(), _SHIPPED):
         folder_paths.add_model_folder_path(FOLDER, str(folder))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def models_folder() -> Path:
+    """The folder for concept files from elsewhere; made where it is missing, so that whoever got a file finds it."""
+    folder = Path(folder_paths.models_dir) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:  # as in a container whose models are read-only
+        logger.info("The folder %s could not be made (%s).", folder, problem)
+    return folder
 
 
 def output_folder() -> Path:

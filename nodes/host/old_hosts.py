@@ -43,7 +43,7 @@ ADVANCED: dict[str, bool] = {"advanced": True} if _takes(io.Float.Input, "advanc
 
 def search_aliases(*words: str) -> dict[str, list[str]]:
     """Other words that a node is found by, as `io.Schema(..., **search_aliases("teddy"))`; old hosts search names."""
-    return {"search_aliases": [*words]} if _takes(io.Schema, "search_aliases") else {}
+    return {"search_aliases": [*dict.fromkeys(words)]} if _takes(io.Schema, "search_aliases") else {}
 
 
 class _ListedChoice(io.Combo.Input):
@@ -63,6 +63,7 @@ def choice(name: str, options: list[str], **settings: Any) -> io.Combo.Input:
 class GrowingInput:
     """Inputs `name.prefix0`, `name.prefix1`, ... of one kind, which `execute` gets as one dict `name` by `prefix0`, ...
 
+    None of them is needed, nor any one before another, so that a node before them may be muted or bypassed.
     New hosts show one free input more than are connected. Old ones show a few of them from the start, and take the
     others, up to `most`, from API prompts and from workflows that were made on new hosts.
     """
@@ -75,11 +76,11 @@ class GrowingInput:
     def inputs(self, template: io.Input, tooltip: str) -> list[io.Input]:
         """For the schema.  template: one of them; tooltip: of the whole, where it grows."""
         if hasattr(io, "Autogrow"):
-            grown = io.Autogrow.TemplatePrefix(template, prefix=self.prefix, min=1, max=self.most)
+            grown = io.Autogrow.TemplatePrefix(template, prefix=self.prefix, min=0, max=self.most)
             return [io.Autogrow.Input(self.name, tooltip=tooltip, template=grown)]
         inputs = [copy.copy(template) for _ in range(self.shown)]
         for number, one in enumerate(inputs):
-            one.id, one.display_name, one.optional = self._id(number), f"{self.prefix}{number}", number > 0
+            one.id, one.display_name, one.optional = self._id(number), f"{self.prefix}{number}", True
         return inputs
 
     def gathered(self, execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
@@ -91,7 +92,7 @@ class GrowingInput:
         def with_dict(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
             numbers = [number for number in range(self.most) if self._id(number) in inputs]
             grown = {f"{self.prefix}{number}": inputs.pop(self._id(number)) for number in numbers}
-            return execute(cls, *values, **inputs, **({self.name: grown} if grown else {}))
+            return execute(cls, *values, **inputs, **{self.name: grown})
 
         return with_dict
 

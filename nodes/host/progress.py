@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from typing import Any
 
@@ -21,12 +22,19 @@ class NodeProgress:
     def show(self, done: int, text: str = "", preview: Image.Image | None = None) -> None:
         """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
         exception if Cancel was pressed."""
-        server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
-        if text and server is not None and self._node_id is not None:
-            server.send_progress_text(text, self._node_id)
+        if text:
+            say(text, self._node_id)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
+
+
+def say(text: str, node_id: str | None) -> None:
+    """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""
+    server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
+    if server is not None and node_id is not None:
+        # It is drawn as HTML, where <hugsy> would be a tag.
+        server.send_progress_text(html.escape(text, quote=False), node_id)
 
 
 def memory_in_use() -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 
@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 # How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
+
+
+PromptListener = Callable[[str, Sequence[str]], None]
 
 
 class ConceptWord(NamedTuple):
@@ -80,16 +83,16 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
         if word.word in known:
             raise PerfusionError(
                 f"The CLIP already knows the word {word.word}; connect the CLIP from before the node that added it, or"
-                " load the concept under another word."
+                " write another word into the input word of Load Perfusion Concept."
             )
         _check_vectors(word, encoders)
 
     tokenizer = copy.copy(clip.tokenizer)
     for key, encoder in encoders.items():
-        inner, earlier = encoder.tokenizer, ()
+        inner, earlier, listeners = encoder.tokenizer, (), ()
         if isinstance(inner, WordTokenizer):
-            inner, earlier = inner._host_tokenizer, inner._words
-        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words)))
+            inner, earlier, listeners = inner._host_tokenizer, inner._words, inner._listeners
+        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words), listeners))
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     if key_lock == "global":
@@ -101,6 +104,14 @@ def known_words(clip: CLIP) -> set[str]:
     """Return the words that were added to the CLIP."""
     tokenizers = [t for t in vars(clip.tokenizer).values() if isinstance(t, WordTokenizer)]
     return {word.word for tokenizer in tokenizers for word in tokenizer._words}
+
+
+def listen_to_prompts(clip: CLIP, hear: PromptListener) -> None:
+    """Let `hear` be told of every prompt that this CLIP, a clone of the caller's with words, or a clone of it takes
+    apart into tokens, with the words that it knows."""
+    for tokenizer in vars(clip.tokenizer).values():
+        if isinstance(tokenizer, WordTokenizer):
+            vars(tokenizer).update(_listeners=(*tokenizer._listeners, hear))
 
 
 def warn_of_ordinary_word(clip: CLIP, text: str, superclass: str) -> None:
@@ -137,12 +148,15 @@ class WordTokenizer:
     its attributes; so all that this one adds has a name of its own.
     """
 
-    def __init__(self, tokenizer: Any, key: str, words: Sequence[ConceptWord]) -> None:
+    def __init__(
+        self, tokenizer: Any, key: str, words: Sequence[ConceptWord], listeners: Sequence[PromptListener] = ()
+    ) -> None:
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
         # A group for each word: which one it is, is up to re alone, to which more letters are equal than to lower().
         groups = "|".join(f"({re.escape(word.word)})" for word in words)
         pattern = re.compile(f"(?:embedding:)?(?:{groups})", re.IGNORECASE)
         vars(self).update(_host_tokenizer=tokenizer, _embedding_key=key, _words=tuple(words), _word_pattern=pattern)
+        vars(self).update(_listeners=tuple(listeners))
 
     def __getattr__(self, name: str) -> Any:
         if name == "_host_tokenizer" or name.startswith("__"):  # asked for by copies, before there is anything inside
@@ -158,10 +172,13 @@ class WordTokenizer:
     def clone(self) -> WordTokenizer:
         """Return a copy around a copy of the tokenizer inside, for hosts that clone tokenizers."""
         inner = self._host_tokenizer
-        return WordTokenizer(inner.clone() if hasattr(inner, "clone") else inner, self._embedding_key, self._words)
+        inner = inner.clone() if hasattr(inner, "clone") else inner
+        return WordTokenizer(inner, self._embedding_key, self._words, self._listeners)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
+        for hear in self._listeners:
+            hear(text, [word.word for word in self._words])
         tokenizer = self._host_tokenizer
         used = {_group(match) for match in self._word_pattern.finditer(text)}
         if not used:

@@ -2,7 +2,8 @@
 the end, its report.
 
 All have one stem (hugsy.safetensors, hugsy.training_state, hugsy.report.jpg).  Only the first has an ending that the
-loader lists.
+loader lists.  Concepts and reports stay until the user takes them away.  A state stays while its training is not
+finished, and then as long as it is one of the KEPT_FINISHED newest, for whoever wants more steps after all.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ....perfusion_core.concept_file import save_concept
 from ....perfusion_core.errors import PerfusionError, with_advice
 from ....perfusion_core.tensor_file import NameTakenError, sweep_temporaries, temporary_path
 from ....perfusion_core.training import ConceptTrainer
-from ....perfusion_core.training_state_file import KeptTraining, load_training, save_training
+from ....perfusion_core.training_state_file import KeptTraining, is_finished, load_training, save_training
 from ..concept_folders import (
     check_output_folder,
     file_stem,
@@ -33,6 +34,7 @@ from ..concept_folders import (
 )
 
 REPORT_QUALITY = 92
+KEPT_FINISHED = 3  # states of finished trainings, each several times as large as its concept
 
 logger = logging.getLogger(__name__)
 
@@ -115,6 +117,8 @@ class TrainingFiles:
         else:
             save_training(state_path(self.path), kept)
             save_concept(self.path, made)
+        if finished:
+            forget_old_states(state_path(self.path))
 
     def _save_as_new(self, kept: KeptTraining, made: Concept) -> Path:
         """Under a name of which neither file is there, also where another process saves at the same time."""
@@ -172,6 +176,22 @@ class TrainingFiles:
             if isinstance(reason, PerfusionError):
                 raise PerfusionError(f"{str(reason).rstrip('.')}; {kept}.") from reason
             raise
+
+
+def forget_old_states(finished: Path) -> None:
+    """Delete the states of finished trainings in the folder of this one, except the newest.
+
+    finished: the state that was written last.  One that cannot be deleted is left for the next time.
+    """
+    others = [path for path in finished.parent.glob(f"*{finished.suffix}") if path != finished and is_finished(path)]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in others[KEPT_FINISHED - 1 :]:
+        try:
+            path.unlink()
+        except OSError as problem:
+            logger.info("The old training state %s could not be deleted (%s).", path, problem)
+        else:
+            logger.info("Deleted %s, the state of a finished training; its concept stays.", path.name)
 
 
 class NoFiles:

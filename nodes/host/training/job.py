@@ -22,7 +22,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept
+from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM, RECOMMENDED_TEMPERATURE, Concept
 from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
@@ -175,7 +175,7 @@ class TrainingJob:
             encoding_width=len(learned.target_input),
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
-            bias=RECOMMENDED_BIAS,
+            bias=RECOMMENDED_BIAS_OF_FORM.get(request.settings.form, RECOMMENDED_BIAS),
             temperature=RECOMMENDED_TEMPERATURE,
             statistics_hash=request.statistics.hash(),
             training=training,
