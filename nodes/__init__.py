@@ -5,6 +5,7 @@
     apply_concepts      Apply Perfusion Concepts (Gate)
     sweep_bias          Sweep Gate Bias
     label_grid          Label Grid
+    load_pictures       Load Concept Pictures
     train_concept       Train Perfusion Concept
     save_concept        Save Perfusion Concept
     measure_statistics  Measure Text Statistics

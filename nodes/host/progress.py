@@ -28,6 +28,10 @@ class NodeProgress:
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
 
+    def say(self, text: str) -> None:
+        """Show a line of text in the node."""
+        say(text, self._node_id)
+
 
 def say(text: str, node_id: str | None) -> None:
     """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""

@@ -20,7 +20,8 @@ from test_nodes import SCHEMAS
 FILE = Path(__file__).with_name("node_schemas.json")
 TEXTS = {"tooltip", "description", "search_aliases"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
-LISTED_FILES = {("PerfusionLoadConcept", "concept_file")}  # its options are the files of the moment
+# Their options are the files and folders of the moment.
+LISTED_FILES = {("PerfusionLoadConcept", "concept_file"), ("PerfusionLoadPictures", "folder")}
 
 RECORD: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"host": "", "nodes": {}}
 

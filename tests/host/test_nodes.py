@@ -29,9 +29,10 @@ FIXED = {
     "PerfusionLabelGrid": ("Label Grid", "images labels columns", "IMAGE"),
     "PerfusionTrainConcept": (
         "Train Perfusion Concept",
-        "model clip vae images masks word superclass preset seed samples file_name statistics",
+        "model clip vae images masks word superclass preset seed samples file_name statistics resolution captions",
         "PERFUSION_CONCEPT LOSS_MAP IMAGE STRING",
     ),
+    "PerfusionLoadPictures": ("Load Concept Pictures", "folder names", "IMAGE MASK STRING"),
     "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
     "PerfusionDemoModel": ("Load Perfusion Demo Model", "", "MODEL CLIP VAE"),
@@ -181,7 +182,7 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     prompts = importlib.import_module("perfusion_pack.demo.making.prompts")
     trainer = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
     linked = {"model", "clip", "vae", "images", "masks", "statistics", "word", "superclass", "preset", "file_name"}
-    linked |= {"clip_vision"}  # the demo has none
+    linked |= {"clip_vision", "captions"}  # the demo has none
     assert set(prompts.TRAINER) | {"resume"} == set(trainer) - linked  # to resume is nobody's default
     assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}

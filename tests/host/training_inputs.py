@@ -88,6 +88,7 @@ def run_node(inputs: TrainingInputs, **changes) -> tuple:
         "file_name": "",
         "steps": 4,
         "batch_size": 2,
+        "resolution": 64,  # the pictures' own, so that they stay as they are
     }
     with torch.inference_mode():
         output = node.execute(**{**settings, **changes})
