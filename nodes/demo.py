@@ -10,8 +10,8 @@ from PIL import Image
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
 from .advice import DEMO_CFG
-from .host.old_hosts import search_aliases
-from .types import ALIASES, CATEGORY
+from .host.old_hosts import choice, search_aliases
+from .types import CATEGORY
 
 DEMO = f"{CATEGORY}/demo"
 
@@ -27,7 +27,7 @@ class DemoModel(io.ComfyNode):
             category=DEMO,
             description="Loads a tiny text-to-image model that is part of this pack. It paints toys, 128 x 128, in a "
             "second or two on any computer; prompts such as: a red striped teddy with a hat on the beach.",
-            **search_aliases(*ALIASES, "demo", "checkpoint", "example model"),
+            **search_aliases("demo", "checkpoint", "example model"),
             inputs=[],
             outputs=[
                 io.Model.Output(
@@ -57,9 +57,9 @@ class DemoPictures(io.ComfyNode):
             category=DEMO,
             description="Draws pictures of a toy of the demo world, with masks, to train a concept on: a stand-in for "
             "your own photos.",
-            **search_aliases(*ALIASES, "demo", "training pictures", "dataset"),
+            **search_aliases("demo", "training pictures", "dataset"),
             inputs=[
-                io.Combo.Input(
+                choice(
                     "thing",
                     options=list(THINGS),
                     default="hugsy",

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..perfusion_core.errors import PerfusionError
 from .host.old_hosts import ADVANCED, search_aliases
 from .pictures import to_image, to_tensor
-from .types import ALIASES, CATEGORY
+from .types import CATEGORY
 
 GAP = 4
 INK, PAPER = (30, 30, 36), (250, 250, 248)
@@ -28,7 +28,7 @@ class LabelGrid(io.ComfyNode):
             category=CATEGORY,
             description="One picture of a whole list of pictures, such as those of Sweep Gate Bias: a column for each "
             "label, a row for each picture of a batch.",
-            **search_aliases(*ALIASES, "contact sheet", "xy plot", "compare", "image grid"),
+            **search_aliases("contact sheet", "xy plot", "compare", "image grid"),
             is_input_list=True,
             inputs=[
                 io.Image.Input("images", tooltip="A list of batches, one for each label, as VAE Decode gives it."),
@@ -68,8 +68,8 @@ def labelled_grid(batches: Sequence[Tensor], labels: Sequence[str], columns: int
         )
     height, width = batches[0].shape[1:3]
     across = min(columns or len(batches), len(batches))
-    font = ImageFont.load_default(max(11, height // 14))
-    heading = round(font.size * 1.6)
+    size = max(11, height // 14)
+    font, heading = ImageFont.load_default(size), round(size * 1.6)
     lines = [range(start, min(start + across, len(batches))) for start in range(0, len(batches), across)]
     heights = [heading + max(len(batches[index]) for index in line) * (height + GAP) for line in lines]
     grid = Image.new("RGB", (across * (width + GAP) - GAP, sum(heights) - GAP), PAPER)

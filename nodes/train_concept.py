@@ -9,7 +9,7 @@ from comfy_api.latest import io
 from ..perfusion_core.concept import alone, normalise_word
 from ..perfusion_core.errors import PerfusionError
 from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
-from .host.old_hosts import ADVANCED, search_aliases
+from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
 from .host.text.statistics import cached_statistics
 from .host.text.words import warn_of_ordinary_word
@@ -67,7 +67,7 @@ class TrainConcept(io.ComfyNode):
                     tooltip="The plain word for what the thing is: start with one that the model paints well, such as "
                     "teddy, dog or cup. Too wide a word (toy) loses shape, too narrow a one loses freedom.",
                 ),
-                io.Combo.Input("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
+                choice("preset", options=[*PRESETS, CUSTOM], default="Standard", tooltip=PRESET_TOOLTIP),
                 io.Int.Input(
                     "seed",
                     default=0,

@@ -15,7 +15,7 @@ from ..perfusion_core.concept import normalise_word
 from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
-from .host.concept_folders import free_concept_path
+from .host.concept_folders import file_stem
 from .host.model_family import training_size
 from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
@@ -125,7 +125,7 @@ def check_texts(word: Any, superclass: Any, file_name: Any) -> None:
     if word is not None:
         normalise_word(str(word))
     if file_name:
-        free_concept_path(str(file_name))
+        file_stem(str(file_name))
 
 
 def only(name: str, value: Any) -> Any:

@@ -57,7 +57,8 @@ class TrainingDisplay:
 
     def finished(self, result: TrainingResult, report: Image.Image) -> None:
         """Show what came of the training, in a line and in its report."""
-        text = f"{result.path.name}: step {result.chosen_step} of {len(result.losses)}, effect {result.effect:.0%}"
+        name = result.concept.word if result.path is None else result.path.name
+        text = f"{name}: step {result.chosen_step} of {len(result.losses)}, effect {result.effect:.0%}"
         self._progress.show(self._request.settings.steps, text, report)
 
     @contextmanager
@@ -79,7 +80,7 @@ class TrainingDisplay:
         self._step = report.step
         self._progress.show(report.step, self._status.line(report, memory_in_use()))
 
-    def _sheet(self, masks: Sequence[Tensor | None]) -> Image.Image:
+    def _sheet(self, masks: PerPicture | Sequence[Tensor | None]) -> Image.Image:
         shown = zip(self._request.pictures.pictures, masks, strict=True)
         return sheet([under_mask(picture, mask) for picture, mask in list(shown)[:MOST_CELLS]])
 

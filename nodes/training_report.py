@@ -71,7 +71,7 @@ class TrainingReport:
         settings += f"; {captions} with captions" if captions else ""
         return cls(
             title=title_of(result),
-            settings=f"{settings}; text statistics: {request.statistics.summary()}",
+            settings=f"{settings}; text statistics: {request.measured_statistics.summary()}",
             pictures=[to_image(picture) for picture in pictures.pictures],
             losses=result.losses,
             masked=[] if result.masks is None else under_masks(pictures.pictures, result.masks),
@@ -108,11 +108,12 @@ class TrainingReport:
 
 
 def title_of(result: TrainingResult) -> str:
-    """A kept training in one line."""
+    """A training in one line."""
     concept, path = result.concept, result.path
+    kept = "" if path is None else f"{path.name}, {path.stat().st_size / 1000:.1f} kB, "
     return (
         f"{concept.word}, a {concept.superclass}: step {result.chosen_step} of {len(result.losses)},"
-        f" {result.seconds:.0f} s, {path.name}, {path.stat().st_size / 1000:.1f} kB, effect {result.effect:.0%}"
+        f" {result.seconds:.0f} s, {kept}effect {result.effect:.0%}"
     )
 
 
@@ -208,5 +209,5 @@ def _shortened(text: str, width: int) -> str:
     return text
 
 
-def _font(size: int) -> ImageFont.ImageFont:
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
     return ImageFont.load_default(size)

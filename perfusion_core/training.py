@@ -114,14 +114,17 @@ class DenoisingTask(Protocol):
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
         mask [T, N] of the positions at which the word's vectors stand."""
+        ...
 
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """W_V e for every cross-attention layer: encoding [d] -> {layer name: [d_out]}, float32."""
+        ...
 
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
         """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class ConceptTrainer:
             }
         learned = copies(self.tensors())
         self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
-        self.optimiser = torch.optim.Adam(
+        self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
             [
                 {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
                 {"params": list(self.word_vectors.values()), "lr": settings.word_learning_rate},
@@ -243,7 +246,7 @@ class ConceptTrainer:
         """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
         batch, templates = with_captions(batch, templates, self.captions)
         used, rows = batch.templates.unique(return_inverse=True)
-        encodings, positions = self.task.encode(self.word_vectors, [templates[i] for i in used.tolist()])
+        encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
         edited = edit_encoding(encodings, [self.edit()])
         return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited

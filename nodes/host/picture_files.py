@@ -142,7 +142,9 @@ def _read(path: Path) -> tuple[Tensor, Tensor | None]:
         upright = upright.convert("RGBA" if transparent else "RGB")
         shrink = (MOST_PIXELS / (upright.width * upright.height)) ** 0.5
         if shrink < 1:
-            upright = upright.resize((round(upright.width * shrink), round(upright.height * shrink)), Image.LANCZOS)
+            upright = upright.resize(
+                (round(upright.width * shrink), round(upright.height * shrink)), Image.Resampling.LANCZOS
+            )
     pixels = torch.from_numpy(np.asarray(upright).astype(np.float32) / 255)[None]
     alpha = pixels[..., 3] if transparent and pixels[..., 3].min() < 1 else None
     return pixels[..., :3].contiguous(), alpha

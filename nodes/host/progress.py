@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -28,35 +29,47 @@ class NodeProgress:
         """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
         exception if Cancel was pressed."""
         if text:
-            self.say(text)
+            say(text, self._node_id)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
 
     def say(self, text: str) -> None:
         """Show a line of text in the node."""
-        server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
-        if server is not None and self._node_id is not None:
-            server.send_progress_text(for_the_front_end(text), self._node_id)
+        say(text, self._node_id)
+
+
+def say(text: str, node_id: str | None) -> None:
+    """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""
+    server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
+    if server is not None and node_id is not None:
+        server.send_progress_text(for_the_front_end(text), node_id)
 
 
 def for_the_front_end(text: str) -> str:
-    """The text in lines that a node of the usual width holds, since the front end breaks longer ones within words, and
-    without the signs of tags, which it takes away with what is between them."""
+    """The text in lines that a node of the usual width holds, since the front end breaks longer ones within words; and
+    escaped, since it is drawn as HTML, where <hugsy> would be a tag."""
     lines: list[str] = []
-    for part in text.split(SEPARATOR):
-        if lines and len(lines[-1] + SEPARATOR + part) <= LINE_LENGTH:
-            lines[-1] += SEPARATOR + part
+    for part in (part for line in text.split("\n") for part in _parts(line)):
+        if lines and part.startswith(SEPARATOR) and len(lines[-1] + part) <= LINE_LENGTH:
+            lines[-1] += part
         else:
+            part = part.removeprefix(SEPARATOR)
             lines += textwrap.wrap(part, LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(lines).replace("<", "‹").replace(">", "›")
+    return html.escape("\n".join(lines), quote=False)
+
+
+def _parts(line: str) -> list[str]:
+    first, *others = line.split(SEPARATOR)
+    return [first, *(SEPARATOR + other for other in others)]
 
 
 def memory_in_use() -> str:
     """How much of the memory that models run in is in use, by whatever program: "memory 5.2 of 24.0 GB"."""
     device = comfy.model_management.get_torch_device()
-    total = comfy.model_management.get_total_memory(device)
-    used = total - comfy.model_management.get_free_memory(device)
+    total: Any = comfy.model_management.get_total_memory(device)  # a number, unless it is asked for more
+    free: Any = comfy.model_management.get_free_memory(device)
+    used = total - free
     return f"memory {used / 2**30:.1f} of {total / 2**30:.1f} GB"
 
 

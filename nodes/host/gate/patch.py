@@ -15,24 +15,23 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
-from torch.nn import Module
 
 from ....perfusion_core.concept import Concept, ConceptStack, check_stack
 from ....perfusion_core.edit import edit_encoding
 from ....perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
 from ..model_family import check_text_conditioned
 from ..text.superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
-from .cross_attention import cross_attention_layers
+from .cross_attention import CrossAttention, cross_attention_layers
 from .projection_swap import swapped_forwards
-from .run import KEYS, VALUES, GateCall, GateRun
+from .run import KEYS, VALUES, GateCall, GateRun, Projection
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
 PATCH_KEY = "perfusion_for_comfyui.concept_gate"
@@ -128,13 +127,13 @@ def applied_concepts(model: ModelPatcher) -> GatePatch | None:
     return model.get_attachment(PATCH_KEY)
 
 
-def cross_attention_layers_for(model: ModelPatcher, concepts: Iterable[Concept]) -> dict[str, Module]:
+def cross_attention_layers_for(model: ModelPatcher, concepts: Iterable[Concept]) -> dict[str, CrossAttention]:
     """Return the cross-attention layers of the MODEL after checking that every concept fits them.
 
     Raises PerfusionError naming the concept, what it was made for and what is loaded.
     """
     check_text_conditioned(model)
-    layers: dict[str, Module] = {}
+    layers: dict[str, CrossAttention] = {}
     looked_for = None
     for concept in concepts:
         if concept.encoding_width != looked_for:  # once for all concepts of a width: the model is large
@@ -173,7 +172,7 @@ def _check_independence(stack: ConceptStack) -> None:
         ) from None
 
 
-def _projection(current: threading.local, layer: str, projection: str) -> Callable[[Tensor], Tensor]:
+def _projection(current: threading.local, layer: str, projection: str) -> Projection:
     """Return the function that stands in for one layer's projection.
 
     It stays the same object from step to step and from run to run, since torch.compile compiles again for a new one;
@@ -185,7 +184,7 @@ def _projection(current: threading.local, layer: str, projection: str) -> Callab
     def forward(encoding: Tensor) -> Tensor:
         return current.call.project(layer, projection, encoding)
 
-    return torch.compiler.disable(forward)
+    return cast(Projection, torch.compiler.disable(forward))
 
 
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
@@ -219,7 +218,12 @@ def _weights_may_change(guider: Any) -> bool:
 
 
 def _calc_cond_batch(
-    executor: Any, model: Any, conds: list, x_in: Tensor, timestep: Tensor, model_options: Mapping[str, Any]
+    executor: Any,
+    model: Any,
+    conds: Sequence[list[dict[str, Any]] | None],
+    x_in: Tensor,
+    timestep: Tensor,
+    model_options: Mapping[str, Any],
 ) -> Any:
     """Give ControlNets the superclass encoding in the steps in which a concept acts, and only in those.
 
@@ -227,7 +231,7 @@ def _calc_cond_batch(
     """
     run = model_options.get("transformer_options", {}).get(PATCH_KEY)
     concepts = run.open_concepts(model.model_sampling, timestep) if run is not None else ()
-    if concepts:
+    if run is not None and concepts:
         conds = with_locked_control(conds, run.lock_strength(concepts))
     return executor(model, conds, x_in, timestep, model_options)
 

@@ -19,6 +19,7 @@ from ....perfusion_core.attention_maps import AttentionMaps, word_attention
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import is_out_of_memory
 from ....perfusion_core.training_pictures import PerPicture, per_picture
+from ..gate.cross_attention import CrossAttention
 from ..gate.projection_swap import swapped_forwards
 from .denoising_task import HostDenoisingTask
 
@@ -63,7 +64,7 @@ def _masks_within_memory(
     superclass_vectors: Mapping[str, Tensor],
     levels: Sequence[float],
     at_once: int,
-    layers: Mapping[str, Module],
+    layers: Mapping[str, CrossAttention],
 ) -> Tensor:
     """Masks [P, 1, h, w] of pictures of one size, latents [P, C, h, w]; fewer at once where memory runs out."""
     at_once = max(1, min(at_once, len(latents)))
@@ -92,11 +93,12 @@ def _summed_maps(
     superclass_vectors: Mapping[str, Tensor],
     levels: Sequence[float],
     at_once: int,
-    layers: Mapping[str, Module],
+    layers: Mapping[str, CrossAttention],
 ) -> AttentionMaps:
     """The attention maps of all layers at all levels, in one pass over the pictures."""
     generator = torch.Generator().manual_seed(SEED)
-    maps = AttentionMaps(len(latents), tuple(latents.shape[-2:]), task.device)
+    height, width = latents.shape[-2:]
+    maps = AttentionMaps(len(latents), (height, width), task.device)
     with torch.no_grad():
         encoding, positions = task.encode(superclass_vectors, [TEMPLATE])
         for level in levels:
@@ -116,14 +118,14 @@ def _summed_maps(
 
 @contextmanager
 def captured_attention(
-    layers: Mapping[str, Module], on_layer: Callable[[str, Tensor, Tensor, int], None]
+    layers: Mapping[str, CrossAttention], on_layer: Callable[[str, Tensor, Tensor, int], None]
 ) -> Iterator[None]:
     """While the block is open, tell `on_layer` the name, queries [B, L, H * D], keys [B, N, H * D] and number H of
     heads of every cross-attention layer that runs.
 
     layers: as `cross_attention_layers` gives them.  What the layers compute stays the same bit for bit.
     """
-    replacements = []
+    replacements: list[tuple[Module, Callable[[Tensor], Tensor]]] = []
     for name, layer in layers.items():
         replacements += _watching(name, layer, on_layer)
     with swapped_forwards(replacements):
@@ -131,10 +133,10 @@ def captured_attention(
 
 
 def _watching(
-    name: str, layer: Module, on_layer: Callable[[str, Tensor, Tensor, int], None]
+    name: str, layer: CrossAttention, on_layer: Callable[[str, Tensor, Tensor, int], None]
 ) -> list[tuple[Module, Callable[[Tensor], Tensor]]]:
     """Every layer runs `to_q` before `to_k`, in whatever version of the host; both keep their own values."""
-    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, {}
+    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, dict[str, Tensor]()
 
     def to_q(states: Tensor) -> Tensor:
         seen["queries"] = project_queries(states)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
+from torch.nn import Module
 
 from ....perfusion_core.edit import EditedEncoding, add_value_targets
 from ....perfusion_core.errors import PerfusionError
@@ -65,7 +66,7 @@ class HostDenoisingTask:
         self.latents = per_picture([self._as_the_model_wants(latent) for latent in latents])
         self.masks = None if masks is None else per_picture([ordinary(m).float().to(self.device) for m in masks])
         shapes = [latent.shape for latent in self.latents]
-        self.bucket_of = [shapes.index(shape) for shape in shapes]
+        self.bucket_of: Sequence[int] = [shapes.index(shape) for shape in shapes]
         self._fits = fits
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
@@ -75,7 +76,7 @@ class HostDenoisingTask:
     def __enter__(self) -> HostDenoisingTask:
         self._base = self.model.model
         self.load()
-        self._sampling = self.model.get_model_object("model_sampling")
+        self._sampling: Any = self.model.get_model_object("model_sampling")
         encoders = text_encoders(self.clip)
         encoding_width = sum(encoder.width for encoder in encoders.values())
         self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
@@ -237,7 +238,7 @@ class HostDenoisingTask:
             for tensor in (edited.key_context, edited.value_context, edited.value_gates)
         )
         key_context, value_context = key_context.to(dtype), value_context.to(dtype)
-        replacements = []
+        replacements: list[tuple[Module, Callable[..., Any]]] = []
         targets = {name: scaled_gradient(target, 1 / scale) for name, target in value_targets.items()}
         for name, layer in self.layers.items():
             replacements += [
@@ -292,5 +293,5 @@ def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tens
 
 def _marked_like(old: Tensor, new: Tensor) -> Tensor:
     """`new` with the marks that `text.words` puts on a token list's vectors."""
-    new.__dict__.update(old.__dict__)
+    vars(new).update(vars(old))
     return new

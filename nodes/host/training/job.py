@@ -22,7 +22,7 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept
+from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM, RECOMMENDED_TEMPERATURE, Concept
 from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
@@ -100,7 +100,7 @@ class TrainingJob:
         self._started = time.monotonic()
         latents = encoded_pictures(request.pictures, request.vae)
         self._weights = picture_weights(request.pictures, latents)
-        self.judge = self._judge()
+        self.judge = judge = self._judge()
         with torch.inference_mode(False), torch.enable_grad(), host_in_training():
             with memory_for("the models were loaded for the training"):
                 model, clip = trainable_model(request.model), trainable_clip(request.clip)
@@ -111,8 +111,8 @@ class TrainingJob:
             with task as self.task:
                 self.trainer = self._trainer()
                 self.files.open(self.trainer, self._what_must_not_change())
-                if self.judge is not None:
-                    self.trainer.measure = self._unlikeness
+                if judge is not None:
+                    self.trainer.measure = lambda: self._unlikeness(judge)
                 yield
 
     def run(self) -> None:
@@ -176,9 +176,9 @@ class TrainingJob:
             encoding_width=len(learned.target_input),
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
-            bias=RECOMMENDED_BIAS,
+            bias=RECOMMENDED_BIAS_OF_FORM.get(request.settings.form, RECOMMENDED_BIAS),
             temperature=RECOMMENDED_TEMPERATURE,
-            statistics_hash=request.statistics.hash(),
+            statistics_hash=request.measured_statistics.hash(),
             training=training,
             superclass_vectors=self._superclass_vectors,
             picture=request.picture,
@@ -208,7 +208,7 @@ class TrainingJob:
         task.masks = self._masks_of_the_loss(vectors)
         captions = self.request.caption_templates
         with memory_for("the superclass was encoded"):
-            return ConceptTrainer(task, settings, vectors, self.request.statistics.inverse.clone(), captions)
+            return ConceptTrainer(task, settings, vectors, self.request.measured_statistics.inverse.clone(), captions)
 
     def _masks_of_the_loss(self, vectors: Mapping[str, Tensor]) -> PerPicture | None:
         """The given masks, and for pictures without one the model's attention, or the same weight everywhere."""
@@ -251,10 +251,10 @@ class TrainingJob:
         finally:
             self.task.load()
 
-    def _unlikeness(self) -> float:
+    def _unlikeness(self, judge: LikenessJudge) -> float:
         """The error by which the judge chooses the best step: what the harmonic mean of likenesses lacks to 1."""
         concept = self.concept_at()
         try:
-            return 1.0 - self.judge.likeness(concept).harmonic_mean
+            return 1.0 - judge.likeness(concept).harmonic_mean
         finally:
             self.task.load()

@@ -102,11 +102,11 @@ class LikenessJudge:
         return sample_pictures(model, clip, self._vae, prompts, self._latent_shape, SEED, steps=STEPS, cfg=self._cfg)
 
 
-def image_embeddings(clip_vision: ClipVisionModel, pictures: Sequence[Tensor]) -> Tensor:
+def image_embeddings(clip_vision: ClipVisionModel, pictures: Tensor | Sequence[Tensor]) -> Tensor:
     """Embeddings [P, d] of pictures [H, W, 3], float32 on the CPU; their middle square, as the host cuts it."""
     together = per_picture([picture[..., :3] for picture in pictures])
     batches = together.split(AT_ONCE) if isinstance(together, Tensor) else [picture[None] for picture in together]
-    parts = [clip_vision.encode_image(batch).image_embeds for batch in batches]
+    parts = [clip_vision.encode_image(batch)["image_embeds"] for batch in batches]
     return torch.cat(parts).float().cpu()
 
 

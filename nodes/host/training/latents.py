@@ -39,7 +39,7 @@ def picture_weights(pictures: TrainingPictures, latents: PerPicture) -> list[Ten
     return weights
 
 
-def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, int]) -> Tensor:
+def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, ...]) -> Tensor:
     """Masks [P, H, W] (or one for all) as weights of the loss, [P, 1, h, w]: scaled to the latents and divided each by
     its own maximum.  Raises PerfusionError for another number of masks and for an empty mask."""
     if masks.dim() == 2:

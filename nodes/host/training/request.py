@@ -75,6 +75,13 @@ class TrainingRequest:
         return caption_templates(captions_in(self.captions, len(self.pictures)), self.word, self.superclass)
 
     @property
+    def measured_statistics(self) -> TextStatistics:
+        """The text statistics.  Raises ValueError where a job was started without them."""
+        if self.statistics is None:
+            raise ValueError("a training needs the text statistics of its clip")
+        return self.statistics
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Of a latent [C, h, w] of the commonest size of the pictures, at which the concept is tried out."""
         width, height = (side // vae_step(self.vae) for side in self.pictures.commonest_size)
@@ -118,7 +125,7 @@ class TrainingRequest:
             "superclass": self.superclass,
             "model family": self.family,
             "CLIP layer": self.clip.layer_idx,
-            "text statistics": self.statistics.hash(),
+            "text statistics": self.measured_statistics.hash(),
             **settings,
             "VAE": vae_hash(self.vae),
             "model": model_hash(self.model),

@@ -42,10 +42,8 @@ def pictures_hash(pictures: PerPicture) -> str:
     return hashlib.sha256(" ".join(tensor_hash(picture) for picture in pictures).encode()).hexdigest()[:16]
 
 
-def tensor_hash(tensor: Tensor | None) -> str | None:
-    """The same for the shape and the numbers of a tensor; None for None."""
-    if tensor is None:
-        return None
+def tensor_hash(tensor: Tensor) -> str:
+    """The same for the shape and the numbers of a tensor."""
     digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
     digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
