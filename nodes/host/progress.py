@@ -29,7 +29,7 @@ class NodeProgress:
         """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
         exception if Cancel was pressed."""
         if text:
-            say(text, self._node_id)
+            self.say(text)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()

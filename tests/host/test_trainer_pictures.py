@@ -16,7 +16,7 @@ from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
-from tiny_models import tiny_model, tiny_sdxl_clip
+from tiny_models import tiny_model, tiny_sdxl, tiny_sdxl_clip
 from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -268,18 +268,8 @@ def test_sdxl_has_1024_and_v_models_of_sd2_have_768():
 
 def test_sdxl_is_told_the_size_of_each_sample(inputs):
     """As the host's own CLIPTextEncodeSDXL would tell it."""
-    import comfy.model_base
-    from comfy.model_patcher import ModelPatcher
-    from tiny_models import CPU, UNET_CONFIG, TinyModelConfig, fill
-
-    clip = tiny_sdxl_clip()
-    config = TinyModelConfig(
-        {**UNET_CONFIG, "context_dim": 80, "adm_in_channels": 48 + 6 * 256, "num_classes": "sequential"}
-    )
-    base = comfy.model_base.SDXL(config, device=CPU)
-    base.requires_grad_(False)
-    fill(base, 0)
-    model = ModelPatcher(base, CPU, CPU)
+    model, clip = tiny_sdxl()
+    base = model.model
     fits = [Fit((64, 64), (64, 64), 0, 0, (64, 64)), Fit((400, 300), (86, 64), 9, 0, (64, 64))]
     seen = []
     base.diffusion_model.register_forward_pre_hook(lambda *a: seen.append(a[2]["y"]), with_kwargs=True)
