@@ -23,6 +23,7 @@ BUILD = """() => {
         trainer.widgets.find(widget => widget.name === name).value = value;
     trainer.widgets.find(widget => widget.name === 'seed').value = Math.floor(Math.random() * 1e6);
     window.trainer = trainer;
+    window.ended = null;
     window.said = [];
     window.sizes = [];
     app.canvas.ds.reset();
