@@ -15,6 +15,7 @@ What they share:
 
     types               the pack's own socket types, category and search words
     advice              the numbers that users are told, each in one place
+    shown               what a node shows under its inputs
     pictures            the host's pictures as Pillow images and back
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import comfy.model_management
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -15,7 +14,7 @@ from ..perfusion_core.concept import Concept
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_pictures import PerPicture
 from ..perfusion_core.training_status import TrainingStatus
-from .host.progress import NodeProgress, memory_in_use
+from .host.progress import Cancelled, NodeProgress, memory_in_use
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingResult
 from .host.training.request import TrainingHooks, TrainingRequest
@@ -61,7 +60,7 @@ class TrainingDisplay:
         """Where Cancel stops the training in this block, say what is left of it."""
         try:
             yield
-        except comfy.model_management.InterruptProcessingException:
+        except Cancelled:
             steps = self._request.settings.steps
             kept = f"kept at step {self._step} of {steps}: queue again with resume"
             self.say(kept if files.path is not None else "stopped before the first step: nothing to keep")

@@ -11,6 +11,9 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
+# What Cancel raises, wherever the host looks for it.
+Cancelled = comfy.model_management.InterruptProcessingException
+
 
 class NodeProgress:
     """The bar, the preview and the line of text under one node."""

@@ -3,6 +3,8 @@
     patch            putting concepts on a MODEL
     run              what one sampling run of such a MODEL remembers between its steps
     cross_attention  finding the cross-attention layers of a diffusion model by their structure
+    run_report       what a run made of the concepts, in one line
+    wiring           the mistake in which nothing of the pack runs, read off the graph
     projection_swap  replacing the forward of modules for the length of one call
 
 The gate itself is computed in `perfusion_core/edit.py`.  Imports from the wing text.

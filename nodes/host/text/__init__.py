@@ -6,7 +6,8 @@
     encoder_patch        code of the pack around the encoding of a prompt
     encoding_memory      encodings that a change of the gate need not make again
     clip_layer           clip skip: a warning of another layer than a concept's
-    superclass_encoding  the second text encoding that the global key lock feeds to the keys
+    superclass_encoding  the second text encoding that the lock of the whole prompt feeds to the keys
+    prompt_notes         words of the prompts, noted for the line under the gate
     statistics           the second moment of a CLIP's encodings, measured and kept
 
 Imports nothing from the other wings.
