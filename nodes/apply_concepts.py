@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
+from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.old_hosts import GrowingInput, choice, search_aliases
 from .host.text.words import add_words
@@ -53,6 +54,7 @@ class ConceptGate(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     @CONCEPTS.gathered
     def execute(
         cls, model: io.Model.Type, clip: io.Clip.Type, concepts: dict[str, ConceptStack], key_lock: str

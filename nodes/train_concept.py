@@ -8,6 +8,7 @@ from comfy_api.latest import io, ui
 
 from ..perfusion_core.concept import alone, normalise_word
 from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
 from .host.text.statistics import cached_statistics
@@ -181,6 +182,7 @@ class TrainConcept(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, **given: Any) -> io.NodeOutput:
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
