@@ -11,4 +11,5 @@ A wing imports from those above it and never from those below; what all may use 
     model_family     the name of a model's family, and models that see no text
     concept_folders  where concept files live
     progress         the progress bar, and Cancel
+    executing_node   which node of the graph is running
 """
