@@ -67,8 +67,15 @@ def _declared(one: io.Input, value: Any, looked_at: bool) -> Any:
     if isinstance(one, io.Combo.Input):
         return _choice(one, value, looked_at)
     if hasattr(one, "template"):  # a socket that grows: of what is connected, what carries something
-        return {name: _carried(PerfusionConcept.io_type, name, v) for name, v in value.items() if v is not None}
+        return _grown(one, value or {})
     return _carried(one.get_io_type(), one.id, value)
+
+
+def _grown(one: Any, sockets: Any) -> dict[str, Any]:
+    if not isinstance(sockets, dict):
+        raise _error(one.id, "wires", sockets)
+    kind = one.template.input.get_io_type()
+    return {name: _carried(kind, name, value) for name, value in sockets.items() if value is not None}
 
 
 def _text(one: io.Input, value: Any) -> str:
