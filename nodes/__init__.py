@@ -14,6 +14,7 @@
 What they share:
 
     types               the pack's own socket types, category and search words
+    declared            inputs as the schema declares them, whatever a wire brings
     advice              the numbers that users are told, each in one place
     shown               what a node shows under its inputs
     pictures            the host's pictures as Pillow images and back

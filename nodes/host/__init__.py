@@ -12,4 +12,5 @@ A wing imports from those above it and never from those below; what all may use 
     concept_folders  where concept files live
     picture_files    a folder of pictures below the input folder
     progress         the progress bar, and Cancel
+    executing_node   which node of the graph is running
 """
