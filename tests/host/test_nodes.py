@@ -68,6 +68,12 @@ def test_names_that_saved_workflows_hold():
         assert types[: len(outputs.split())] == outputs.split(), node_id
 
 
+# What people look for by the method's name or by what they want of it, and which nodes they need first.
+METHOD = {"perfusion", "key-locked", "rank-one", "personalization", "personalize", "train face", "character"}
+METHOD |= {"embedding", "identity", "concept", "subject"}
+FIRST_FOUND = {"PerfusionTrainConcept", "PerfusionLoadConcept", "PerfusionConceptGate"}
+
+
 @each_node
 def test_node_explains_itself(node_id):
     schema = SCHEMAS[node_id]
@@ -75,7 +81,8 @@ def test_node_explains_itself(node_id):
     assert schema.display_name and schema.display_name.isascii()
     assert schema.category == "perfusion" or schema.category.startswith("perfusion/")
     assert len(schema.description) > 60 and schema.description.rstrip().endswith(".")
-    assert {"perfusion", "key-locked", "rank-one", "personalization"} <= set(schema.search_aliases)
+    assert set(schema.search_aliases) and (METHOD <= set(schema.search_aliases)) == (node_id in FIRST_FOUND)
+    assert node_id in FIRST_FOUND or not METHOD & set(schema.search_aliases), "these find the three nodes first"
     for one in inputs_of(schema):
         assert one.tooltip and one.tooltip.rstrip().endswith("."), f"input {one.id}"
     for output in schema.outputs:
@@ -174,5 +181,7 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
     prompt = prompts.first_picture_prompt()
+    advice = importlib.import_module("perfusion_pack.nodes.advice")
+    assert loader.pop("bias") == advice.BIAS_OF_THE_FILE and prompt["concept0"]["inputs"].pop("bias") == advice.BIAS
     for name, value in prompt["concept0"]["inputs"].items():
         assert name == "concept_file" or value == loader[name], name
