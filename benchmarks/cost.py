@@ -81,9 +81,9 @@ def fill(module: Any, seed: int) -> None:
 def make_model(shape: str, smallest: bool) -> Any:
     """Return a MODEL of the shape with random weights that keep activations of ordinary size."""
     import comfy.model_management
-    import comfy.model_patcher
     import comfy.supported_models
     import torch
+    from perfusion_pack.nodes.host.old_hosts import core_patcher
 
     family, unet_config = SHAPES[shape]
     config = getattr(comfy.supported_models, family)({**unet_config, "model_channels": 64 if smallest else 320})
@@ -91,7 +91,7 @@ def make_model(shape: str, smallest: bool) -> Any:
     config.set_inference_dtype(torch.float32 if device.type == "cpu" else torch.float16, None)
     base = config.get_model({}, "", device=offload)
     fill(base.diffusion_model, 0)
-    return comfy.model_patcher.CoreModelPatcher(base, load_device=device, offload_device=offload)
+    return core_patcher()(base, load_device=device, offload_device=offload)
 
 
 def make_clip(shape: str) -> Any:

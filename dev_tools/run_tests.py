@@ -26,6 +26,8 @@ NO_TESTS_COLLECTED = 5
 
 # import name -> pip requirement
 TOOLS = {"pytest": "pytest", "hypothesis": "hypothesis", "ruff": "ruff"}
+# pyright with a node of its own, so that the package index is enough.
+TYPE_CHECKER = {"basedpyright": "basedpyright"}
 BROWSER_TOOLS = {"playwright": "playwright"}
 # The numerical peer. Without its own requirements, which would bring another image-text model along; where it cannot be
 # had, the one test that compares with it is skipped.
@@ -84,10 +86,19 @@ def _alarm(seconds: int) -> None:
         signal.alarm(seconds)
 
 
-def _ruff(interpreter: Interpreter, environment: dict[str, str], seconds: float) -> Outcome:
-    command = [str(interpreter.python), "-m", "ruff", "check", "--output-format", "concise", "."]
+def _checks(python: Path) -> dict[str, list[str]]:
+    """What reads the code without running it, by its name in the summary."""
+    return {
+        "ruff": ["ruff", "check", "--output-format", "concise", "."],
+        "format": ["ruff", "format", "--check", "."],
+        "types": ["basedpyright", "--pythonpath", str(python)],
+    }
+
+
+def _check(name: str, interpreter: Interpreter, environment: dict[str, str], seconds: float) -> Outcome:
+    command = [str(interpreter.python), "-m", *_checks(interpreter.python)[name]]
     code = run_bounded(command, seconds, cwd=REPOSITORY, env=environment)
-    return Outcome("ruff", code == 0, "ok" if code == 0 else "FAILED")
+    return Outcome(name, code == 0, "ok" if code == 0 else "FAILED")
 
 
 def _counts(report: Path) -> str:
@@ -170,7 +181,8 @@ def run(wanted_host: str | None, core_only: bool, fast: bool, pytest_arguments: 
     host = None if core_only else install_host.find_or_install(wanted_host)
     # --core still looks for a ComfyUI, for the torch in its environment.
     interpreter = interpreters.for_core(hosts.find(wanted_host)) if host is None else interpreters.for_host(host)
-    environment = tool_environment(interpreter, TOOLS if host is None else {**TOOLS, **BROWSER_TOOLS})
+    tools = {**TOOLS, **TYPE_CHECKER}
+    environment = tool_environment(interpreter, tools if host is None else {**tools, **BROWSER_TOOLS})
     try:
         environment = tool_environment(interpreter, PEER, "--no-deps")
     except DevError as error:
@@ -179,7 +191,7 @@ def run(wanted_host: str | None, core_only: bool, fast: bool, pytest_arguments: 
     if host is not None:
         environment["COMFYUI_PATH"] = str(host)
 
-    outcomes = [_ruff(interpreter, environment, seconds_left())]
+    outcomes = [_check(name, interpreter, environment, seconds_left()) for name in _checks(interpreter.python)]
     if fast:
         pytest_arguments = ["-m", "not slow", *pytest_arguments]
     paths = [argument for argument in pytest_arguments if _is_test_path(argument)]

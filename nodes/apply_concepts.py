@@ -8,9 +8,10 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
+from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.gate.run_report import report_runs
-from .host.old_hosts import GrowingInput, search_aliases
+from .host.old_hosts import GrowingInput, choice, search_aliases
 from .host.progress import say
 from .host.text.prompt_notes import PromptNotes, take_notes
 from .host.text.words import add_words
@@ -40,7 +41,7 @@ class ConceptGate(io.ComfyNode):
                     PerfusionConcept.Input("concept", tooltip="A concept, or a stack of concepts."),
                     tooltip="Concepts from loaders or trainers; a free input appears with each one you connect.",
                 ),
-                io.Combo.Input(
+                choice(
                     "key_lock",
                     options=list(KEY_LOCKS),
                     default=KEY_LOCKS[0],
@@ -59,6 +60,7 @@ class ConceptGate(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     @CONCEPTS.gathered
     def execute(
         cls, model: io.Model.Type, clip: io.Clip.Type, key_lock: str, concepts: dict[str, ConceptStack] | None = None

@@ -10,7 +10,8 @@ from PIL import Image
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
 from .advice import DEMO_CFG
-from .host.old_hosts import search_aliases
+from .declared import as_declared
+from .host.old_hosts import choice, search_aliases
 from .types import CATEGORY
 
 DEMO = f"{CATEGORY}/demo"
@@ -59,7 +60,7 @@ class DemoPictures(io.ComfyNode):
             "your own photos.",
             **search_aliases("demo", "training pictures", "dataset"),
             inputs=[
-                io.Combo.Input(
+                choice(
                     "thing",
                     options=list(THINGS),
                     default="hugsy",
@@ -85,6 +86,7 @@ class DemoPictures(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, thing: str, count: int, seed: int) -> io.NodeOutput:
         pictures, masks = zip(*thing_pictures(thing, count, seed), strict=True)
         return io.NodeOutput(

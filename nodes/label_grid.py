@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, search_aliases
 from .pictures import to_image, to_tensor
 from .types import CATEGORY
@@ -51,6 +52,7 @@ class LabelGrid(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, images: list[Tensor], labels: list[str], columns: list[int]) -> io.NodeOutput:
         return io.NodeOutput(to_tensor(labelled_grid(images, labels, columns[0])))
 
@@ -68,8 +70,8 @@ def labelled_grid(batches: Sequence[Tensor], labels: Sequence[str], columns: int
         )
     height, width = batches[0].shape[1:3]
     across = min(columns or len(batches), len(batches))
-    font = ImageFont.load_default(max(11, height // 14))
-    heading = round(font.size * 1.6)
+    size = max(11, height // 14)
+    font, heading = ImageFont.load_default(size), round(size * 1.6)
     lines = [range(start, min(start + across, len(batches))) for start in range(0, len(batches), across)]
     heights = [heading + max(len(batches[index]) for index in line) * (height + GAP) for line in lines]
     grid = Image.new("RGB", (across * (width + GAP) - GAP, sum(heights) - GAP), PAPER)

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.edit import FORMS
 from ..perfusion_core.training import TrainingSettings
-from .host.old_hosts import ADVANCED
+from .host.old_hosts import ADVANCED, choice
 
 DEFAULTS = TrainingSettings()
 
@@ -143,7 +143,7 @@ def custom_inputs() -> list[io.Input]:
             "high and it drifts away until the gate does not know it.",
             **rate,
         ),
-        io.Combo.Input(
+        choice(
             "form",
             options=list(FORMS),
             default=DEFAULTS.form,

@@ -54,8 +54,8 @@ def round_for_file(concept: Concept) -> Concept:
     )
 
 
-def save_concept(path: str | os.PathLike[str], concept: Concept) -> None:
-    """Write the concept in one step; the same concept gives the same bytes.
+def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool = True) -> None:
+    """Write the concept in one step; the same concept gives the same bytes.  replace: as for `write_tensors`.
 
     Raises PerfusionError where the file cannot be written or a target value exceeds the range of half precision.
     """
@@ -64,7 +64,7 @@ def save_concept(path: str | os.PathLike[str], concept: Concept) -> None:
     tensors |= dict(rounded.word_vectors)
     tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
     tensors |= {VALUE + layer: target.half() for layer, target in rounded.value_targets.items()}
-    write_tensors(path, tensors, _metadata(rounded))
+    write_tensors(path, tensors, _metadata(rounded), replace)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -80,11 +80,11 @@ def load_concept(path: str | os.PathLike[str]) -> Concept:
     settings: dict[str, Any] = {}
     _, tensors = read_tensors(path, KIND, lambda header: settings.update(_checked_settings(header, path)))
     del settings["tensors"]
+    settings |= {name: tensors[name] for name in TEXT_SIDE}
     word_keys = [name.removeprefix(SUPERCLASS) for name in tensors if name.startswith(SUPERCLASS)]
     try:
         return Concept(
             **settings,
-            **{name: tensors[name] for name in TEXT_SIDE},
             word_vectors={key: tensors[key] for key in word_keys},
             superclass_vectors={key: tensors[SUPERCLASS + key] for key in word_keys},
             value_targets={n.removeprefix(VALUE): t for n, t in tensors.items() if n.startswith(VALUE)},

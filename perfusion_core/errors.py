@@ -26,6 +26,11 @@ class PerfusionError(ValueError):
         return _again, (type(self).__name__, self.args, vars(self))
 
 
+def with_advice(problem: PerfusionError, advice: str) -> PerfusionError:
+    """Return the same sentence with other words behind its last semicolon, for whoever knows better what to do."""
+    return PerfusionError(f"{str(problem).rpartition(';')[0] or str(problem).rstrip('.')}; {advice}.")
+
+
 class DependentConceptsError(PerfusionError):
     """Concepts that cannot be told apart in the text encoder's metric; `indices` says which of the list given."""
 

@@ -179,8 +179,8 @@ def _check_header(header: TensorHeader, path: str | os.PathLike[str]) -> None:
             f" {found[1]!r}; measure the statistics again or update the pack."
         )
     try:
-        float(header.metadata["perfusion.shrinkage"]), int(header.metadata["perfusion.captions"])
-        header.metadata["perfusion.encoder_hash"]
+        for name, kind in (("shrinkage", float), ("captions", int), ("encoder_hash", str)):
+            kind(header.metadata[f"perfusion.{name}"])
     except (KeyError, ValueError):
         raise PerfusionError(f"{path} is a {KIND} whose header is incomplete; measure the statistics again.") from None
     shapes = {name: shape for name, (_, shape) in header.tensors.items()}

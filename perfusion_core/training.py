@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .caption_templates import with_captions
 from .edit import ConceptEdit, EditedEncoding, edit_encoding
 from .errors import PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
@@ -102,21 +103,28 @@ class TrainingSettings:
 
 
 class DenoisingTask(Protocol):
-    """The model under training, as the loop sees it."""
+    """The model under training, as the loop sees it.
+
+    bucket_of: the number of each picture's bucket; the pictures of a batch have one size, so they are of one bucket.
+    """
 
     picture_count: int
+    bucket_of: Sequence[int]
 
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
         mask [T, N] of the positions at which the word's vectors stand."""
+        ...
 
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """W_V e for every cross-attention layer: encoding [d] -> {layer name: [d_out]}, float32."""
+        ...
 
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
         """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -141,6 +149,7 @@ class ConceptTrainer:
 
     task: the model.  settings: see there.  superclass_vectors: by embedding key, [m, width], where the word starts.
     inverse: C^-1 of the text statistics, [d, d].  Everything runs on the device of the task's encodings.
+    captions: by picture, a template of its own or None; see `caption_templates`.
 
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
@@ -149,9 +158,15 @@ class ConceptTrainer:
     """
 
     def __init__(
-        self, task: DenoisingTask, settings: TrainingSettings, superclass_vectors: Mapping[str, Tensor], inverse: Tensor
+        self,
+        task: DenoisingTask,
+        settings: TrainingSettings,
+        superclass_vectors: Mapping[str, Tensor],
+        inverse: Tensor,
+        captions: Sequence[str | None] = (),
     ) -> None:
         self.task = task
+        self.captions = captions
         self.settings = settings
         self.step_number = 0
         self.micro_batch = settings.batch_size
@@ -173,7 +188,7 @@ class ConceptTrainer:
             }
         learned = copies(self.tensors())
         self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
-        self.optimiser = torch.optim.Adam(
+        self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
             [
                 {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
                 {"params": list(self.word_vectors.values()), "lr": settings.word_learning_rate},
@@ -210,8 +225,11 @@ class ConceptTrainer:
         return StepReport(self.step_number, settings.steps, loss_sum, similarity, gate)
 
     def _micro_batches(self) -> Iterator[Batch]:
-        """The samples of a step, in parts that fit into the memory; drawn as they are needed, as the noise is."""
-        return (part for _ in range(self.settings.accumulation) for part in self._draw().split(self.micro_batch))
+        """The samples of a step, in parts of one size that fit into the memory; drawn as they are needed, as the noise
+        is.  Pictures of several buckets so have the share in each step that they have in one bucket."""
+        for _ in range(self.settings.accumulation):
+            for bucket in self._draw().by_bucket(self.task.bucket_of):
+                yield from bucket.split(self.micro_batch)
 
     def _draw(self) -> Batch:
         size, generator, share = (self.settings.batch_size,), self.generator, self.settings.noise_alone
@@ -226,8 +244,9 @@ class ConceptTrainer:
         self, batch: Batch, templates: Sequence[str], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, EditedEncoding]:
         """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
+        batch, templates = with_captions(batch, templates, self.captions)
         used, rows = batch.templates.unique(return_inverse=True)
-        encodings, positions = self.task.encode(self.word_vectors, [templates[i] for i in used.tolist()])
+        encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
         edited = edit_encoding(encodings, [self.edit()])
         return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
@@ -263,7 +282,7 @@ class ConceptTrainer:
         samples = validation_samples(self.settings.samples_of_a_step)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
-        for batch, generator in validation_batches(self.task.picture_count, samples, at_once):
+        for batch, generator in validation_batches(self.task.picture_count, samples, at_once, self.task.bucket_of):
             error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
         return error
 

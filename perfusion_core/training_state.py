@@ -55,9 +55,11 @@ class Trainer(Protocol):
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a concept consists of, by name."""
+        ...
 
     def parameters(self) -> dict[str, Tensor]:
         """What the optimiser moves, by name."""
+        ...
 
 
 def state_of(trainer: Trainer) -> TrainingState:

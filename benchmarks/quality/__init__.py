@@ -18,7 +18,7 @@ With the host and the demo world (imported once `workbench.open_workbench` has l
     prompts       what is asked for, and the same scenes drawn for real
     painting      prompts x seeds in few large batches of the host's sampler
     reading       what the recogniser finds in the pictures
-    methods/      the methods behind one protocol
+    methods       the methods behind one protocol
     single        the main experiment: one thing, many scenes
     several       several things in one picture
     harm          what loaded concepts do to prompts that do not name them

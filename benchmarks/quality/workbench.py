@@ -149,8 +149,8 @@ def open_workbench(
 def _in_half_precision(model: Any) -> Any:
     """The UNet of the demo model again, in bfloat16: what is learned and patched stays in float32 around it."""
     import comfy.model_base
-    import comfy.model_patcher
     from perfusion_pack.demo.model import unet_config
+    from perfusion_pack.nodes.host.old_hosts import core_patcher
 
     config = unet_config()
     config.set_inference_dtype(torch.bfloat16, None)
@@ -158,9 +158,7 @@ def _in_half_precision(model: Any) -> Any:
         config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=model.offload_device
     )
     base.diffusion_model.load_state_dict(model.model.diffusion_model.state_dict())
-    return comfy.model_patcher.CoreModelPatcher(
-        base, load_device=model.load_device, offload_device=model.offload_device
-    )
+    return core_patcher()(base, load_device=model.load_device, offload_device=model.offload_device)
 
 
 def _encoding_width() -> int:

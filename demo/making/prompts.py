@@ -32,6 +32,7 @@ TRAINER = {
     "validate_every": 25,
     "preview_every": 100,
     "gradient_checkpointing": False,
+    "resolution": 0,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 
@@ -103,12 +104,14 @@ def train_prompt(
     samples_seed: int = 1,
     batch: int = 4,
     save_again_as: str = "",
+    own_pictures: bool = False,
     **settings: object,
 ) -> Prompt:
     """Template "Train a concept": the word <thing> learned from pictures of a demo thing, with the trainer's report.
 
     text: what to paint with the new concept at once ("" paints nothing).  save_again_as: also save a copy under this
-    name, with the first of those pictures in the file.  settings: inputs of the trainer other than its defaults.
+    name, with the first of those pictures in the file.  own_pictures: also a node that would load those of the user.
+    settings: inputs of the trainer other than its defaults.
     """
     prompt: Prompt = {
         "demo": _node("PerfusionDemoModel"),
@@ -134,6 +137,8 @@ def train_prompt(
     if text:
         prompt["gate"] = _gate([["train", 0]])
         prompt |= _pictures(["gate", 0], ["gate", 1], text, samples_seed, batch)
+    if own_pictures:
+        prompt["own pictures"] = _node("PerfusionLoadPictures", folder="(input folder)", names="")
     if text and save_again_as:
         prompt["save again"] = _node(
             "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]

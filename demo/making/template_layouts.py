@@ -40,8 +40,8 @@ and samples.
 **Your own checkpoint and pictures**
 1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size in *Empty Latent Image* (512 x 512 for SD1.5, \
 1024 x 1024 for SDXL).
-2. *Load Image* nodes and *Batch Images* in place of *Draw Demo Pictures*: about five pictures of one size, the thing \
-before different backgrounds. Masks are optional.
+2. *Load Concept Pictures* (muted here: Ctrl+M) in place of *Draw Demo Pictures*: a folder below ComfyUI's input \
+folder, with about five pictures of any sizes, the thing before different backgrounds. Masks are optional.
 3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
 4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL.
 
@@ -133,28 +133,36 @@ TEMPLATES = (
     ),
     Template(
         "Train a concept",
-        prompts.train_prompt("bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture"),
+        prompts.train_prompt(
+            "bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture", own_pictures=True
+        ),
         TRAIN_NOTE,
         {
             NOTE: (-480, -50, 420, 620),
             "pictures": (0, 0, 300, 146),
             "statistics": (0, 250, 300, 58),
-            "train": (380, 0, 340, 810),
-            "report": (780, 0, 660, 810),
+            "own pictures": (0, 400, 300, 180),
+            "train": (380, 0, 340, 850),
+            "report": (780, 0, 660, 850),
             "loss": (1480, 0, 480, 420),
             "save again": (1480, 700, 300, 80),
             "gate": (380, 960, 300, 220),
             "demo": (-460, 1340, 300, 66),
             **_sampling(760, 960, 1406),
         },
-        {**_SAMPLING_TITLES, "report": "Report", "save again": "Save Perfusion Concept (muted)"},
+        {
+            **_SAMPLING_TITLES,
+            "report": "Report",
+            "save again": "Save Perfusion Concept (muted)",
+            "own pictures": "Load Concept Pictures (muted)",
+        },
         {
             "Pictures of the thing": (-20, -80, 340, 910),
             "Training": (340, -80, 1640, 910),
             "Model and concept": (-480, 880, 1200, 566),
             **_sampling_groups(760, 960, 1406),
         },
-        ("save again",),
+        ("save again", "own pictures"),
     ),
     Template(
         "Two concepts in one picture",

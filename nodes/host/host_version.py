@@ -51,7 +51,8 @@ def is_supported(version: str | None, oldest: str = OLDEST_HOST) -> bool:
 def _numbers(version: str) -> tuple[int, int, int]:
     """Return major, minor and patch; what is missing counts as 0."""
     match = re.match(r"\s*v?(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
-    return tuple(int(number or 0) for number in match.groups()) if match else (0, 0, 0)
+    major, minor, patch = (int(number or 0) for number in match.groups()) if match else (0, 0, 0)
+    return major, minor, patch
 
 
 def _has_node_schema() -> bool:

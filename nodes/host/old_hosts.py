@@ -5,11 +5,13 @@ host is changed. Workflows and API prompts are the same on all hosts.
 
     what an old host lacks                                          it can go when the oldest host is
     a socket that grows (io.Autogrow)                               0.8.0     GrowingInput
+    refusing a value that a list of choices does not have           0.8.0     choice
     inputs marked as advanced                                       0.10.0    ADVANCED
     search aliases of nodes                                         0.11.0    search_aliases
     dynamic VRAM: the class of its MODELs, and the question         0.12.0    core_patcher, is_dynamic
     a flag that says that a training runs                           0.14.0    has_training_flag
     loading a CLIP outside of dynamic VRAM                          0.16.0    outside_dynamic_memory
+    the name of an embedding among what its look-up returns         0.33.0    embedding_lookup
 
 Met where they arise, in words that hold for all hosts: Cancel is an ordinary Exception before 0.20.0 (training/job),
 and LoRAs on fp8 weights are applied by operations without gradients, still in 0.20.1 (training/denoising_task).
@@ -20,12 +22,14 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
+from comfy.sd1_clip import SDTokenizer
 from comfy_api.latest import io
 
 
@@ -40,6 +44,19 @@ ADVANCED: dict[str, bool] = {"advanced": True} if _takes(io.Float.Input, "advanc
 def search_aliases(*words: str) -> dict[str, list[str]]:
     """Other words that a node is found by, as `io.Schema(..., **search_aliases("teddy"))`; old hosts search names."""
     return {"search_aliases": [*dict.fromkeys(words)]} if _takes(io.Schema, "search_aliases") else {}
+
+
+class _ListedChoice(io.Combo.Input):
+    """Its type is the list of its options, as in V1 nodes: old hosts check values against such a list alone."""
+
+    def get_io_type(self) -> list[str]:
+        return self.options
+
+
+def choice(name: str, options: list[str], **settings: Any) -> io.Combo.Input:
+    """An input for one of the options; any other value is refused before anything of a prompt runs."""
+    kind = io.Combo.Input if hasattr(io, "Autogrow") else _ListedChoice  # both came in the same change of the host
+    return kind(name, options=options, **settings)
 
 
 @dataclass(frozen=True)
@@ -102,3 +119,27 @@ def outside_dynamic_memory(wanted: bool) -> dict[str, bool]:
 def has_training_flag() -> bool:
     """Whether the host takes paths without a backward pass unless model_management.in_training is set."""
     return hasattr(comfy.model_management, "in_training")
+
+
+def embedding_lookup(host: Callable[[str], tuple], embeddings: Mapping[str, Any]) -> Callable[[str], tuple]:
+    """Return the host tokenizer's look-up of an embedding by the text behind `embedding:`, which knows these too.
+
+    It returns the embedding, its name (not in old hosts), and the text behind it."""
+
+    def look_up(text: str) -> tuple:
+        name, *behind = text.split()
+        if name not in embeddings:
+            return host(text)
+        leftover = " ".join(behind)
+        return (embeddings[name], name, leftover) if _LOOKUP_TELLS_NAME else (embeddings[name], leftover)
+
+    return look_up
+
+
+def _lookup_tells_name() -> bool:
+    """Asked of the host's own class, with no folder to look in."""
+    nowhere = SimpleNamespace(embedding_directory=[], embedding_size=0, embedding_key=None)
+    return len(SDTokenizer._try_get_embedding(nowhere, "none")) == 3
+
+
+_LOOKUP_TELLS_NAME = _lookup_tells_name()

@@ -11,6 +11,9 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
+# What Cancel raises, wherever the host looks for it.
+Cancelled = comfy.model_management.InterruptProcessingException
+
 
 class NodeProgress:
     """The bar, the preview and the line of text under one node."""
@@ -28,6 +31,10 @@ class NodeProgress:
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
 
+    def say(self, text: str) -> None:
+        """Show a line of text in the node."""
+        say(text, self._node_id)
+
 
 def say(text: str, node_id: str | None) -> None:
     """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""
@@ -40,8 +47,9 @@ def say(text: str, node_id: str | None) -> None:
 def memory_in_use() -> str:
     """How much of the memory that models run in is in use, by whatever program: "memory 5.2 of 24.0 GB"."""
     device = comfy.model_management.get_torch_device()
-    total = comfy.model_management.get_total_memory(device)
-    used = total - comfy.model_management.get_free_memory(device)
+    total: Any = comfy.model_management.get_total_memory(device)  # a number, unless it is asked for more
+    free: Any = comfy.model_management.get_free_memory(device)
+    used = total - free
     return f"memory {used / 2**30:.1f} of {total / 2**30:.1f} GB"
 
 

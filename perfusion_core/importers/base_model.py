@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -109,7 +110,7 @@ def tokens_of(superclass: str, vocabulary: str | os.PathLike[str]) -> list[int]:
             f"{vocabulary} was expected to be the vocab.json of CLIP's tokenizer, but it is not; choose the one in the"
             " folder comfy/sd1_tokenizer of ComfyUI."
         ) from None
-    tokens = [numbers.get(f"{word}</w>") for word in superclass.lower().split()]
+    tokens: list[Any] = [numbers.get(f"{word}</w>") for word in superclass.lower().split()]
     if not tokens or not all(type(token) is int for token in tokens):
         raise PerfusionError(
             f"The superclass {quoted(superclass)} has a word that is not a single token in {vocabulary}; give another"

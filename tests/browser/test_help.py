@@ -44,9 +44,12 @@ LOADED = """() => {
 STATUS = "async addresses => Promise.all(addresses.map(async address => (await fetch(address)).status))"
 
 
+# The help is in the panel on the right, in old front ends in the bar on the left.
 CLOSE = """async () => {
     app.graph.clear();
-    await app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false);
+    const {setting, sidebarTab} = app.extensionManager;
+    if (setting.settings['Comfy.RightSidePanel.IsOpen']) await setting.set('Comfy.RightSidePanel.IsOpen', false);
+    else sidebarTab.activeSidebarTabId = null;
 }"""
 
 

@@ -29,11 +29,12 @@ SHORTEN = """(settings) => {
             node.widgets.find(widget => widget.name === name).value = value;
 }"""
 
-RUN = """() => {
+# The front end of 0.3.75 says false of every prompt; of one that was taken no node has an error.
+RUN = """async () => {
     window.ended = null;
     for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
         app.api.addEventListener(kind, event => { window.ended = {kind, ...event.detail}; });
-    return app.queuePrompt(0, 1);
+    return await app.queuePrompt(0, 1) || Object.keys(app.lastNodeErrors ?? {refused: 1}).length === 0;
 }"""
 
 # The pictures that the output nodes show on the canvas, once the browser has decoded them.
@@ -104,7 +105,11 @@ def test_template(template, comfyui, front_end):
     state = front_end.evaluate(STATE)
     assert not state["unknown"] and not state["faulty"]
     assert not overlapping(state["boxes"])
-    assert state["free"] == [1], "the gate must offer one free input for the next concept"
+    gate = comfyui.get("/object_info")["PerfusionConceptGate"]["input"]
+    offered = [name for kind in gate.values() for name in kind if name.startswith("concepts.")]
+    connected = len([name for name in template.prompt["gate"]["inputs"] if name.startswith("concepts.")])
+    free = len(offered) - connected if offered else 1  # old hosts know no inputs that grow and offer some at once
+    assert state["free"] == [free] and free > 0, "the gate must offer a free input for the next concept"
     made = front_end.evaluate("async () => (await app.graphToPrompt()).output")
     assert {key: (node["class_type"], node["inputs"]) for key, node in made.items()} == numbered(
         template.prompt, template.muted

@@ -14,7 +14,7 @@ import pytest
 from test_architecture import OWN, REPOSITORY, RUNTIME, parsed
 
 # Folders whose packages have a map, with all packages inside them.
-MAPPED = ("nodes", "perfusion_core")
+MAPPED = ("nodes", "perfusion_core", "demo", "benchmarks/quality", "dev_tools")
 
 PACKAGES = sorted({path.parent for folder in MAPPED for path in (REPOSITORY / folder).rglob("__init__.py")})
 

@@ -21,6 +21,7 @@ class ToyTask:
     """One linear value layer over encodings that mix the word into the token behind it; the target is fixed.
 
     spoil: factor of the loss.  room: pictures that fit into its memory at once.  noise: of the loss.
+    bucket_of: by picture; one bucket where it is empty.
     """
 
     picture_count: int = 3
@@ -29,6 +30,7 @@ class ToyTask:
     room: int = 1000
     noise: float = 0.01
     seed: int = 5
+    bucket_of: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         draw = torch.Generator().manual_seed(self.seed)
@@ -36,6 +38,7 @@ class ToyTask:
         self.base = shared + 0.1 * torch.randn(len(ALL_TEMPLATES), TOKENS, WIDTH, generator=draw)
         self.values = torch.randn(OUT, WIDTH, generator=draw)
         self.target = torch.randn(OUT, generator=draw)
+        self.bucket_of = self.bucket_of or [0] * self.picture_count
 
     def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
         rows = self.base[[ALL_TEMPLATES.index(template) for template in templates]]

@@ -144,7 +144,7 @@ def test_the_widgets_of_a_template_hold_what_is_advised(path):
 
 
 def test_the_tour_and_the_templates_are_made_with_these_numbers():
-    prompts = importlib.import_module("perfusion_pack.demo.prompts")
+    prompts = importlib.import_module("perfusion_pack.demo.making.prompts")
     assert (prompts.BIAS, prompts.TEMPERATURE, prompts.SAMPLER["cfg"]) == (
         *(advice.BIAS, advice.TEMPERATURE, advice.DEMO_CFG),
     )

@@ -9,9 +9,11 @@ from comfy.ldm.modules.attention import optimized_attention
 from comfy_extras.nodes_freelunch import FreeU_V2
 from comfy_extras.nodes_pag import PerturbedAttentionGuidance
 from comfy_extras.nodes_sag import SelfAttentionGuidance
+from needs_host import needs_host
 from tiny_models import WIDTH, encode
 
 LOCKS = pytest.mark.parametrize("lock", ["local", "global"])
+NAG = "normalized attention guidance"
 BLOCKS = [("input", 1), ("input", 3), ("middle", 0), ("output", 0), ("output", 1), ("output", 2), ("output", 3)]
 
 
@@ -103,7 +105,8 @@ def test_attention_couple(scene, lock, record_property):
 
 def stock(node, *settings):
     """Return a stock node that takes and returns a MODEL, with its settings, as a partner."""
-    return Partner(lambda model: node.execute(model, *settings)[0])
+    run = node.execute if hasattr(node, "execute") else getattr(node(), node.FUNCTION)  # a V1 node in old hosts
+    return Partner(lambda model: run(model, *settings)[0])
 
 
 # Name: (the partner, the partner set to do nothing, how exactly it then does nothing, sampling settings).
@@ -123,10 +126,11 @@ INSIDE = {
         {"size": 16, "steps": 2},
     ),
 }
-if importlib.util.find_spec("comfy_extras.nodes_nag"):  # since 0.14
+HAS_NAG = importlib.util.find_spec("comfy_extras.nodes_nag") is not None
+if HAS_NAG:
     from comfy_extras.nodes_nag import NAGuidance
 
-    INSIDE["normalized attention guidance"] = (
+    INSIDE[NAG] = (
         stock(NAGuidance, 5.0, 0.5, 1.5),
         stock(NAGuidance, 5.0, 0.0, 1.5),
         0.0,
@@ -135,7 +139,13 @@ if importlib.util.find_spec("comfy_extras.nodes_nag"):  # since 0.14
 
 
 @LOCKS
-@pytest.mark.parametrize("name", INSIDE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(name for name in INSIDE if name != NAG),
+        pytest.param(NAG, marks=needs_host("0.14.0", "its node NAGuidance", HAS_NAG)),
+    ],
+)
 def test_patches_that_work_inside_the_unet(scene, name, lock, record_property):
     partner, neutral, tolerance, sampling = INSIDE[name]
     check_pair(

@@ -11,6 +11,7 @@ from comfy_extras import nodes_custom_sampler
 from comfy_extras.nodes_cond import CLIPTextEncodeControlnet
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from comfy_extras.nodes_perpneg import PerpNeg, PerpNegGuider
+from needs_host import needs_host
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
 from reference import reference_model
@@ -199,7 +200,7 @@ def test_dual_cfg_guider(scene, style, lock, record_property):
     )
 
 
-@pytest.mark.skipif(not hasattr(nodes_custom_sampler, "DualModelGuider"), reason="ComfyUI has it since 0.24")
+@needs_host("0.24.0", "Dual Model CFG Guider", hasattr(nodes_custom_sampler, "DualModelGuider"))
 def test_dual_model_guider(scene, record_property):
     """The negative prompt runs on another model. The host runs the first model's wrappers on both, and none of the
     other's own: concepts that shall act in such a graph belong on the first model."""

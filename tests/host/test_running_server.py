@@ -85,6 +85,15 @@ def test_two_concepts_in_either_order(running_host):
     assert np.abs(one.astype(int) - other.astype(int)).max() <= 2
 
 
+def test_concepts_on_any_of_the_inputs_of_the_gate(running_host):
+    """Old hosts show four of them, and take the others from prompts too."""
+    prompt = prompts.two_concepts_prompt(batch=1)
+    expected = run(running_host, prompt)["picture"][0]
+    inputs = prompt["gate"]["inputs"]
+    inputs["concepts.concept9"] = inputs.pop("concepts.concept1")
+    np.testing.assert_array_equal(run(running_host, prompt)["picture"][0], expected)
+
+
 def test_train_gate_sample_and_save_in_one_prompt(running_host):
     """All that "Train a concept" shows, with its muted node; the new files are in the loader's list at once."""
     prompt = prompts.train_prompt(
@@ -134,6 +143,7 @@ def test_cancel_stops_a_training_within_a_step_and_resume_goes_on(running_host):
         ("concept0", {"concept_file": "../../etc.safetensors"}, "was not found in"),
         ("concept0", {"bias": 7.0}, "bigger than max"),
         ("gate", {"key_lock": "sideways"}, "not in list"),
+        ("gate", {"concepts.concept0": ["positive", 0]}, "(?i)mismatch"),
     ],
 )
 def test_a_bad_prompt_is_refused_with_a_sentence(running_host, node, inputs, expected):

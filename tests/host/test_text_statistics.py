@@ -125,7 +125,7 @@ def test_cancel_leaves_nothing_behind(clip, folders):
 
 
 def run(clip, **inputs):
-    node = TextStatisticsNode.PREPARE_CLASS_CLONE(None)
+    node = TextStatisticsNode.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
     with torch.inference_mode():
         output = node.execute(clip=clip, **inputs)
     return asyncio.run(output) if asyncio.iscoroutine(output) else output

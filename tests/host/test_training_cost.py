@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 from by_location import REPOSITORY
+from needs_host import needs_host, train_lora_takes
 
 ARGUMENTS = SimpleNamespace(smallest=True, latent=8, rounds=1, steps=1, paper_steps=1)
 
@@ -23,6 +24,7 @@ def benchmark() -> ModuleType:
     return module
 
 
+@needs_host("0.11.0", "the bypass mode of Train LoRA, which is one of the sides", train_lora_takes("bypass_mode"))
 def test_every_side_takes_its_steps(benchmark) -> None:
     with torch.inference_mode():
         model, clip = benchmark.make_model(True), benchmark.make_clip(True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import gc
-import inspect
 import weakref
 
 import comfy.model_management
 import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
+from needs_host import needs_host, takes
 from perfusion_pack.demo.load import load_demo_model
 from perfusion_pack.nodes.host.training.autograd import host_in_training
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
@@ -20,9 +20,10 @@ from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import tiny_clip, tiny_model
 from training_inputs import run_node
 
-pytestmark = pytest.mark.skipif(
-    "force_deepcopy" not in inspect.signature(ModelPatcher.clone).parameters,
-    reason="this host cannot load a model of its dynamic VRAM again outside of it; the trainer refuses such a model",
+pytestmark = needs_host(
+    "0.25.0",
+    "to load a model of its dynamic VRAM again outside of it; with older ones the trainer refuses such a model",
+    takes(ModelPatcher.clone, "force_deepcopy"),
 )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch.nn import Module
+from typing import Any, Protocol, cast
+
+from torch.nn import Linear, Module
 
 from ....perfusion_core.errors import PerfusionError
 
@@ -13,7 +15,16 @@ _TEMPORAL = ("time_stack", "time_mix")
 _COMPILED = "_orig_mod"
 
 
-def cross_attention_layers(diffusion_model: Module, encoding_width: int | None = None) -> dict[str, Module]:
+class CrossAttention(Protocol):
+    """What every cross-attention layer of the host has: projections of states and text encoding, and heads."""
+
+    to_q: Linear
+    to_k: Linear
+    to_v: Linear
+    heads: int
+
+
+def cross_attention_layers(diffusion_model: Module, encoding_width: int | None = None) -> dict[str, CrossAttention]:
     """Return the text cross-attention layers by name, in the order in which the model lists them.
 
     diffusion_model: the model inside the host's BaseModel, compiled or not.
@@ -23,13 +34,13 @@ def cross_attention_layers(diffusion_model: Module, encoding_width: int | None =
     Raises PerfusionError where no layer is found.
     """
     diffusion_model = getattr(diffusion_model, _COMPILED, diffusion_model)
-    layers = {}
+    layers: dict[str, CrossAttention] = {}
     for path, module in diffusion_model.named_modules():
         parts = [part for part in path.split(".") if part != _COMPILED]
         if parts[-1] == "attn2" and not set(parts) & set(_TEMPORAL) and _encoding_width(module) is not None:
             # A compiled layer is listed twice, as the wrapper and as the module inside; the later one is the module.
-            layers[".".join(parts)] = module
-    widths = sorted({_encoding_width(layer) for layer in layers.values()})
+            layers[".".join(parts)] = cast(CrossAttention, module)
+    widths = sorted({layer.to_k.in_features for layer in layers.values()})
     if encoding_width is None and len(widths) == 1:
         encoding_width = widths[0]
     fitting = {name: layer for name, layer in layers.items() if _encoding_width(layer) == encoding_width}
@@ -43,7 +54,7 @@ def cross_attention_layers(diffusion_model: Module, encoding_width: int | None =
     return fitting
 
 
-def _encoding_width(layer: Module) -> int | None:
+def _encoding_width(layer: Any) -> int | None:
     """Return the width of the layer's keys' and values' input, None where it is not one number."""
     widths = {getattr(getattr(layer, name, None), "in_features", None) for name in ("to_k", "to_v")}
     return widths.pop() if len(widths) == 1 else None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor
 from torch.nn import Module
@@ -26,7 +27,7 @@ def swapped_forwards(replacements: Iterable[tuple[Module, Callable[[Tensor], Ten
     On leaving, also through an exception, every module gets back the forward it had, in reverse order, so that a
     module may be named twice. Keep the block open until after the backward pass when gradient checkpointing is on.
     """
-    swapped: list[tuple[Module, Callable[[Tensor], Tensor], object]] = []
+    swapped: list[tuple[Module, Callable[[Tensor], Tensor], Any]] = []
     try:
         for module, function in replacements:
             swapped.append((module, function, module.__dict__.get("forward", _ABSENT)))

@@ -12,6 +12,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from torch.nn import Module
 
 from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
-from .cross_attention import cross_attention_layers
+from .cross_attention import CrossAttention, cross_attention_layers
 
 KEYS, VALUES = "to_k", "to_v"
 
@@ -59,15 +60,17 @@ class GateRun:
 
     stack: the concepts.  remember: whether calls may share anything.  reuse_projections: whether projected keys and
     values may be kept, which needs weights that stay the same (no hooks, no keyframes).
+    was_due: whether in any step concepts were to act.  has_acted: whether any layer asked for keys or values of theirs.
     """
 
     def __init__(self, stack: ConceptStack, remember: bool, reuse_projections: bool) -> None:
         self.stack = stack
         self.remember = remember
         self.reuse_projections = reuse_projections
+        self.was_due = self.has_acted = False
         self._lock = threading.Lock()
         self._known: list[_KnownEncoding] = []
-        self._layers: dict[int, tuple[Module, dict[str, Module]]] = {}
+        self._layers: dict[int, tuple[Module, dict[str, CrossAttention]]] = {}
         self._windows: list[tuple[float, float] | None] | None = None
         self._edits: dict[tuple[int, torch.device], ConceptEdit] = {}
         self._targets: dict[tuple, Tensor] = {}
@@ -78,7 +81,7 @@ class GateRun:
         for memory in (self._known, self._layers, self._edits, self._targets):
             memory.clear()
 
-    def open_concepts(self, model_sampling: object, sigma: Tensor) -> tuple[int, ...]:
+    def open_concepts(self, model_sampling: Any, sigma: Tensor) -> tuple[int, ...]:
         """Return which concepts act at this noise level, by the host's own rule for start and end percent."""
         if self._windows is None:
             self._windows = [
@@ -95,7 +98,7 @@ class GateRun:
         level = float(sigma.flatten()[0])
         return tuple(j for j, window in enumerate(self._windows) if window is None or window[1] <= level <= window[0])
 
-    def layers(self, diffusion_model: Module) -> dict[str, Module]:
+    def layers(self, diffusion_model: Module) -> dict[str, CrossAttention]:
         """Return the cross-attention layers of the model that is running, looked up once per run."""
         found = self._layers.get(id(diffusion_model))
         if found is None:
@@ -190,6 +193,7 @@ class GateCall:
         original = self.originals[layer, projection]
         if encoding.shape[-1] != self.run.encoding_width:
             return original(encoding)
+        self.run.has_acted = True
         known = self._known(encoding)
         kept = known.projections.get((layer, projection))
         # Other code may have replaced the projection since; a bound method equals itself, not is itself.

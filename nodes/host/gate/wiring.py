@@ -5,13 +5,12 @@ It is read off the graph when it is queued, since every node of it may come from
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from server import PromptServer
-
-import nodes as host_nodes
 
 GATE = "PerfusionConceptGate"
 _MODEL_OUTPUT, _CLIP_OUTPUT = 0, 1
@@ -19,6 +18,9 @@ _MODEL_OUTPUT, _CLIP_OUTPUT = 0, 1
 Link = tuple[str, int]  # a node and the number of its output
 
 logger = logging.getLogger(__name__)
+
+# By its name at run time: in this repository `nodes` is also the pack's own folder.
+host_nodes: Any = importlib.import_module("nodes")
 
 
 def tell_of_queued_prompts(tell: Callable[[str, str], None]) -> None:

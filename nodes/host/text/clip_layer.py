@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
-from torch.nn import Module
 
 from .encoder_patch import Encode
 from .encoders import ANY_LAYER, LAYER, WORD
@@ -40,12 +39,12 @@ def warn_of_other_layer(
     return encode(tokens, *args, **kwargs)
 
 
-def _layer_in_use(encoder: Module) -> int:
+def _layer_in_use(encoder: Any) -> int:
     """Return the layer counted from the end; the host's "last" is the same as -1, normalised alike."""
     return encoder.layer_idx if encoder.layer == "hidden" else -1
 
 
-def _layer_of(encoder: Module, clip_layer: int | None) -> int:
+def _layer_of(encoder: Any, clip_layer: int | None) -> int:
     """Return the layer that the encoder uses when the CLIP is set to clip_layer; None = its default."""
     if clip_layer is None:
         layer, index, *_ = encoder.options_default

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from comfy.sd import CLIP
 from torch import Tensor
-from torch.nn import Module
+from torch.nn import Embedding
 
 from ....perfusion_core.errors import PerfusionError
 
@@ -24,13 +24,13 @@ ANY_LAYER = 0
 
 
 class TextEncoder(NamedTuple):
-    """One encoder of a CLIP: its tokenizer and its model."""
+    """One encoder of a CLIP: its tokenizer and its model, a torch module, of the host's classes."""
 
     tokenizer: Any
-    model: Module
+    model: Any
 
     @property
-    def embedding_table(self) -> Module:
+    def embedding_table(self) -> Embedding:
         return self.model.transformer.get_input_embeddings()
 
     @property

@@ -39,6 +39,10 @@ class EncodingMemory(OrderedDict[Hashable, tuple]):
         while len(self) > MOST_PROMPTS:
             self.popitem(last=False)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> EncodingMemory:
+        """Empty: what it remembers is of the model that it was made with."""
+        return EncodingMemory()
+
     def recall(self, key: Hashable) -> tuple:
         """Raises KeyError for what is not remembered.  Copies, since nodes may change what they are given."""
         self.move_to_end(key)
@@ -53,10 +57,9 @@ def share_memory(clip: CLIP) -> None:
 
 def remembered(patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
     """The encoding from the memory where all that it depends on is the same; else it is made."""
-    memory, key = patcher.get_attachment(_MEMORY), None
-    if memory is not None and not args and not kwargs:
-        key = _all_that_it_depends_on(patcher, tokens)
-    if key is None:
+    memory: EncodingMemory | None = patcher.get_attachment(_MEMORY)
+    key = None if memory is None or args or kwargs else _all_that_it_depends_on(patcher, tokens)
+    if memory is None or key is None:
         return encode(tokens, *args, **kwargs)
     if key in memory:
         return memory.recall(key)

@@ -88,7 +88,8 @@ def encoded_captions(clip: CLIP, captions: Sequence[str]) -> Iterator[tuple[Tens
             name: [[entry[:2] for entry in chunk] for tokens in batch for chunk in tokens[name]] for name in batch[0]
         }
         kinds = torch.cat([_token_kinds(chunk) for tokens in batch for chunk in next(iter(tokens.values()))])
-        yield clip.encode_from_tokens(joined)[0], kinds, min(start + CAPTIONS_PER_BATCH, len(captions))
+        encoded: Any = clip.encode_from_tokens(joined)
+        yield encoded[0], kinds, min(start + CAPTIONS_PER_BATCH, len(captions))
 
 
 def _token_kinds(chunk: list[tuple]) -> Tensor:

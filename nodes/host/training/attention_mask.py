@@ -18,6 +18,8 @@ from torch.nn import Module
 from ....perfusion_core.attention_maps import AttentionMaps, word_attention
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import is_out_of_memory
+from ....perfusion_core.training_pictures import PerPicture, per_picture
+from ..gate.cross_attention import CrossAttention
 from ..gate.projection_swap import swapped_forwards
 from .denoising_task import HostDenoisingTask
 
@@ -38,8 +40,8 @@ def attention_masks(
     levels: Sequence[float] = NOISE_LEVELS,
     at_once: int = 4,
     layers: Sequence[str] | None = None,
-) -> Tensor:
-    """Soft masks [P, 1, h, w] of the task's pictures in 0..1, on the task's device; see `AttentionMaps.masks`.
+) -> PerPicture:
+    """Soft masks [1, h, w] of the task's pictures in 0..1, on the task's device; see `AttentionMaps.masks`.
 
     superclass_vectors: by embedding key, on the task's device.  levels: in 0..1.  at_once: pictures in a call of the
     model, halved where memory runs out.  layers: names of those to use, None for all.  Raises PerfusionError where the
@@ -47,11 +49,29 @@ def attention_masks(
     """
     names = task.layers if layers is None else layers
     chosen = {name: task.layers[name] for name in names}
-    at_once = max(1, min(at_once, task.picture_count))
+    found: dict[int, Tensor] = {}
+    for bucket in dict.fromkeys(task.bucket_of):
+        numbers = [number for number, other in enumerate(task.bucket_of) if other == bucket]
+        latents = torch.stack([task.latents[number] for number in numbers])
+        masks = _masks_within_memory(task, latents, superclass_vectors, levels, at_once, chosen)
+        found |= dict(zip(numbers, masks, strict=True))
+    return per_picture([found[number] for number in range(task.picture_count)])
+
+
+def _masks_within_memory(
+    task: HostDenoisingTask,
+    latents: Tensor,
+    superclass_vectors: Mapping[str, Tensor],
+    levels: Sequence[float],
+    at_once: int,
+    layers: Mapping[str, CrossAttention],
+) -> Tensor:
+    """Masks [P, 1, h, w] of pictures of one size, latents [P, C, h, w]; fewer at once where memory runs out."""
+    at_once = max(1, min(at_once, len(latents)))
     while True:
         try:
             # From the start each time: maps are added up layer by layer, so a part of a failed pass would count twice.
-            return _summed_maps(task, superclass_vectors, levels, at_once, chosen).masks()
+            return _summed_maps(task, latents, superclass_vectors, levels, at_once, layers).masks()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -69,25 +89,27 @@ def attention_masks(
 
 def _summed_maps(
     task: HostDenoisingTask,
+    latents: Tensor,
     superclass_vectors: Mapping[str, Tensor],
     levels: Sequence[float],
     at_once: int,
-    layers: Mapping[str, Module],
+    layers: Mapping[str, CrossAttention],
 ) -> AttentionMaps:
     """The attention maps of all layers at all levels, in one pass over the pictures."""
     generator = torch.Generator().manual_seed(SEED)
-    maps = AttentionMaps(task.picture_count, tuple(task.latents.shape[-2:]), task.device)
+    height, width = latents.shape[-2:]
+    maps = AttentionMaps(len(latents), (height, width), task.device)
     with torch.no_grad():
         encoding, positions = task.encode(superclass_vectors, [TEMPLATE])
         for level in levels:
-            noise = torch.randn(task.latents.shape, generator=generator).to(task.device)
-            for start in range(0, task.picture_count, at_once):
+            noise = torch.randn(latents.shape, generator=generator).to(task.device)
+            for start in range(0, len(latents), at_once):
                 part = slice(start, start + at_once)
 
                 def add(_name: str, queries: Tensor, keys: Tensor, heads: int, part: slice = part) -> None:
                     maps.add(word_attention(queries, keys, heads, positions[0]), part)
 
-                clean = task.latents[part]
+                clean = latents[part]
                 sigma = task.sigmas_at(torch.full((len(clean),), level))
                 with captured_attention(layers, add):
                     task.predict(task.noised(clean, noise[part], sigma), sigma, encoding.expand(len(clean), -1, -1))
@@ -96,14 +118,14 @@ def _summed_maps(
 
 @contextmanager
 def captured_attention(
-    layers: Mapping[str, Module], on_layer: Callable[[str, Tensor, Tensor, int], None]
+    layers: Mapping[str, CrossAttention], on_layer: Callable[[str, Tensor, Tensor, int], None]
 ) -> Iterator[None]:
     """While the block is open, tell `on_layer` the name, queries [B, L, H * D], keys [B, N, H * D] and number H of
     heads of every cross-attention layer that runs.
 
     layers: as `cross_attention_layers` gives them.  What the layers compute stays the same bit for bit.
     """
-    replacements = []
+    replacements: list[tuple[Module, Callable[[Tensor], Tensor]]] = []
     for name, layer in layers.items():
         replacements += _watching(name, layer, on_layer)
     with swapped_forwards(replacements):
@@ -111,10 +133,10 @@ def captured_attention(
 
 
 def _watching(
-    name: str, layer: Module, on_layer: Callable[[str, Tensor, Tensor, int], None]
+    name: str, layer: CrossAttention, on_layer: Callable[[str, Tensor, Tensor, int], None]
 ) -> list[tuple[Module, Callable[[Tensor], Tensor]]]:
     """Every layer runs `to_q` before `to_k`, in whatever version of the host; both keep their own values."""
-    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, {}
+    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, dict[str, Tensor]()
 
     def to_q(states: Tensor) -> Tensor:
         seen["queries"] = project_queries(states)
