@@ -1,6 +1,6 @@
 """What does it take to prepare a folder of photos?
 
-    python benchmarks/preparing_photos.py                                                              half a minute
+    python benchmarks/preparing_photos.py      (half a minute)
     python benchmarks/preparing_photos.py --photos 100 --width 4000 --height 3000
 
 Draws photos of ten mixed sizes (4000 x 3000 to 200 x 260; one turned by EXIF, one with an alpha channel, one damaged),

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
+from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.gate.run_report import report_runs
 from .host.old_hosts import GrowingInput, choice, search_aliases
@@ -59,6 +60,7 @@ class ConceptGate(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     @CONCEPTS.gathered
     def execute(
         cls, model: io.Model.Type, clip: io.Clip.Type, key_lock: str, concepts: dict[str, ConceptStack] | None = None

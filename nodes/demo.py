@@ -10,6 +10,7 @@ from PIL import Image
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
 from .advice import DEMO_CFG
+from .declared import as_declared
 from .host.old_hosts import choice, search_aliases
 from .types import CATEGORY
 
@@ -85,6 +86,7 @@ class DemoPictures(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, thing: str, count: int, seed: int) -> io.NodeOutput:
         pictures, masks = zip(*thing_pictures(thing, count, seed), strict=True)
         return io.NodeOutput(

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, search_aliases
 from .pictures import to_image, to_tensor
 from .types import CATEGORY
@@ -51,6 +52,7 @@ class LabelGrid(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, images: list[Tensor], labels: list[str], columns: list[int]) -> io.NodeOutput:
         return io.NodeOutput(to_tensor(labelled_grid(images, labels, columns[0])))
 

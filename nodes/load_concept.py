@@ -10,6 +10,7 @@ from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from . import advice
+from .declared import as_declared
 from .host.concept_folders import concept_names, concept_path
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .shown import shown
@@ -112,21 +113,25 @@ class LoadConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, concept_file: str, word: str | None = None) -> bool | str:
+    def validate_inputs(cls, concept_file: str | None = None, word: str | None = None) -> bool | str:
         try:
-            read_header(concept_path(concept_file))
-            if word and word.strip():  # None where it comes by a wire
+            if concept_file is not None:  # it is None where it comes by a wire
+                read_header(concept_path(concept_file))
+            if word and word.strip():
                 normalise_word(word)
         except PerfusionError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, concept_file: str, **_settings: object) -> tuple[float, int]:
-        status = concept_path(concept_file).stat()
-        return status.st_mtime, status.st_size
+    def fingerprint_inputs(cls, concept_file: str | None = None, **_settings: object) -> list[tuple[str, float, int]]:
+        """Of the file; of all files where its name comes by a wire, since nobody knows yet which it will be."""
+        names = concept_names() if concept_file is None else [concept_file]
+        found = [(name, concept_path(name).stat()) for name in names]
+        return [(name, status.st_mtime, status.st_size) for name, status in found]
 
     @classmethod
+    @as_declared
     def execute(
         cls,
         concept_file: str,

@@ -8,6 +8,7 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import progress_over, say
 from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics, own_captions
@@ -56,6 +57,7 @@ class TextStatisticsNode(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, clip: io.Clip.Type, captions_file: str, caption_count: int = CAPTIONS_MEASURED) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
         statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count)
@@ -66,9 +68,15 @@ class TextStatisticsNode(io.ComfyNode):
         return io.NodeOutput(statistics, ui=ui.PreviewText(text))
 
     @classmethod
-    def fingerprint_inputs(cls, captions_file: str = "", **_: object) -> int:
-        """Another number when the file has changed, so that the host runs the node again."""
-        path = Path(folder_paths.get_input_directory()) / (captions_file or "").strip()
+    def fingerprint_inputs(cls, captions_file: str | None = "", **_: object) -> int | list[tuple[str, int]]:
+        """Another value when the file has changed, so that the host runs the node again.
+
+        Of all files of the folder where the name comes by a wire, since nobody knows yet which it will be.
+        """
+        folder = Path(folder_paths.get_input_directory())
+        if captions_file is None:
+            return sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file())
+        path = folder / captions_file.strip()
         return path.stat().st_mtime_ns if path.is_file() else 0
 
 

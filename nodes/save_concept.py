@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.concept_folders import save_new_concept
 from .host.old_hosts import search_aliases
 from .pictures import thumbnail
@@ -45,6 +46,7 @@ class SaveConcept(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, concept: ConceptStack, name: str, picture: torch.Tensor | None = None) -> io.NodeOutput:
         if not concept:
             raise PerfusionError(

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
 from .advice import BIAS, BIAS_OPEN_TO_OTHERS, BIAS_SHUT, HIGHEST_BIAS, LOWEST_BIAS, SWEPT_BIASES, in_words
+from .declared import as_declared
 from .host.gate.patch import with_bias
 from .host.old_hosts import ADVANCED, search_aliases
 from .types import CATEGORY
@@ -63,6 +64,7 @@ class GateSweep(io.ComfyNode):
         return True
 
     @classmethod
+    @as_declared
     def execute(cls, model: io.Model.Type, biases: str, word: str = "") -> io.NodeOutput:
         swept = read_biases(biases)
         return io.NodeOutput(

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..perfusion_core.concept import alone, normalise_word
 from ..perfusion_core.errors import PerfusionError
 from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
 from .host.text.statistics import cached_statistics
@@ -212,6 +213,7 @@ class TrainConcept(io.ComfyNode):
         return True
 
     @classmethod
+    @as_declared
     def execute(cls, **given: Any) -> io.NodeOutput:
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         check_texts(inputs.word, inputs.superclass, inputs.file_name)

@@ -58,8 +58,12 @@ def concept_names() -> list[str]:
     return folder_paths.get_filename_list(FOLDER)
 
 
-def concept_path(name: str) -> Path:
-    """The full path of a listed concept file.  Raises PerfusionError for one that is not there."""
+def concept_path(name: object) -> Path:
+    """The full path of a listed concept file.  Raises PerfusionError for one that is not there, and for no name."""
+    if not isinstance(name, str):
+        raise PerfusionError(
+            f"The input concept_file expected the name of a concept file, but found {quoted(name)}; choose a file."
+        )
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
@@ -91,6 +95,11 @@ def free_concept_paths(name: str) -> Iterator[Path]:
         path = output_folder() / (f"{stem}_{number}.safetensors" if number > 1 else f"{stem}.safetensors")
         if not (os.path.lexists(path) or os.path.lexists(state_path(path))):
             yield path
+
+
+def free_concept_path(name: str) -> Path:
+    """The first of them."""
+    return next(free_concept_paths(name))
 
 
 def trained_concept_paths(name: str) -> list[Path]:
