@@ -232,8 +232,8 @@ def test_the_report_is_the_last_picture_in_the_node(inputs, folder, monkeypatch)
 def test_texts_are_broken_between_words_and_hold_no_tags():
     text = for_the_front_end("step 115 of 300 · 2 min 44 s left · loss 0.400 · gate 0.91 · best step 25 · <hugsy>")
     assert text.split("\n") == [
-        "step 115 of 300 · 2 min 44 s left",
-        "loss 0.400 · gate 0.91 · best step 25",
+        "step 115 of 300 · 2 min 44 s left ·",
+        "loss 0.400 · gate 0.91 · best step 25 ·",
         "&lt;hugsy&gt;",
     ]
     assert for_the_front_end("measuring " * 9).split("\n") == ["measuring measuring measuring"] * 3
