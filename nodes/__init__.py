@@ -16,8 +16,8 @@ What they share:
     types               the pack's own socket types, category and search words
     declared            inputs as the schema declares them, whatever a wire brings
     advice              the numbers that users are told, each in one place
-    shown               what a node shows under its inputs
     pictures            the host's pictures as Pillow images and back
+    shown               the line of text and the picture that a node shows of a concept
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs
     training_display    what it shows while it learns

@@ -18,7 +18,7 @@ from .host.picture_files import (
     read_pictures,
 )
 from .host.progress import NodeProgress
-from .types import ALIASES, CATEGORY
+from .types import CATEGORY
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class LoadPictures(io.ComfyNode):
             category=CATEGORY,
             description="Loads pictures of any sizes from a folder below ComfyUI's input folder as lists, for Train "
             "Perfusion Concept; with masks (photo.mask.png) and captions (photo.txt) that lie beside them.",
-            **search_aliases(*ALIASES, "load folder", "load images", "training pictures", "dataset", "load photos"),
+            **search_aliases("load folder", "load images", "training pictures", "dataset", "load photos"),
             inputs=[
                 io.Combo.Input(
                     "folder",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..perfusion_core.concept import alone, normalise_word
 from ..perfusion_core.errors import PerfusionError
@@ -18,7 +18,7 @@ from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
 from .pictures import thumbnail, to_tensor
 from .trainer_inputs import TrainerInputs, check_texts
-from .training_display import TrainingDisplay, outcome
+from .training_display import TrainingDisplay
 from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
 from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs
@@ -233,6 +233,8 @@ class TrainConcept(io.ComfyNode):
         painted.final(result.concept, inputs.samples)
         report = TrainingReport.of(inputs.preset, request, result, painted.rows).draw()
         files.save_report(report)
-        display.say(outcome(result))
-        shown, losses = to_tensor(report), {"loss": result.losses}
-        return io.NodeOutput(alone(result.concept), losses, shown, str(result.path), ui=ui.PreviewImage(shown, cls=cls))
+        # As the last preview and not as an output of the node: the front end shows previews in the place of outputs,
+        # and its newer way of drawing nodes shows both, which would be the last preview twice.
+        display.finished(result, report)
+        losses = {"loss": result.losses}
+        return io.NodeOutput(alone(result.concept), losses, to_tensor(report), str(result.path))

@@ -15,6 +15,7 @@ from ..perfusion_core.concept import normalise_word
 from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
+from ..perfusion_core.training_pictures import TrainingPictures
 from .host.concept_folders import file_stem
 from .host.model_family import training_size
 from .host.text.encoders import text_encoders
@@ -97,14 +98,13 @@ class TrainerInputs:
 
     def overview(self, request: TrainingRequest) -> str:
         """What will be trained and for how long, in one line."""
-        settings = request.settings
+        settings, pictures = request.settings, request.pictures
         size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
-        pictures = len(request.pictures)
         parts = [
-            f"{request.word}, a {request.superclass}: {settings.steps} steps of {size}",
-            f"{pictures} picture{'s' if pictures > 1 else ''} ({request.pictures.described()})",
-            MASKS_IN_WORDS[request.mask_source],
+            f"{settings.steps} steps of {size} · {request.word}, a {request.superclass}",
             self._overridden(settings),
+            _sizes(pictures),
+            MASKS_IN_WORDS[request.mask_source],
         ]
         return " · ".join(part for part in parts if part)
 
@@ -114,6 +114,13 @@ class TrainerInputs:
             return ""
         idle = [name for name, value in self.custom.items() if value != getattr(settings, SETTING_OF[name])]
         return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
+
+
+def _sizes(pictures: TrainingPictures) -> str:
+    count, sizes = len(pictures), pictures.described()
+    counted = f"{count} picture{'s' if count > 1 else ''}"
+    of_all = f"{count} at "
+    return f"{counted} at {sizes.removeprefix(of_all)}" if sizes.startswith(of_all) else f"{counted}: {sizes}"
 
 
 def check_texts(word: Any, superclass: Any, file_name: Any) -> None:

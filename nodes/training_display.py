@@ -14,7 +14,7 @@ from ..perfusion_core.concept import Concept
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_pictures import PerPicture
 from ..perfusion_core.training_status import TrainingStatus
-from .host.progress import Cancelled, NodeProgress, memory_in_use
+from .host.progress import Interrupted, NodeProgress, memory_in_use
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingResult
 from .host.training.request import TrainingHooks, TrainingRequest
@@ -55,12 +55,18 @@ class TrainingDisplay:
         """Show a line of text."""
         self._progress.say(text)
 
+    def finished(self, result: TrainingResult, report: Image.Image) -> None:
+        """Show what came of the training, in a line and in its report."""
+        name = result.concept.word if result.path is None else result.path.name
+        text = f"{name}: step {result.chosen_step} of {len(result.losses)}, effect {result.effect:.0%}"
+        self._progress.show(self._request.settings.steps, text, report)
+
     @contextmanager
     def saying_what_is_kept(self, files: TrainingFiles) -> Iterator[None]:
         """Where Cancel stops the training in this block, say what is left of it."""
         try:
             yield
-        except Cancelled:
+        except Interrupted:
             steps = self._request.settings.steps
             kept = f"kept at step {self._step} of {steps}: queue again with resume"
             self.say(kept if files.path is not None else "stopped before the first step: nothing to keep")
@@ -92,9 +98,3 @@ def sheet(pictures: Sequence[Image.Image]) -> Image.Image:
 def joined(pictures: Tensor) -> Image.Image:
     """Pictures [B, H, W, 3] side by side."""
     return to_image(torch.cat(list(pictures[..., :3]), dim=1))
-
-
-def outcome(result: TrainingResult) -> str:
-    """What came of a training, in one line."""
-    name = result.concept.word if result.path is None else result.path.name
-    return f"{name}: step {result.chosen_step} of {len(result.losses)}, effect {result.effect:.0%}"

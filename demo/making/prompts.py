@@ -11,7 +11,7 @@ from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
 
-BIAS, TEMPERATURE = 0.85, 0.15  # the gate's defaults in Load Perfusion Concept
+BIAS, TEMPERATURE = 0.85, 0.15  # the gate that is advised, as numbers, so that a template shows which knob to turn
 SAMPLER = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # What the advanced inputs of Train Perfusion Concept are set to; a test compares them with the node's own defaults.
 TRAINER = {
@@ -87,6 +87,7 @@ def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 
             strength=1.0,
             start_percent=0.0,
             end_percent=1.0,
+            word="",
         )
     if concepts:
         prompt["gate"] = _gate([[f"concept{number}", 0] for number in range(len(concepts))])

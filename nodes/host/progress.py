@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +12,10 @@ import comfy.utils
 from PIL import Image
 from server import PromptServer
 
-# What Cancel raises, wherever the host looks for it.
-Cancelled = comfy.model_management.InterruptProcessingException
+# What the host raises where Cancel was pressed.
+Interrupted = comfy.model_management.InterruptProcessingException
+
+LINE_LENGTH, SEPARATOR = 40, " · "  # of a line of text: characters, and what stands between its parts
 
 
 class NodeProgress:
@@ -26,7 +29,7 @@ class NodeProgress:
         """Move the bar to `done`, and show a picture in the node until the next one comes; raises the host's interrupt
         exception if Cancel was pressed."""
         if text:
-            say(text, self._node_id)
+            self.say(text)
         self._bar.update_absolute(done, preview=None if preview is None else ("JPEG", preview, None))
         # The bar asks for Cancel too, but only where it has something to send, which quick steps have not every time.
         comfy.model_management.throw_exception_if_processing_interrupted()
@@ -40,8 +43,25 @@ def say(text: str, node_id: str | None) -> None:
     """Show a line of text under a node until the next one comes; it stays after the run.  node_id: None for nowhere."""
     server = getattr(PromptServer, "instance", None)  # absent where nodes run without a server, as in scripts
     if server is not None and node_id is not None:
-        # It is drawn as HTML, where <hugsy> would be a tag.
-        server.send_progress_text(html.escape(text, quote=False), node_id)
+        server.send_progress_text(for_the_front_end(text), node_id)
+
+
+def for_the_front_end(text: str) -> str:
+    """The text in lines that a node of the usual width holds, since the front end breaks longer ones within words; and
+    escaped, since it is drawn as HTML, where <hugsy> would be a tag."""
+    lines: list[str] = []
+    for part in (part for line in text.split("\n") for part in _parts(line)):
+        if lines and part.startswith(SEPARATOR) and len(lines[-1] + part) <= LINE_LENGTH:
+            lines[-1] += part
+        else:
+            part = part.removeprefix(SEPARATOR)
+            lines += textwrap.wrap(part, LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
+    return html.escape("\n".join(lines), quote=False)
+
+
+def _parts(line: str) -> list[str]:
+    first, *others = line.split(SEPARATOR)
+    return [first, *(SEPARATOR + other for other in others)]
 
 
 def memory_in_use() -> str:

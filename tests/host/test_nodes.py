@@ -75,6 +75,12 @@ def test_names_that_saved_workflows_hold():
         assert types[: len(outputs.split())] == outputs.split(), node_id
 
 
+# What people look for by the method's name or by what they want of it, and which nodes they need first.
+METHOD = {"perfusion", "key-locked", "rank-one", "personalization", "personalize", "train face", "character"}
+METHOD |= {"embedding", "identity", "concept", "subject"}
+FIRST_FOUND = {"PerfusionTrainConcept", "PerfusionLoadConcept", "PerfusionConceptGate"}
+
+
 @each_node
 def test_node_explains_itself(node_id):
     schema = SCHEMAS[node_id]
@@ -95,7 +101,8 @@ def test_node_explains_itself(node_id):
 @each_node
 def test_node_is_found_by_other_words(node_id):
     aliases = set(SCHEMAS[node_id].search_aliases)
-    assert {"perfusion", "key-locked", "rank-one", "personalization"} <= aliases
+    assert aliases and (METHOD <= aliases) == (node_id in FIRST_FOUND)
+    assert node_id in FIRST_FOUND or not METHOD & aliases, "these find the three nodes first"
 
 
 # What a tooltip says of too little and of too much, in any of these words.
@@ -187,5 +194,7 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
     prompt = prompts.first_picture_prompt()
+    advice = importlib.import_module("perfusion_pack.nodes.advice")
+    assert loader.pop("bias") == advice.BIAS_OF_THE_FILE and prompt["concept0"]["inputs"].pop("bias") == advice.BIAS
     for name, value in prompt["concept0"]["inputs"].items():
         assert name == "concept_file" or value == loader[name], name

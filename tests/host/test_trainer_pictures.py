@@ -6,7 +6,7 @@ import comfy.model_management
 import pytest
 import torch
 from perfusion_pack.nodes.host.model_family import training_size
-from perfusion_pack.nodes.host.progress import NodeProgress
+from perfusion_pack.nodes.host.progress import NodeProgress, for_the_front_end
 from perfusion_pack.nodes.host.text import statistics as text_statistics
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
@@ -16,7 +16,7 @@ from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
-from tiny_models import tiny_model, tiny_sdxl_clip
+from tiny_models import tiny_model, tiny_sdxl, tiny_sdxl_clip
 from training_inputs import run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -58,7 +58,7 @@ def test_a_list_of_several_sizes_is_one_training(inputs, folder, results, texts,
         assert [tuple(mask.shape) for mask in result.masks] == [(1, 16, 16), (1, 16, 8), (1, 8, 16), (1, 32, 8)]
     else:
         assert result.masks is None
-    assert texts[0].startswith("<hugsy>, a teddy: 4 steps of 2 · 4 pictures (") and "enlarged" in texts[0]
+    assert texts[0].startswith("4 steps of 2 · <hugsy>, a teddy · 4 pictures: ") and "enlarged" in texts[0]
 
 
 def test_lists_and_a_batch_of_equal_pictures_train_the_same(inputs, folder):
@@ -194,7 +194,7 @@ def test_the_line_says_what_the_preset_overrides(inputs, folder, texts, monkeypa
         with pytest.raises(Interrupted):
             run_node(inputs, preset=preset, steps=30)
         assert ("preset Standard; for Custom only: steps" in texts[0]) == expected
-        assert (": 300 steps of 8 · " in texts[0]) == expected
+        assert texts[0].startswith("300 steps of 8 · ") == expected
 
 
 def test_what_was_kept_and_what_came_of_it_are_said(inputs, folder, texts, monkeypatch):
@@ -213,6 +213,30 @@ def test_what_was_kept_and_what_came_of_it_are_said(inputs, folder, texts, monke
     with pytest.raises(Interrupted):
         run_node(inputs, file_name="stopped")
     assert texts[-1] == "kept at step 3 of 4: queue again with resume"
+
+
+def test_the_report_is_the_last_picture_in_the_node(inputs, folder, monkeypatch):
+    """As a preview: an output would stand beside the last preview, which the front end shows in its place."""
+    shown, original = [], NodeProgress.show
+
+    def show(self, done, text="", preview=None):
+        shown.append((done, preview))
+        return original(self, done, text, preview)
+
+    monkeypatch.setattr(NodeProgress, "show", show)
+    report = run_node(inputs, samples=1)[2]
+    done, last = shown[-1]
+    assert done == 4 and (last.height, last.width) == tuple(report.shape[1:3])
+
+
+def test_texts_are_broken_between_words_and_hold_no_tags():
+    text = for_the_front_end("step 115 of 300 · 2 min 44 s left · loss 0.400 · gate 0.91 · best step 25 · <hugsy>")
+    assert text.split("\n") == [
+        "step 115 of 300 · 2 min 44 s left",
+        "loss 0.400 · gate 0.91 · best step 25",
+        "&lt;hugsy&gt;",
+    ]
+    assert for_the_front_end("measuring " * 9).split("\n") == ["measuring " * 3 + "measuring"] * 2 + ["measuring"]
 
 
 def test_the_node_ends_a_graph_and_takes_lists():
@@ -244,18 +268,8 @@ def test_sdxl_has_1024_and_v_models_of_sd2_have_768():
 
 def test_sdxl_is_told_the_size_of_each_sample(inputs):
     """As the host's own CLIPTextEncodeSDXL would tell it."""
-    import comfy.model_base
-    from comfy.model_patcher import ModelPatcher
-    from tiny_models import CPU, UNET_CONFIG, TinyModelConfig, fill
-
-    clip = tiny_sdxl_clip()
-    config = TinyModelConfig(
-        {**UNET_CONFIG, "context_dim": 80, "adm_in_channels": 48 + 6 * 256, "num_classes": "sequential"}
-    )
-    base = comfy.model_base.SDXL(config, device=CPU)
-    base.requires_grad_(False)
-    fill(base, 0)
-    model = ModelPatcher(base, CPU, CPU)
+    model, clip = tiny_sdxl()
+    base = model.model
     fits = [Fit((64, 64), (64, 64), 0, 0, (64, 64)), Fit((400, 300), (86, 64), 9, 0, (64, 64))]
     seen = []
     base.diffusion_model.register_forward_pre_hook(lambda *a: seen.append(a[2]["y"]), with_kwargs=True)

@@ -22,6 +22,7 @@ from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import OWN_TOKEN_BIAS, edit_encoding
 from ..text.prompt_notes import PromptNote, PromptNotes, token_keys
 from .patch import applied_concepts
+from .silent_failures import encodings_of
 
 _KEY = "perfusion_for_comfyui.run_report"
 
@@ -56,7 +57,8 @@ def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptS
 
     stack: all concepts on the MODEL; only those of the notes are told of.
     """
-    encodings = [entry["cross_attn"] for group in conds.values() for entry in group if "cross_attn" in entry]
+    width = stack[0].concept.encoding_width
+    encodings = [encoding for encoding in encodings_of(conds) if encoding.shape[-1] == width]
     gates: dict[str, float] = {}
     prompts: list[PromptNote] = []
     elsewhere = 0
