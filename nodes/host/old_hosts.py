@@ -84,7 +84,7 @@ class GrowingInput:
         return inputs
 
     def gathered(self, execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
-        """Decorate a node's `execute`, under its `classmethod`, to get the dict on old hosts too."""
+        """Decorate a node's `execute`, under its `classmethod`, to get the dict on old hosts too; nothing if empty."""
         if hasattr(io, "Autogrow"):
             return execute
 
@@ -92,7 +92,7 @@ class GrowingInput:
         def with_dict(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
             numbers = [number for number in range(self.most) if self._id(number) in inputs]
             grown = {f"{self.prefix}{number}": inputs.pop(self._id(number)) for number in numbers}
-            return execute(cls, *values, **inputs, **{self.name: grown})
+            return execute(cls, *values, **inputs, **({self.name: grown} if grown else {}))
 
         return with_dict
 
