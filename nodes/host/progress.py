@@ -15,7 +15,7 @@ from server import PromptServer
 # What the host raises where Cancel was pressed.
 Interrupted = comfy.model_management.InterruptProcessingException
 
-LINE_LENGTH, SEPARATOR = 40, " · "  # of a line of text: characters, and what stands between its parts
+LINE_LENGTH, SEPARATOR = 38, " · "  # of a line of text: characters, and what stands between its parts
 
 
 class NodeProgress:
@@ -49,19 +49,16 @@ def say(text: str, node_id: str | None) -> None:
 def for_the_front_end(text: str) -> str:
     """The text in lines that a node of the usual width holds, since the front end breaks longer ones within words; and
     escaped, since it is drawn as HTML, where <hugsy> would be a tag."""
-    lines: list[str] = []
-    for part in (part for line in text.split("\n") for part in _parts(line)):
-        if lines and part.startswith(SEPARATOR) and len(lines[-1] + part) <= LINE_LENGTH:
-            lines[-1] += part
-        else:
-            part = part.removeprefix(SEPARATOR)
-            lines += textwrap.wrap(part, LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
-    return html.escape("\n".join(lines), quote=False)
-
-
-def _parts(line: str) -> list[str]:
-    first, *others = line.split(SEPARATOR)
-    return [first, *(SEPARATOR + other for other in others)]
+    lines = [""]
+    for part in text.replace("\n", SEPARATOR).split(SEPARATOR):
+        longer = f"{lines[-1]}{SEPARATOR}{part}" if lines[-1] else part
+        if len(longer) <= LINE_LENGTH:
+            lines[-1] = longer
+            continue
+        # Nodes 2.0 passes over line ends, so the sign between two parts stays.
+        lines[-1] += SEPARATOR.rstrip() if lines[-1] else ""
+        lines += textwrap.wrap(part, LINE_LENGTH, break_long_words=False, break_on_hyphens=False)
+    return html.escape("\n".join(line for line in lines if line), quote=False)
 
 
 def memory_in_use() -> str:
