@@ -7,6 +7,7 @@ import logging
 from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import search_aliases
 from .host.picture_files import (
     INPUT_FOLDER,
@@ -79,11 +80,13 @@ class LoadPictures(io.ComfyNode):
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, folder: str, names: str = "") -> str:
-        """Another one when a file changed, so that the node runs again."""
-        return folder_state(picture_folder(folder), names or "")
+    def fingerprint_inputs(cls, folder: str | None = None, names: str | None = "") -> list[str]:
+        """Another one when a file changed, so that the node runs again; in any folder, where its name is linked."""
+        folders = picture_folders() if folder is None else [folder]
+        return [folder_state(picture_folder(one), names or "") for one in folders]
 
     @classmethod
+    @as_declared
     def execute(cls, folder: str, names: str = "") -> io.NodeOutput:
         path = picture_folder(folder)
         loaded = read_pictures(path, picture_names(path, names or ""))

@@ -87,12 +87,15 @@ class GrowingInput:
         """Decorate a node's `execute`, under its `classmethod`, to get the dict on old hosts too."""
         if hasattr(io, "Autogrow"):
             return execute
+        position = [*inspect.signature(execute).parameters].index(self.name) - 1  # behind the class
 
         @functools.wraps(execute)
         def with_dict(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
             numbers = [number for number in range(self.most) if self._id(number) in inputs]
             grown = {f"{self.prefix}{number}": inputs.pop(self._id(number)) for number in numbers}
-            return execute(cls, *values, **inputs, **{self.name: grown})
+            if len(values) <= position:  # else Python code gave the dict itself
+                inputs.setdefault(self.name, grown)
+            return execute(cls, *values, **inputs)
 
         return with_dict
 

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.errors import PerfusionError, quoted
 from ...perfusion_core.picture_inputs import NO_MASK_SIZE
 
 INPUT_FOLDER = "(input folder)"  # what the input folder itself is called in the list
@@ -56,9 +56,14 @@ def picture_folders() -> list[str]:
     return [INPUT_FOLDER, *folder_paths.get_input_subfolders()]
 
 
-def picture_folder(name: str) -> Path:
+def picture_folder(name: object) -> Path:
     """The path of a folder of the list.  Raises PerfusionError for one that is not there, or not below the input
-    folder once all links are followed."""
+    folder once all links are followed, and for no name."""
+    if not isinstance(name, str):
+        raise PerfusionError(
+            f"The input folder expected the name of a folder below ComfyUI's input folder, but found {quoted(name)};"
+            " choose one."
+        )
     root = Path(os.path.realpath(folder_paths.get_input_directory()))
     path = root if name == INPUT_FOLDER else Path(os.path.realpath(root / name))
     if not path.is_relative_to(root):

@@ -15,8 +15,10 @@ from perfusion_pack.nodes import measure_statistics, train_concept
 from perfusion_pack.nodes.extension import PerfusionExtension
 from perfusion_pack.nodes.host.concept_folders import concept_names, register_concept_folders
 from perfusion_pack.nodes.load_concept import LoadConcept
+from perfusion_pack.nodes.load_pictures import LoadPictures
 from perfusion_pack.nodes.measure_statistics import TextStatisticsNode
 from perfusion_pack.perfusion_core.errors import PerfusionError
+from PIL import Image
 from tiny_models import gated
 
 import nodes
@@ -60,6 +62,7 @@ def host(monkeypatch, tmp_path):
     for kind in ("input", "output"):
         (tmp_path / kind).mkdir()
         monkeypatch.setattr(folder_paths, f"{kind}_directory", str(tmp_path / kind))
+    Image.new("RGB", (64, 64)).save(tmp_path / "input" / "photo.png")
     monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
     folder_paths.folder_names_and_paths.pop("perfusion", None)
     monkeypatch.delitem(folder_paths.filename_list_cache, "perfusion", raising=False)
@@ -74,6 +77,8 @@ def validated(node_id, **changes):
         default = getattr(one, "default", None)
         options = getattr(one, "options", None)
         given[name] = next(iter(options)) if default is None and options else default
+        if name == "superclass":  # which has no default that would do
+            given[name] = "teddy"
         if given[name] is None:
             given[name] = ["any", 0]
     prompt = {
@@ -142,9 +147,11 @@ def ran(node_id, good, **changes):
         elif default is not None or options:
             given[key] = next(iter(options)) if default is None else default
     if node_id == "PerfusionGateSweep":
-        given["model"] = NODES["PerfusionConceptGate"].execute(
-            model=good["model"], clip=good["clip"], concepts=good["concepts"], key_lock="local"
-        )[0]
+        given["model"] = (
+            NODES["PerfusionConceptGate"]
+            .PREPARE_CLASS_CLONE(None)
+            .execute(model=good["model"], clip=good["clip"], concepts=good["concepts"], key_lock="local")[0]
+        )
         given["word"] = ""
     if node.GET_SCHEMA().is_input_list:
         given = {name: [value] for name, value in given.items()}
@@ -221,6 +228,14 @@ def test_a_linked_concept_file_is_read_again_when_it_changed(host):
     os.utime(mine, (1, 1))
     other = [LoadConcept.fingerprint_inputs(concept_file=name) for name in (None, own, "mine.safetensors")]
     assert [before == after for before, after in zip(one, other, strict=True)] == [False, True, False]
+
+
+def test_a_linked_folder_is_read_again_when_it_changed(host):
+    before = LoadPictures.fingerprint_inputs(folder=None, names=None)
+    assert before == LoadPictures.fingerprint_inputs(folder=None) != []
+    (host / "input" / "other").mkdir()
+    Image.new("RGB", (64, 64)).save(host / "input" / "other" / "photo.png")
+    assert LoadPictures.fingerprint_inputs(folder=None) != before
 
 
 def test_a_linked_captions_file_is_read_again_when_it_changed(host):

@@ -352,3 +352,41 @@ def test_the_effect_grows_with_the_training(inputs, folder):
     assert (
         check_effect(inputs.model, inputs.clip, many, shape) > check_effect(inputs.model, inputs.clip, few, shape) > 0
     )
+
+
+def test_of_finished_trainings_the_newest_keep_their_state(inputs, folder, press_cancel):
+    """Concepts, reports and whatever is not finished stay; a newest one is gone on with as before."""
+    press_cancel(2)
+    with pytest.raises(Interrupted):
+        run_node(inputs, file_name="stopped")
+    press_cancel(None)
+    (folder / "damaged.training_state").write_bytes(b"no state")
+    names = [f"t{number}" for number in range(training_files.KEPT_FINISHED + 2)]
+    for name in names:
+        run_node(inputs, steps=2, file_name=name)
+    kept = names[-training_files.KEPT_FINISHED :]
+    assert {path.stem for path in folder.glob("*.training_state")} == {*kept, "stopped", "damaged"}
+    assert {path.stem for path in folder.glob("*.safetensors")} == {*names, "stopped"}
+    assert len(list(folder.glob("*.report.jpg"))) == len(names)
+    assert not load_training(folder / "stopped.training_state").finished
+    longer = run_node(inputs, steps=3, file_name=kept[0], resume=True)
+    assert longer[3] == str(folder / f"{kept[0]}_2.safetensors") and len(longer[1]["loss"]) == 3
+    # A name whose state is gone is still taken, and resume begins anew beside it.
+    again = run_node(inputs, steps=2, file_name=names[0], resume=True)
+    assert again[3] == str(folder / f"{names[0]}_2.safetensors")
+
+
+def test_a_state_that_cannot_be_deleted_stops_no_training(inputs, folder, monkeypatch):
+    def refused(*_args, **_more):
+        raise PermissionError("read-only")
+
+    for number in range(training_files.KEPT_FINISHED):
+        run_node(inputs, steps=2, file_name=f"t{number}")
+    monkeypatch.setattr(training_files.Path, "unlink", refused)
+    training_files.forget_old_states(folder / "t9.training_state")
+    assert len(list(folder.glob("*.training_state"))) == training_files.KEPT_FINISHED
+
+
+@pytest.mark.parametrize(("form", "bias"), [("paper", 0.65), ("gated", 0.85), ("unlocked", 0.85)])
+def test_a_concept_recommends_the_bias_of_its_form(inputs, folder, form, bias):
+    assert run_node(inputs, steps=1, form=form)[0][0].concept.bias == bias
