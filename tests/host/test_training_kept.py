@@ -19,9 +19,11 @@ from perfusion_pack.nodes.host.training import files as training_files
 from perfusion_pack.nodes.host.training.concept_effect import check_effect
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.perfusion_core import tensor_file, training_run
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
+from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import encode, instance_forwards, sample, tiny_model
 from training_inputs import run_node
@@ -325,8 +327,15 @@ def test_work_is_kept_while_the_training_runs(inputs, folder, press_cancel, monk
 
 
 def test_a_concept_that_learned_nothing_is_an_error(inputs, folder):
-    with pytest.raises(PerfusionError, match="learned nothing.*raise value_learning_rate"):
-        run_node(inputs, value_learning_rate=1e-12, word_learning_rate=0.0, steps=2)
+    """With a rate that the node itself would refuse."""
+    settings = TrainingSettings(steps=2, batch_size=2, value_learning_rate=1e-12, word_learning_rate=0.0)
+    request = TrainingRequest(**inputs._asdict(), word="<hugsy>", superclass="teddy", settings=settings)
+    job = TrainingJob(request, files=training_files.TrainingFiles("hugsy", False))
+    with (
+        torch.inference_mode(),
+        pytest.raises(PerfusionError, match="learned nothing.*raise value_learning_rate"),
+    ):
+        job.train()
 
 
 def test_a_concept_that_changes_nothing_is_an_error(inputs, folder, monkeypatch):
