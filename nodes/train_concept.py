@@ -218,8 +218,8 @@ class TrainConcept(io.ComfyNode):
     @as_declared
     def execute(cls, **given: Any) -> io.NodeOutput:
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
-        check_texts(inputs.word, inputs.superclass, inputs.file_name)
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
+        check_texts(inputs.word, inputs.superclass, inputs.file_name)
         files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume)
         request = inputs.request(inputs.settings())
         request.check()

@@ -113,11 +113,11 @@ def write_tensors(
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raise PerfusionError where a file of `size` bytes cannot be written in the folder, which is made if need be.
+    """Raise PerfusionError where a file of `size` bytes cannot be written in the folder; afterwards all is as before.
 
     Only writing tells: rights, quotas and mounts have rules of their own.  What is written is random, so that it fills.
     """
-    temporary = temporary_path(folder / "room")
+    temporary, was_there = temporary_path(folder / "room"), folder.exists()
     try:
         _write_whole(temporary, os.urandom(size))
     except OSError as problem:
@@ -128,6 +128,8 @@ def check_room(folder: Path, size: int) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+            if not was_there:
+                folder.rmdir()
 
 
 def _write_whole(path: Path, content: bytes) -> None:
