@@ -19,7 +19,7 @@ from .trainer_inputs import TrainerInputs
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
-from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs
+from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs, relative_rate_inputs
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
 
@@ -166,6 +166,7 @@ class TrainConcept(io.ComfyNode):
                     tooltip="The vision model of this CLIP (Load CLIP Vision), to choose the best step by painted "
                     "pictures as the paper does, which takes longer. Left open, the validation error chooses.",
                 ),
+                *relative_rate_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
+from .host.model_family import model_family
+from .host.text.encoders import text_encoders
 from .host.training.request import TrainingRequest
 from .pictures import thumbnail
 from .training_settings import DEFAULTS, training_settings, uses_checkpointing
@@ -54,7 +56,8 @@ class TrainerInputs:
 
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
-        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom))
+        family = model_family(self.model, text_encoders(self.clip))
+        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
 
     def request(self, settings: TrainingSettings, statistics: TextStatistics) -> TrainingRequest:
         """The training that is asked for.  statistics: the input's, or those that were measured in its place."""

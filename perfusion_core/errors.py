@@ -18,6 +18,10 @@ class PerfusionError(ValueError):
     """Bad input, told in one sentence: what it is about, what was expected, what was found, what to do."""
 
 
+class GradientOverflowError(PerfusionError):
+    """A training step whose gradients left the range of numbers, which a smaller scale of them may cure."""
+
+
 class DependentConceptsError(PerfusionError):
     """Concepts that cannot be told apart in the text encoder's metric; `indices` says which of the list given."""
 

@@ -67,10 +67,13 @@ def validation_samples(samples_of_a_step: int) -> int:
     return max(2, 3 * samples_of_a_step // 2)
 
 
-def validation_batches(pictures: int, samples: int, at_once: int = AT_ONCE) -> Iterator[tuple[Batch, torch.Generator]]:
+def validation_batches(
+    pictures: int, samples: int, at_once: int = AT_ONCE, both_locks: bool = False
+) -> Iterator[tuple[Batch, torch.Generator]]:
     """The same samples each time, in batches with the generator of their noise; templates index HELD_OUT_TEMPLATES.
 
     at_once: size of the batches, always the same in a training: noise drawn in other portions would be other noise.
+    both_locks: whether half of the samples, two by two, are measured with locked keys and half with own ones.
     """
     index = torch.arange(samples)
     everything = Batch(
@@ -78,6 +81,7 @@ def validation_batches(pictures: int, samples: int, at_once: int = AT_ONCE) -> I
         mirrored=torch.zeros(samples, dtype=torch.bool),
         templates=index % len(HELD_OUT_TEMPLATES),
         levels=((index + 0.5) * _GOLDEN_RATIO) % 1.0,
+        locks=(index // 2 % 2).float() if both_locks else None,
     )
     for number, batch in enumerate(everything.split(at_once)):
         yield batch, torch.Generator().manual_seed(SEED + number)

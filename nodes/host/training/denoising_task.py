@@ -39,6 +39,7 @@ class HostDenoisingTask:
     """A MODEL and a CLIP of the host under training; a `DenoisingTask` for `ConceptTrainer`, and a context manager.
 
     latents: of the pictures, [P, C, H, W], as the VAE gives them; the attribute holds them as the model wants them.
+    mirrored_latents: of the mirrored pictures, for batches in which some are mirrored.
     masks: [P, 1, H, W] in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
     superclass_vectors: by embedding key, [m, width].
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
@@ -53,17 +54,23 @@ class HostDenoisingTask:
         masks: Tensor | None,
         word: str,
         superclass_vectors: Mapping[str, Tensor],
+        mirrored_latents: Tensor | None = None,
     ) -> None:
         self.model, self.clip, self.word = model, clip, word
         self.superclass_vectors = superclass_vectors
         self.device = model.load_device
         self.picture_count = len(latents)
-        self.latents = ordinary(model.model.process_latent_in(latents)).float().to(self.device)
+        self.latents = self._as_the_model_wants(latents)
+        self.mirrored_latents = None if mirrored_latents is None else self._as_the_model_wants(mirrored_latents)
         self.masks = None if masks is None else ordinary(masks).float().to(self.device)
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
         self.gradient_checkpointing = False
+        self._gradient_scale, self._gradient_halvings = 1.0, 0
+
+    def _as_the_model_wants(self, latents: Tensor) -> Tensor:
+        return ordinary(self.model.model.process_latent_in(latents)).float().to(self.device)
 
     def __enter__(self) -> HostDenoisingTask:
         self._base = self.model.model
@@ -167,8 +174,8 @@ class HostDenoisingTask:
         model, and so on.
         """
         size = len(batch.pictures)
-        clean = self._mirrored(self.latents, batch)
-        masks = None if self.masks is None else self._mirrored(self.masks, batch)
+        clean = self._oriented(self.latents, self.mirrored_latents, batch)
+        masks = None if self.masks is None else self._oriented(self.masks, self.masks.flip(-1), batch)
         if batch.levels is None:
             chosen = torch.randint(len(self._sampling.sigmas), (size,), generator=generator)
             sigma = self._sigmas(chosen)
@@ -202,9 +209,16 @@ class HostDenoisingTask:
         """What a sampler starts from at the levels sigma [B]: noise [B, C, h, w] in the host's scale, no picture."""
         return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, torch.zeros_like(noise), True)
 
-    def _mirrored(self, tensor: Tensor, batch: Batch) -> Tensor:
-        chosen = tensor[batch.pictures.to(tensor.device)]
-        return torch.where(batch.mirrored.to(tensor.device)[:, None, None, None], chosen.flip(-1), chosen)
+    @staticmethod
+    def _oriented(plain: Tensor, mirrored: Tensor | None, batch: Batch) -> Tensor:
+        """What belongs to the pictures of the batch, [B, ...], out of that for each orientation, [P, ...]."""
+        chosen = plain[batch.pictures.to(plain.device)]
+        if not batch.mirrored.any():
+            return chosen
+        if mirrored is None:
+            raise ValueError("a batch with mirrored pictures needs their latents")
+        other = mirrored[batch.pictures.to(plain.device)]
+        return torch.where(batch.mirrored.to(plain.device)[:, None, None, None], other, chosen)
 
     def denoise(
         self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
@@ -212,7 +226,7 @@ class HostDenoisingTask:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
         in the edit and the targets [d_out] of the layers."""
         dtype = self._compute_dtype
-        scale = gradient_scale(dtype, noisy.numel())
+        scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
         key_context, value_context, value_gates = (
             scaled_gradient(tensor, 1 / scale)
@@ -237,6 +251,13 @@ class HostDenoisingTask:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
             return scaled_gradient(self.predict(noisy, sigma, edited.value_context), scale)
+
+    def lower_gradient_scale(self) -> bool:
+        """See `DenoisingTask.lower_gradient_scale`."""
+        if self._gradient_scale <= 1:
+            return False
+        self._gradient_halvings += 1
+        return True
 
     def predict(self, noisy: Tensor, sigma: Tensor, encoding: Tensor) -> Tensor:
         """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d]."""

@@ -98,6 +98,7 @@ class TrainingJob:
         request.check()
         self._started = time.monotonic()
         latents = encoded_pictures(request.images, request.vae)
+        mirrored = encoded_pictures(request.images, request.vae, mirrored=True) if request.settings.flip else None
         self._latent_shape = tuple(latents.shape[1:])
         self.judge = judge = self._judge()
         with torch.inference_mode(False), torch.enable_grad(), host_in_training():
@@ -107,7 +108,8 @@ class TrainingJob:
             masks = request.masks
             if masks is not None:
                 masks = latent_masks(masks.clone(), len(latents), latents.shape[-2:])
-            with HostDenoisingTask(model, clip, latents, masks, request.word, self._superclass_vectors) as self.task:
+            vectors = self._superclass_vectors
+            with HostDenoisingTask(model, clip, latents, masks, request.word, vectors, mirrored) as self.task:
                 self.trainer = self._trainer()
                 self.files.open(self.trainer, self._what_must_not_change())
                 if judge is not None:
@@ -165,6 +167,7 @@ class TrainingJob:
         request, number = self.request, self.trainer.step_number
         training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.images)}
         training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
+        training |= self.trainer.recorded_rates
         if self.judge is not None:
             training["chosen_by"] = "harmonic mean of CLIP similarities"
         learned = self.trainer.learned(step)
@@ -175,6 +178,7 @@ class TrainingJob:
             encoding_width=len(learned.target_input),
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
+            lock=request.settings.lock,
             bias=RECOMMENDED_BIAS,
             temperature=RECOMMENDED_TEMPERATURE,
             statistics_hash=request.statistics.hash(),

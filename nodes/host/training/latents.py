@@ -10,13 +10,17 @@ from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 
 
-def encoded_pictures(images: Tensor, vae: VAE) -> Tensor:
+def encoded_pictures(images: Tensor, vae: VAE, mirrored: bool = False) -> Tensor:
     """Latents [P, C, h, w] of pictures [P, H, W, 3] in 0..1, as the VAE gives them.
+
+    mirrored: whether the pictures are mirrored first.  Mirrored latents are something else than the latents of mirrored
+    pictures, and worse (benchmarks/choices.md).
 
     Raises PerfusionError for pictures that are too small, and where memory runs out.
     """
     with memory_for("the VAE encoded the pictures", f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"):
-        return vae.encode(_fitting(images, vae)[:, :, :, :3])
+        fitting = _fitting(images, vae)[:, :, :, :3]
+        return vae.encode(fitting.flip(2) if mirrored else fitting)
 
 
 def _fitting(images: Tensor, vae: VAE) -> Tensor:
