@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import ConceptStack, GatedConcept, check_stack
+from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from . import advice
 from .host.concept_folders import concept_names, concept_path
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .types import ALIASES, CATEGORY, PerfusionConcept
+
+logger = logging.getLogger(__name__)
 
 
 class LoadConcept(io.ComfyNode):
@@ -87,6 +91,18 @@ class LoadConcept(io.ComfyNode):
                     optional=True,
                     tooltip="Concepts to which this one is added, to pass several on by one wire.",
                 ),
+                io.Float.Input(
+                    "lock",
+                    default=advice.LOCK_OF_THE_FILE,
+                    min=advice.LOCK_OF_THE_FILE,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="How far the keys of the word are locked to its superclass: 0 looks more like your thing, "
+                    f"1 follows the prompt more. Start with {advice.LOCK_OF_THE_FILE:g}, as the file says; other locks "
+                    "suit files of the form lockable.",
+                ),
             ],
             outputs=[
                 PerfusionConcept.Output(
@@ -120,8 +136,25 @@ class LoadConcept(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         stack: ConceptStack = (),
+        lock: float = advice.LOCK_OF_THE_FILE,
     ) -> io.NodeOutput:
         concept = load_concept(concept_path(concept_file))
-        extended = (*stack, GatedConcept(concept, bias, temperature, strength, start_percent, end_percent))
+        chosen = None if lock < 0 else lock
+        warn_of_untrained_lock(concept, chosen)
+        extended = (*stack, GatedConcept(concept, bias, temperature, strength, start_percent, end_percent, chosen))
         check_stack(extended)
         return io.NodeOutput(extended, concept.word, concept.superclass)
+
+
+def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
+    """Warn of a lock for which a concept was not trained; it is used all the same."""
+    if lock is None or lock == concept.recommended_lock or concept.form == "lockable":
+        return
+    logger.warning(
+        "The concept %s was trained in the form %s, with the lock %g, and is used with %g, which costs likeness; set"
+        " lock to -1, or train it in the form lockable.",
+        concept.word,
+        concept.form,
+        concept.recommended_lock,
+        lock,
+    )

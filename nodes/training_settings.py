@@ -208,14 +208,15 @@ def relative_rate_inputs() -> list[io.Input]:
         rate(
             "relative_value_rate",
             10.0,
-            f"Custom preset: rate of the values in units of their size in each layer; presets have {RATE_OF_VALUES:g}. "
-            "Start with 0, for which value_learning_rate counts.",
+            "Custom preset: the values' rate in units of their size in each layer. Start with 0, for which "
+            f"value_learning_rate counts, or {RATE_OF_VALUES:g} as presets do; too low stays the superclass, too high "
+            "falls into blobs.",
         ),
         rate(
             "relative_word_rate",
             10.0,
-            "Custom preset: rate of the word in units of its superclass' vectors; presets have "
-            f"{OF_CHECKPOINTS['relative_word_rate']:g}, for the demo model {OF_DEMO['relative_word_rate']:g}. Start "
-            "with 0, for which word_learning_rate counts.",
+            "Custom preset: the word's rate in units of its size. Start with 0, for which word_learning_rate counts, "
+            f"or {OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) as presets do; too "
+            "low hardly moves, too high drifts away.",
         ),
     ]

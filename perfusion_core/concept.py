@@ -61,8 +61,8 @@ class Concept:
     word: "<hugsy>".  superclass: the plain word for what it is.  base_model: family ("sd1", "sdxl", ...).
     encoding_width: d.  clip_layer: layer of the text encoder it was trained on, None for the host's default.
     form: of the edit, see `edit.FORMS`.  bias, temperature: recommended gate.  statistics_hash: of the text statistics.
-    training: settings of the training, JSON values.  lock: of the keys, recommended, 0 to 1; that of the form, by None
-    too, but for the form lockable.
+    training: settings of the training, JSON values.  lock: of the keys, recommended, 0 to 1, in the form lockable, and
+    None in the others, which have one each.
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
     value_targets: o_V by name of the cross-attention layer, [d_out].  picture: small JPEG file, or None.
@@ -109,6 +109,11 @@ class Concept:
         if not abs(energy - 1) <= ENERGY_TOLERANCE:
             raise self._error(f"needs i.C^-1 i = 1 (see unit_energy), but it is {energy:.4g}")
 
+    @property
+    def recommended_lock(self) -> float:
+        """The lock with which the concept is used where nobody chooses another one."""
+        return LOCK_OF[self.form] if self.lock is None else self.lock
+
     def _error(self, problem: str) -> PerfusionError:
         return PerfusionError(f"Concept {self.word} {problem}; train or save it again.")
 
@@ -118,10 +123,10 @@ class Concept:
                 raise self._error(f"needs a text as its {name}, but it is {getattr(self, name)!r}")
         if self.form not in FORMS:
             raise self._error(f"must have one of the forms {', '.join(FORMS)}, but it is {self.form!r}")
-        if self.lock is None:
+        if self.form == "lockable" and self.lock is None:
             object.__setattr__(self, "lock", LOCK_OF[self.form])
-        if not is_lock(self.lock) or (self.form != "lockable" and self.lock != LOCK_OF[self.form]):
-            expected = "a lock from 0 to 1" if self.form == "lockable" else f"the lock {LOCK_OF[self.form]:g}"
+        if self.lock is not None and (self.form != "lockable" or not is_lock(self.lock)):
+            expected = "a lock from 0 to 1" if self.form == "lockable" else "no lock of its own"
             raise self._error(f"needs {expected} in the form {self.form}, but it is {self.lock}")
         if not math.isfinite(self.bias):
             raise self._error(f"needs a finite bias, but it is {self.bias}")
@@ -212,7 +217,7 @@ class GatedConcept:
             temperature=self.temperature,
             strength=self.strength,
             form=self.concept.form,
-            lock=self.concept.lock if self.lock is None else self.lock,
+            lock=self.concept.recommended_lock if self.lock is None else self.lock,
         )
 
 

@@ -164,8 +164,7 @@ def _version(form: str) -> int:
 def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:
     if version.isascii() and version.isdigit() and 0 < len(version) < 10 and int(version) > expected:
         raise PerfusionError(
-            f"{path} is a {KIND} of version {version}, but this pack reads versions up to {expected} of its form;"
-            " update the pack."
+            f"{path} is a {KIND} of version {version}, but this pack reads versions up to {expected}; update the pack."
         )
     if version != str(expected):
         raise PerfusionError(

@@ -13,26 +13,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .errors import PerfusionError
 
+if TYPE_CHECKING:
+    from .training import TrainingSettings
+
 VALUE, WORD = "value.", "word."
-
-
-class Rates(Protocol):
-    """The learning rates of `training.TrainingSettings`, which says what each is."""
-
-    @property
-    def value_learning_rate(self) -> float: ...
-    @property
-    def word_learning_rate(self) -> float: ...
-    @property
-    def relative_value_rate(self) -> float | None: ...
-    @property
-    def relative_word_rate(self) -> float | None: ...
 
 
 def size(tensor: Tensor) -> float:
@@ -40,7 +30,7 @@ def size(tensor: Tensor) -> float:
     return tensor.detach().float().square().mean().sqrt().item()
 
 
-def learning_rates(settings: Rates, parameters: Mapping[str, Tensor]) -> dict[str, float]:
+def learning_rates(settings: TrainingSettings, parameters: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the learning rate of each parameter by name.
 
     parameters: "value.<layer>", [d_out], and "word.<key>", [m, width], as they are at the start.
@@ -79,7 +69,7 @@ def recorded_rates(rates: Mapping[str, float], parameters: Mapping[str, Tensor])
     return {"absolute_rates": summary(absolute), "relative_rates": summary(relative)}
 
 
-def rate_texts(settings: Rates) -> tuple[str, str]:
+def rate_texts(settings: TrainingSettings) -> tuple[str, str]:
     """The rates of the values and of the word in words: "0.006", or "0.41 of its size"."""
 
     def one(absolute: float, relative: float | None) -> str:

@@ -166,7 +166,7 @@ def test_the_help_page_tells_the_settings_of_a_preset(preset):
     assert settings.accumulation == 1 or parts in row[2]
     assert f"(`{settings.form}`)" in row[3]
     assert row[3].startswith("own" if settings.form == "unlocked" else "locked")
-    assert row[4] == f"{settings.value_learning_rate:g}"
+    assert row[4] == f"{settings.relative_value_rate:g}"
     seen, usual = settings.steps * pictures, DEFAULTS.steps * DEFAULTS.batch_size * DEFAULTS.accumulation
     for factor in re.findall(r"(\d\.\d) times", row[5]):
         assert round(seen / usual, 1) == float(factor)

@@ -93,6 +93,7 @@ class TrainingRequest:
             "CLIP layer": self.clip.layer_idx,
             "text statistics": self.statistics.hash(),
             **settings,
+            "mirrored pictures": "encoded" if self.settings.flip else "none",
             "VAE": vae_hash(self.vae),
             "model": model_hash(self.model),
         }
