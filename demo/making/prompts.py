@@ -32,6 +32,8 @@ TRAINER = {
     "validate_every": 25,
     "preview_every": 100,
     "gradient_checkpointing": False,
+    "relative_value_rate": 0.0,
+    "relative_word_rate": 0.0,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

@@ -14,6 +14,8 @@ from perfusion_pack.nodes.training_settings import (
     CUSTOM,
     DEFAULTS,
     LOCKED_VALUE_RATE,
+    OF_CHECKPOINTS,
+    OF_DEMO,
     PRESETS,
     SETTING_OF,
     training_settings,
@@ -49,7 +51,10 @@ ALLOWED = {
     "bias": BIASES,
     "temperature": {advice.TEMPERATURE, advice.LEAKING_TEMPERATURE, DEFAULTS.temperature},
     "cfg": {advice.DEMO_CFG, advice.SD15_CFG, advice.SDXL_CFG},
-    "learning_rate": {DEFAULTS.value_learning_rate, LOCKED_VALUE_RATE, DEFAULTS.word_learning_rate},
+    "learning_rate": {
+        *(DEFAULTS.value_learning_rate, LOCKED_VALUE_RATE, DEFAULTS.word_learning_rate),
+        *(of[f"relative_{kind}_rate"] for of in (OF_DEMO, OF_CHECKPOINTS) for kind in ("value", "word")),
+    },
 }
 DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?!\d|\.\d)")
 
