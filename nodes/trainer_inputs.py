@@ -15,7 +15,7 @@ from .host.model_family import model_family
 from .host.text.encoders import text_encoders
 from .host.training.request import TrainingRequest
 from .pictures import thumbnail
-from .training_settings import DEFAULTS, training_settings, uses_checkpointing
+from .training_settings import DEFAULTS, PRESETS, training_settings, uses_checkpointing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,8 @@ class TrainerInputs:
 
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
-        family = model_family(self.model, text_encoders(self.clip))
+        # Custom means the same for every model.
+        family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
         return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
 
     def request(self, settings: TrainingSettings, statistics: TextStatistics) -> TrainingRequest:
