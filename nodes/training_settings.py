@@ -5,7 +5,6 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..perfusion_core.edit import FORMS
-from ..perfusion_core.learning_rates import rate_texts
 from ..perfusion_core.training import TrainingSettings
 from .host.old_hosts import ADVANCED, choice
 
@@ -102,11 +101,10 @@ def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
 
 def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
     """The settings in words, for the report."""
-    value_rate, word_rate = rate_texts(settings)
     size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
     return (
         f"preset {preset}: {settings.steps} steps of {size} out of {pictures} pictures;"
-        f" learning rates {value_rate} (values), {word_rate} (word);"
+        f" learning rates {settings.value_rate.text()} (values), {settings.word_rate.text()} (word);"
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")

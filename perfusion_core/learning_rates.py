@@ -13,16 +13,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from torch import Tensor
 
 from .errors import PerfusionError
 
-if TYPE_CHECKING:
-    from .training import TrainingSettings
-
 VALUE, WORD = "value.", "word."
+
+
+class Rate(NamedTuple):
+    """A learning rate: in the numbers' own units, and in units of their size, which counts where it is given."""
+
+    absolute: float
+    relative: float | None = None
+
+    def at(self, size: float) -> float:
+        """The rate, in the numbers' own units, of what has this size."""
+        return self.absolute if self.relative is None else self.relative * size
+
+    def text(self) -> str:
+        """In words: "0.006", or "0.41 of its size"."""
+        return f"{self.absolute:g}" if self.relative is None else f"{self.relative:g} of its size"
 
 
 def size(tensor: Tensor) -> float:
@@ -30,21 +42,17 @@ def size(tensor: Tensor) -> float:
     return tensor.detach().float().square().mean().sqrt().item()
 
 
-def learning_rates(settings: TrainingSettings, parameters: Mapping[str, Tensor]) -> dict[str, float]:
+def learning_rates(values: Rate, word: Rate, parameters: Mapping[str, Tensor]) -> dict[str, float]:
     """Return the learning rate of each parameter by name.
 
     parameters: "value.<layer>", [d_out], and "word.<key>", [m, width], as they are at the start.
     Raises PerfusionError where a relative rate has nothing to be relative to.
     """
-    of_kind = {
-        VALUE: (settings.value_learning_rate, settings.relative_value_rate),
-        WORD: (settings.word_learning_rate, settings.relative_word_rate),
-    }
     rates = {}
     for name, tensor in parameters.items():
-        absolute, relative = of_kind[VALUE if name.startswith(VALUE) else WORD]
-        rates[name] = absolute if relative is None else relative * size(tensor)
-        if relative and not 0 < rates[name] < math.inf:
+        rate = values if name.startswith(VALUE) else word
+        rates[name] = rate.at(size(tensor))
+        if rate.relative and not 0 < rates[name] < math.inf:
             raise PerfusionError(
                 f"A relative learning rate needs the size of {name} at the start, but it is {size(tensor)}; use another"
                 " superclass, or the preset Custom with its absolute rates."
@@ -67,18 +75,6 @@ def recorded_rates(rates: Mapping[str, float], parameters: Mapping[str, Tensor])
     relative = {name: _short(rate / sizes[name]) if sizes[name] else None for name, rate in rates.items()}
     absolute = {name: _short(rate) for name, rate in rates.items()}
     return {"absolute_rates": summary(absolute), "relative_rates": summary(relative)}
-
-
-def rate_texts(settings: TrainingSettings) -> tuple[str, str]:
-    """The rates of the values and of the word in words: "0.006", or "0.41 of its size"."""
-
-    def one(absolute: float, relative: float | None) -> str:
-        return f"{absolute:g}" if relative is None else f"{relative:g} of its size"
-
-    return (
-        one(settings.value_learning_rate, settings.relative_value_rate),
-        one(settings.word_learning_rate, settings.relative_word_rate),
-    )
 
 
 def _short(number: float) -> float:

@@ -22,7 +22,7 @@ from torch import Tensor
 from .edit import ConceptEdit, EditedEncoding, edit_encoding, is_lock
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
-from .learning_rates import learning_rates, recorded_rates
+from .learning_rates import Rate, learning_rates, recorded_rates
 from .step_choice import (
     AT_ONCE,
     HELD_OUT_TEMPLATES,
@@ -64,7 +64,7 @@ class TrainingSettings:
     steps: optimiser steps.  batch_size: pictures per forward pass.  accumulation: forward passes per optimiser step.
     value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors, in their own units.
     relative_value_rate, relative_word_rate: the same in units of the size that each has at the start, see
-    `relative_rates`; where one is given, it counts and the other does not.
+    `learning_rates`; where one is given, it counts and the other does not.
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
     normalise_gate: whether i is scaled, when all is learned, to a similarity of 1 with the word (`learned_tensors`).
     form: of the edit, see `edit.FORMS`.  flip: whether half of the pictures are mirrored.  seed: of everything
@@ -107,6 +107,16 @@ class TrainingSettings:
                 f"The training setting lock must be a number from 0 to 1 and needs the form lockable, but it is"
                 f" {self.lock} in the form {self.form}."
             )
+
+    @property
+    def value_rate(self) -> Rate:
+        """Of the values."""
+        return Rate(self.value_learning_rate, self.relative_value_rate)
+
+    @property
+    def word_rate(self) -> Rate:
+        """Of the word's vectors."""
+        return Rate(self.word_learning_rate, self.relative_word_rate)
 
     @property
     def samples_of_a_step(self) -> int:
@@ -193,7 +203,7 @@ class ConceptTrainer:
                 for name, value in task.value_outputs(self.superclass_encoding).items()
             }
         learned = copies(self.tensors())
-        self.rates = learning_rates(settings, self.parameters())
+        self.rates = learning_rates(settings.value_rate, settings.word_rate, self.parameters())
         self.recorded_rates = recorded_rates(self.rates, self.parameters())
         self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .learning_rates import rate_texts
 from .training import StepReport, TrainingSettings
 
 WINDOW = 25  # steps over which loss and time are averaged
@@ -32,11 +31,11 @@ class TrainingStatus:
         self._losses.append(report.loss)
         self._times.append(self._clock())
         each = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
-        value_rate, word_rate = rate_texts(self._settings)
+        settings = self._settings
         parts = [
             f"step {report.step} of {report.steps}",
             f"loss {report.loss:.4f} (mean of {len(self._losses)}: {sum(self._losses) / len(self._losses):.4f})",
-            f"learning rate {value_rate}, word {word_rate}",
+            f"learning rate {settings.value_rate.text()}, word {settings.word_rate.text()}",
             f"{each:.2f} s per step",
             f"{duration(each * (report.steps - report.step))} left",
             f"gate at the word {report.gate:.2f}",

@@ -9,7 +9,7 @@ import torch
 from toy_training import OUT, ToyTask, assert_same_state, start
 
 from perfusion_core.errors import PerfusionError
-from perfusion_core.learning_rates import learning_rates, rate_texts, recorded_rates, size
+from perfusion_core.learning_rates import Rate, learning_rates, recorded_rates, size
 from perfusion_core.training import TrainingSettings
 
 PARAMETERS = {
@@ -21,49 +21,53 @@ PARAMETERS = {
 RELATIVE = TrainingSettings(relative_value_rate=0.03, relative_word_rate=0.41)
 
 
+def rates_of(settings: TrainingSettings, parameters=PARAMETERS) -> dict[str, float]:
+    return learning_rates(settings.value_rate, settings.word_rate, parameters)
+
+
 def test_a_size_is_a_root_mean_square():
     assert size(PARAMETERS["value.a.attn2"]) == pytest.approx(2.5)
     assert size(PARAMETERS["word.clip_l"].half()) == pytest.approx(0.0145, rel=1e-3)
 
 
 def test_absolute_rates_are_the_same_for_all():
-    rates = learning_rates(TrainingSettings(value_learning_rate=0.3, word_learning_rate=0.1), PARAMETERS)
+    rates = rates_of(TrainingSettings(value_learning_rate=0.3, word_learning_rate=0.1))
     assert rates == {name: 0.3 if name.startswith("value.") else 0.1 for name in PARAMETERS}
 
 
 def test_relative_rates_are_shares_of_each_size():
-    rates = learning_rates(RELATIVE, PARAMETERS)
+    rates = rates_of(RELATIVE)
     shares = {"value.a.attn2": 0.03 * 2.5, "value.b.attn2": 0.03 * 0.5, "word.clip_l": 0.41 * 0.0145}
     assert rates == pytest.approx({**shares, "word.clip_g": 0.41 * 0.03})
 
 
 def test_the_published_rate_of_the_word_is_41_percent_on_clip_l():
     """Perfusion trains with .006; a component of CLIP-L's token vectors is .0145."""
-    assert learning_rates(RELATIVE, PARAMETERS)["word.clip_l"] == pytest.approx(0.006, rel=0.01)
+    assert rates_of(RELATIVE)["word.clip_l"] == pytest.approx(0.006, rel=0.01)
 
 
 @pytest.mark.parametrize("kind", ["value", "word"])
 def test_one_kind_may_be_relative_and_the_other_not(kind):
-    rates = learning_rates(TrainingSettings(**{f"relative_{kind}_rate": 0.2}), PARAMETERS)
+    rates = rates_of(TrainingSettings(**{f"relative_{kind}_rate": 0.2}))
     for name, rate in rates.items():
         usual = 0.02 if name.startswith("value.") else 0.006
         assert rate == (pytest.approx(0.2 * size(PARAMETERS[name])) if name.startswith(kind) else usual)
 
 
 def test_a_rate_of_0_keeps_the_word_where_it_is():
-    assert learning_rates(TrainingSettings(relative_word_rate=0.0), PARAMETERS)["word.clip_l"] == 0.0
+    assert rates_of(TrainingSettings(relative_word_rate=0.0))["word.clip_l"] == 0.0
 
 
 def test_nothing_to_be_relative_to_is_an_error_with_relative_rates_only():
     nothing = {**PARAMETERS, "value.a.attn2": torch.zeros(4)}
-    learning_rates(TrainingSettings(), nothing)
+    rates_of(TrainingSettings(), nothing)
     with pytest.raises(PerfusionError, match="needs the size of value.a.attn2 at the start, but it is 0.0"):
-        learning_rates(RELATIVE, nothing)
+        rates_of(RELATIVE, nothing)
 
 
 @pytest.mark.parametrize("settings", [RELATIVE, TrainingSettings(value_learning_rate=0.05)])
 def test_the_record_says_both_whichever_was_given(settings):
-    rates = learning_rates(settings, PARAMETERS)
+    rates = rates_of(settings)
     record = recorded_rates(rates, PARAMETERS)
     values = [rates["value.b.attn2"], rates["value.a.attn2"]]
     assert record["absolute_rates"]["values"] == pytest.approx(sorted(values), rel=1e-3)
@@ -77,14 +81,13 @@ def test_the_record_says_both_whichever_was_given(settings):
 
 def test_the_record_of_what_is_0_has_no_relative_rate():
     nothing = {"value.a.attn2": torch.zeros(4), "word.clip_l": torch.zeros(1, 4)}
-    record = recorded_rates(learning_rates(TrainingSettings(), nothing), nothing)
+    record = recorded_rates(rates_of(TrainingSettings(), nothing), nothing)
     assert record["relative_rates"] == {"values": None, "words": {"clip_l": None}}
     assert record["absolute_rates"] == {"values": [0.02, 0.02], "words": {"clip_l": 0.006}}
 
 
 def test_rates_in_words():
-    assert rate_texts(TrainingSettings()) == ("0.02", "0.006")
-    assert rate_texts(RELATIVE) == ("0.03 of its size", "0.41 of its size")
+    assert (Rate(0.02).text(), Rate(0.02, 0.41).text()) == ("0.02", "0.41 of its size")
 
 
 def test_a_step_of_adam_is_as_long_as_the_relative_rate_says():
