@@ -217,6 +217,30 @@ def masks(studio: Studio) -> Image.Image:
     )
 
 
+def mask_files(studio: Studio) -> Image.Image:
+    """The two ways in which a picture brings its mask, and what the training sees of each."""
+    from perfusion_pack.nodes.pictures import to_image
+    from perfusion_pack.nodes.training_report import under_mask
+
+    photo, cut_out = studio.pictures[0], studio.pictures[1]
+    beside, alpha = studio.masks[0], studio.masks[1]
+    squares = (torch.arange(CELL) // 8)[:, None] + torch.arange(CELL) // 8
+    board = (0.75 + 0.2 * (squares % 2))[..., None].expand(-1, -1, 3)  # as painting programs show what is transparent
+    shown = cut_out * alpha[..., None] + board * (1 - alpha[..., None])
+    return sheet(
+        [
+            (
+                "photo.jpg, photo.mask.png, what is trained",
+                [to_image(photo), to_image(beside[..., None].expand(-1, -1, 3)), under_mask(photo, beside[None])],
+            ),
+            (
+                "cut-out.png, its alpha channel, what is trained",
+                [to_image(shown), to_image(alpha[..., None].expand(-1, -1, 3)), under_mask(cut_out, alpha[None])],
+            ),
+        ]
+    )
+
+
 def gate_bias(studio: Studio) -> Image.Image:
     """The knob of the loader, on the concept of the thing that ships with the pack."""
     from perfusion_pack.perfusion_core.concept_file import load_concept
@@ -229,6 +253,7 @@ def gate_bias(studio: Studio) -> Image.Image:
 # Which page each picture stands in.
 PICTURES: dict[str, tuple[str, Callable[[Studio], Image.Image]]] = {
     "report": ("PerfusionTrainConcept", report),
+    "mask_files": ("PerfusionLoadPictures", mask_files),
     "bias": ("PerfusionLoadConcept", gate_bias),
     "value_learning_rate": ("PerfusionTrainConcept", value_learning_rate),
     "masks": ("PerfusionTrainConcept", masks),

@@ -5,6 +5,7 @@
     apply_concepts      Apply Perfusion Concepts (Gate)
     sweep_bias          Sweep Gate Bias
     label_grid          Label Grid
+    load_pictures       Load Concept Pictures
     train_concept       Train Perfusion Concept
     save_concept        Save Perfusion Concept
     measure_statistics  Measure Text Statistics
@@ -13,8 +14,10 @@
 What they share:
 
     types               the pack's own socket types, category and search words
+    declared            inputs as the schema declares them, whatever a wire brings
     advice              the numbers that users are told, each in one place
     pictures            the host's pictures as Pillow images and back
+    shown               the line of text and the picture that a node shows of a concept
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs
     training_display    what it shows while it learns

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+
 from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from .advice import WHOLE_PROMPT_LOCK_BIAS
+from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
+from .host.gate.run_report import report_runs
 from .host.old_hosts import GrowingInput, choice, search_aliases
+from .host.progress import say
+from .host.text.prompt_notes import PromptNotes, take_notes
 from .host.text.words import add_words
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
@@ -44,6 +50,7 @@ class ConceptGate(io.ComfyNode):
                     f"global, lower the bias to {WHOLE_PROMPT_LOCK_BIAS:g}.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 io.Model.Output(display_name="model", tooltip="The model with the concepts; sample with it."),
                 io.Clip.Output(
@@ -53,9 +60,19 @@ class ConceptGate(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     @CONCEPTS.gathered
     def execute(
-        cls, model: io.Model.Type, clip: io.Clip.Type, concepts: dict[str, ConceptStack], key_lock: str
+        cls, model: io.Model.Type, clip: io.Clip.Type, key_lock: str, concepts: dict[str, ConceptStack] | None = None
     ) -> io.NodeOutput:
-        stack = tuple(gated for connected in concepts.values() for gated in connected)
-        return io.NodeOutput(apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock))
+        stack = tuple(gated for connected in (concepts or {}).values() for gated in connected)
+        patched, speaking = apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock)
+        tell = functools.partial(say, node_id=cls.hidden.unique_id)
+        acting = [gated.concept.word for gated in stack if gated.strength != 0]
+        if acting:
+            notes = PromptNotes(acting)
+            take_notes(speaking, notes)
+            report_runs(patched, notes, tell)
+        else:
+            tell("no concept of a strength other than 0: this is the base model")
+        return io.NodeOutput(patched, speaking)

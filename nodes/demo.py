@@ -10,8 +10,9 @@ from PIL import Image
 from ..demo.load import load_demo_model
 from ..demo.world.things import THINGS, thing_pictures
 from .advice import DEMO_CFG
+from .declared import as_declared
 from .host.old_hosts import choice, search_aliases
-from .types import ALIASES, CATEGORY
+from .types import CATEGORY
 
 DEMO = f"{CATEGORY}/demo"
 
@@ -27,7 +28,7 @@ class DemoModel(io.ComfyNode):
             category=DEMO,
             description="Loads a tiny text-to-image model that is part of this pack. It paints toys, 128 x 128, in a "
             "second or two on any computer; prompts such as: a red striped teddy with a hat on the beach.",
-            **search_aliases(*ALIASES, "demo", "checkpoint", "example model"),
+            **search_aliases("demo", "checkpoint", "example model"),
             inputs=[],
             outputs=[
                 io.Model.Output(
@@ -57,7 +58,7 @@ class DemoPictures(io.ComfyNode):
             category=DEMO,
             description="Draws pictures of a toy of the demo world, with masks, to train a concept on: a stand-in for "
             "your own photos.",
-            **search_aliases(*ALIASES, "demo", "training pictures", "dataset"),
+            **search_aliases("demo", "training pictures", "dataset"),
             inputs=[
                 choice(
                     "thing",
@@ -85,6 +86,7 @@ class DemoPictures(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, thing: str, count: int, seed: int) -> io.NodeOutput:
         pictures, masks = zip(*thing_pictures(thing, count, seed), strict=True)
         return io.NodeOutput(

@@ -13,8 +13,11 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_concepts import ConceptGate
 from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
+from .host.gate.wiring import tell_of_queued_prompts
+from .host.progress import say
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
+from .load_pictures import LoadPictures
 from .measure_statistics import TextStatisticsNode
 from .save_concept import SaveConcept
 from .sweep_bias import GateSweep
@@ -27,7 +30,8 @@ class PerfusionExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes; called once when the host loads the pack."""
         register_concept_folders()
+        tell_of_queued_prompts(say)
         return [
-            LoadConcept, ConceptGate, GateSweep, LabelGrid, TrainConcept, SaveConcept, TextStatisticsNode, DemoModel,
-            DemoPictures,
+            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, SaveConcept, TextStatisticsNode,
+            DemoModel, DemoPictures,
         ]  # fmt: skip

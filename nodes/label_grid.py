@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, search_aliases
 from .pictures import to_image, to_tensor
-from .types import ALIASES, CATEGORY
+from .types import CATEGORY
 
 GAP = 4
 INK, PAPER = (30, 30, 36), (250, 250, 248)
@@ -28,7 +29,7 @@ class LabelGrid(io.ComfyNode):
             category=CATEGORY,
             description="One picture of a whole list of pictures, such as those of Sweep Gate Bias: a column for each "
             "label, a row for each picture of a batch.",
-            **search_aliases(*ALIASES, "contact sheet", "xy plot", "compare", "image grid"),
+            **search_aliases("contact sheet", "xy plot", "compare", "image grid"),
             is_input_list=True,
             inputs=[
                 io.Image.Input("images", tooltip="A list of batches, one for each label, as VAE Decode gives it."),
@@ -51,6 +52,7 @@ class LabelGrid(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, images: list[Tensor], labels: list[str], columns: list[int]) -> io.NodeOutput:
         return io.NodeOutput(to_tensor(labelled_grid(images, labels, columns[0])))
 

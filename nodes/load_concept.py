@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack
+from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack, normalise_word
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from . import advice
+from .declared import as_declared
 from .host.concept_folders import concept_names, concept_path
 from .host.old_hosts import ADVANCED, choice, search_aliases
+from .shown import shown
 from .types import ALIASES, CATEGORY, PerfusionConcept
+
+_OF_THE_FILE = f"{advice.BIAS_OF_THE_FILE:g}"
 
 logger = logging.getLogger(__name__)
 
@@ -38,13 +43,13 @@ class LoadConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "bias",
-                    default=advice.BIAS,
-                    min=advice.LOWEST_BIAS,
+                    default=advice.BIAS_OF_THE_FILE,
+                    min=advice.BIAS_OF_THE_FILE,
                     max=advice.HIGHEST_BIAS,
                     step=0.01,
-                    tooltip="How similar to the concept a word must be for its gate to open; its own word is at 1. "
-                    f"Start with {advice.BIAS:g}; lower ({advice.BIAS_FOR_LIKENESS:g}) looks more like your thing, "
-                    f"higher ({advice.BIAS_FOR_PROMPT:g}) follows the rest of the prompt more.",
+                    tooltip=f"How similar to the concept a word must be for its gate to open; {_OF_THE_FILE} takes "
+                    f"what the file recommends, mostly {advice.BIAS:g}. Lower ({advice.BIAS_FOR_LIKENESS:g}) looks "
+                    f"more like your thing, higher ({advice.BIAS_FOR_PROMPT:g}) follows the prompt more.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -91,6 +96,14 @@ class LoadConcept(io.ComfyNode):
                     optional=True,
                     tooltip="Concepts to which this one is added, to pass several on by one wire.",
                 ),
+                io.String.Input(
+                    "word",
+                    default="",
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="Another word for this concept, such as <rex>, where two files have the same one. Empty "
+                    "takes the file's.",
+                ),
                 io.Float.Input(
                     "lock",
                     default=advice.LOCK_OF_THE_FILE,
@@ -104,6 +117,7 @@ class LoadConcept(io.ComfyNode):
                     "suit files of the form lockable.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[
                 PerfusionConcept.Output(
                     display_name="concept", tooltip="The concept, behind those of the stack input if there are any."
@@ -114,19 +128,25 @@ class LoadConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, concept_file: str) -> bool | str:
+    def validate_inputs(cls, concept_file: str | None = None, word: str | None = None) -> bool | str:
         try:
-            read_header(concept_path(concept_file))
+            if concept_file is not None:  # it is None where it comes by a wire
+                read_header(concept_path(concept_file))
+            if word and word.strip():
+                normalise_word(word)
         except PerfusionError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, concept_file: str, **_settings: object) -> tuple[float, int]:
-        status = concept_path(concept_file).stat()
-        return status.st_mtime, status.st_size
+    def fingerprint_inputs(cls, concept_file: str | None = None, **_settings: object) -> list[tuple[str, float, int]]:
+        """Of the file; of all files where its name comes by a wire, since nobody knows yet which it will be."""
+        names = concept_names() if concept_file is None else [concept_file]
+        found = [(name, concept_path(name).stat()) for name in names]
+        return [(name, status.st_mtime, status.st_size) for name, status in found]
 
     @classmethod
+    @as_declared
     def execute(
         cls,
         concept_file: str,
@@ -136,14 +156,19 @@ class LoadConcept(io.ComfyNode):
         start_percent: float,
         end_percent: float,
         stack: ConceptStack = (),
+        word: str = "",
         lock: float = advice.LOCK_OF_THE_FILE,
     ) -> io.NodeOutput:
         concept = load_concept(concept_path(concept_file))
+        if word.strip():
+            concept = dataclasses.replace(concept, word=normalise_word(word))
+        gate_bias = concept.bias if bias < advice.LOWEST_BIAS else bias
         chosen = None if lock < 0 else lock
         warn_of_untrained_lock(concept, chosen)
-        extended = (*stack, GatedConcept(concept, bias, temperature, strength, start_percent, end_percent, chosen))
+        extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent, chosen))
         check_stack(extended)
-        return io.NodeOutput(extended, concept.word, concept.superclass)
+        ui = shown(_summary(concept, bias), concept.picture, cls)
+        return io.NodeOutput(extended, concept.word, concept.superclass, ui=ui)
 
 
 def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
@@ -158,3 +183,11 @@ def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
         concept.recommended_lock,
         lock,
     )
+
+
+def _summary(concept: Concept, bias: float) -> str:
+    """What was loaded, in one line."""
+    of_the_file = f"bias {concept.bias:g}, as the file recommends"
+    own = f"bias {bias:g}; the file recommends {concept.bias:g}"
+    gate = of_the_file if bias < advice.LOWEST_BIAS or bias == concept.bias else own
+    return f"{concept.word} · {concept.superclass} · for {concept.base_model} models · {gate}"

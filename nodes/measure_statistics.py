@@ -8,10 +8,11 @@ import folder_paths
 from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, search_aliases
-from .host.progress import NodeProgress, progress_over
-from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics
-from .types import ALIASES, CATEGORY, PerfusionStatistics
+from .host.progress import progress_over, say
+from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics, own_captions
+from .types import CATEGORY, PerfusionStatistics
 
 
 class TextStatisticsNode(io.ComfyNode):
@@ -26,7 +27,7 @@ class TextStatisticsNode(io.ComfyNode):
             description="Measures how a CLIP's text encodings are spread (the matrix C of the Perfusion paper) and "
             "keeps the result for this encoder. The trainer does this by itself; use this node for captions of your "
             "own.",
-            **search_aliases(*ALIASES, "covariance", "second moment"),
+            **search_aliases("covariance", "second moment"),
             inputs=[
                 io.Clip.Input("clip", tooltip="The CLIP to measure, before any concept is applied."),
                 io.String.Input(
@@ -42,9 +43,9 @@ class TextStatisticsNode(io.ComfyNode):
                     max=100_000,
                     optional=True,
                     **ADVANCED,
-                    tooltip="How many built-in captions to measure where there is no file. "
-                    f"Start with {CAPTIONS_MEASURED}; fewer make the gate less sure of a word, more take longer for "
-                    "little.",
+                    tooltip="How many built-in captions to measure where there is no file and the CLIP brings none "
+                    f"along. Start with {CAPTIONS_MEASURED}; fewer make the gate less sure of a word, more take longer "
+                    "for little.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -56,16 +57,26 @@ class TextStatisticsNode(io.ComfyNode):
         )
 
     @classmethod
+    @as_declared
     def execute(cls, clip: io.Clip.Type, captions_file: str, caption_count: int = CAPTIONS_MEASURED) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
         statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count)
-        NodeProgress(1, cls.hidden.unique_id).show(1, statistics.summary())  # the line of text under the node
-        return io.NodeOutput(statistics, ui=ui.PreviewText(statistics.summary()))
+        text = statistics.summary()
+        if captions is None and own_captions(clip) is not None:
+            text += f"; this CLIP brings its captions along, so caption_count, {caption_count:,}, is not used"
+        say(text, cls.hidden.unique_id)
+        return io.NodeOutput(statistics, ui=ui.PreviewText(text))
 
     @classmethod
-    def fingerprint_inputs(cls, captions_file: str = "", **_: object) -> int:
-        """Another number when the file has changed, so that the host runs the node again."""
-        path = Path(folder_paths.get_input_directory()) / (captions_file or "").strip()
+    def fingerprint_inputs(cls, captions_file: str | None = "", **_: object) -> int | list[tuple[str, int]]:
+        """Another value when the file has changed, so that the host runs the node again.
+
+        Of all files of the folder where the name comes by a wire, since nobody knows yet which it will be.
+        """
+        folder = Path(folder_paths.get_input_directory())
+        if captions_file is None:
+            return sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir() if path.is_file())
+        path = folder / captions_file.strip()
         return path.stat().st_mtime_ns if path.is_file() else 0
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from ..perfusion_core.errors import PerfusionError
+from .declared import as_declared
 from .host.concept_folders import save_new_concept
 from .host.old_hosts import search_aliases
 from .pictures import thumbnail
-from .types import ALIASES, CATEGORY, PerfusionConcept
+from .shown import shown
+from .types import CATEGORY, PerfusionConcept
 
 
 class SaveConcept(io.ComfyNode):
@@ -26,7 +28,7 @@ class SaveConcept(io.ComfyNode):
             category=CATEGORY,
             description="Saves a concept to output/perfusion, where the loader finds it at once. Never overwrites a "
             "file.",
-            **search_aliases(*ALIASES, "save concept", "export"),
+            **search_aliases("save concept", "export"),
             is_output_node=True,
             inputs=[
                 PerfusionConcept.Input("concept", tooltip="The concept to save; of a stack, the last one is saved."),
@@ -39,10 +41,12 @@ class SaveConcept(io.ComfyNode):
                     tooltip="A picture to show what the concept is; a small copy travels in the file.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
             outputs=[io.String.Output(display_name="path", tooltip="Where the file was written.")],
         )
 
     @classmethod
+    @as_declared
     def execute(cls, concept: ConceptStack, name: str, picture: torch.Tensor | None = None) -> io.NodeOutput:
         if not concept:
             raise PerfusionError(
@@ -54,5 +58,6 @@ class SaveConcept(io.ComfyNode):
         if picture is not None:
             saved = dataclasses.replace(saved, picture=thumbnail(picture[0]))
         path = save_new_concept(name, saved)
-        text = f"Saved {saved.word} ({saved.superclass}) to {path}, {path.stat().st_size / 1000:.1f} kB."
-        return io.NodeOutput(str(path), ui=ui.PreviewText(text))
+        size = f"{path.stat().st_size / 1000:.1f} kB"
+        text = f"Saved {saved.word} ({saved.superclass}) as {path.name} · {size} · recommends bias {saved.bias:g}"
+        return io.NodeOutput(str(path), ui=shown(text, saved.picture, cls))

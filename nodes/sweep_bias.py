@@ -8,9 +8,10 @@ from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError, quoted
 from .advice import BIAS, BIAS_OPEN_TO_OTHERS, BIAS_SHUT, HIGHEST_BIAS, LOWEST_BIAS, SWEPT_BIASES, in_words
+from .declared import as_declared
 from .host.gate.patch import with_bias
 from .host.old_hosts import ADVANCED, search_aliases
-from .types import ALIASES, CATEGORY
+from .types import CATEGORY
 
 MOST_BIASES = 64
 EXAMPLE = in_words(SWEPT_BIASES)
@@ -28,7 +29,7 @@ class GateSweep(io.ComfyNode):
             description="Gives the model once for each bias, so that one run paints the same seed from most like your "
             "thing to most obedient to the prompt. Prompts are not encoded again. With a single bias it is a quick "
             "knob: nothing but the sampler runs.",
-            **search_aliases(*ALIASES, "bias", "sweep", "xy plot", "compare"),
+            **search_aliases("bias", "sweep", "xy plot", "compare"),
             inputs=[
                 io.Model.Input("model", tooltip="The model that comes out of Apply Perfusion Concepts (Gate)."),
                 io.String.Input(
@@ -63,6 +64,7 @@ class GateSweep(io.ComfyNode):
         return True
 
     @classmethod
+    @as_declared
     def execute(cls, model: io.Model.Type, biases: str, word: str = "") -> io.NodeOutput:
         swept = read_biases(biases)
         return io.NodeOutput(

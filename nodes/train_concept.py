@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..perfusion_core.concept import alone, normalise_word
+from ..perfusion_core.errors import PerfusionError
 from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
+from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
 from .host.text.statistics import cached_statistics
 from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
-from .pictures import to_tensor
-from .trainer_inputs import TrainerInputs
+from .pictures import thumbnail, to_tensor
+from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
@@ -44,7 +46,7 @@ class TrainConcept(io.ComfyNode):
                 io.Vae.Input("vae", tooltip="The VAE of that model."),
                 io.Image.Input(
                     "images",
-                    tooltip=f"Pictures of the thing: start with {TRAINING_PICTURES} of one size (the model's own), "
+                    tooltip=f"Pictures of the thing, a batch or a list, of any sizes: start with {TRAINING_PICTURES} "
                     "before different backgrounds. One works, but its pose is learned too; with many more, doubtful "
                     "ones do harm.",
                 ),
@@ -52,8 +54,8 @@ class TrainConcept(io.ComfyNode):
                     "masks",
                     optional=True,
                     tooltip="White where the thing is, one mask a picture or one for all; start with none, since "
-                    "automatic_mask finds the thing. Too tight a mask cuts parts off, too wide a one lets the "
-                    "background in.",
+                    "automatic_mask finds the thing. Load Image's own mask is white around it: put Invert Mask "
+                    "between.",
                 ),
                 io.String.Input(
                     "word",
@@ -166,9 +168,30 @@ class TrainConcept(io.ComfyNode):
                     tooltip="The vision model of this CLIP (Load CLIP Vision), to choose the best step by painted "
                     "pictures as the paper does, which takes longer. Left open, the validation error chooses.",
                 ),
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=32,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="Pictures are scaled to the area of its square and keep their ratio. Start with 0, the "
+                    "model's own (512 for SD1.5, 1024 for SDXL); lower is faster and coarser, too high runs out of "
+                    "memory.",
+                ),
+                io.String.Input(
+                    "captions",
+                    optional=True,
+                    force_input=True,
+                    tooltip="What each picture shows, one line a picture, with the word or {} in it: <hugsy> on a red "
+                    "sofa. What a caption says beside the word is not learned; start with none.",
+                ),
                 *relative_rate_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
+            is_input_list=True,
+            is_output_node=True,
             outputs=[
                 PerfusionConcept.Output(display_name="concept", tooltip="The concept, ready for the gate node."),
                 io.LossMap.Output(display_name="loss_map", tooltip="The loss of every step, for Plot Loss Graph."),
@@ -182,18 +205,37 @@ class TrainConcept(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, word: Any = None, superclass: Any = None, file_name: Any = None) -> bool | str:
+        """What can be told before anything runs; of an input that is linked nothing is known yet."""
+        try:
+            check_texts(word, superclass, file_name)
+        except PerfusionError as problem:
+            return str(problem)
+        return True
+
+    @classmethod
+    @as_declared
     def execute(cls, **given: Any) -> io.NodeOutput:
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
+        check_texts(inputs.word, inputs.superclass, inputs.file_name)
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
-        settings = inputs.settings()
-        statistics = inputs.statistics or cached_statistics(inputs.clip, progress_over(node_id))
         files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume)
-        request = inputs.request(settings, statistics)
+        request = inputs.request(inputs.settings())
+        request.check()
+        display = TrainingDisplay(request, node_id)
+        display.first_look(inputs.overview(request))
+        statistics = request.statistics or cached_statistics(inputs.clip, progress_over(node_id))
+        request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0]))
         painted = TrainingSamples.of(request)
-        hooks = TrainingDisplay(request, painted, node_id).hooks(inputs.preview_every)
-        result = TrainingJob(request, hooks, files).train()
+        with display.saying_what_is_kept(files):
+            result = TrainingJob(request, display.hooks(inputs.preview_every, painted), files).train()
+        count = inputs.samples
+        display.say(f"painting {count} sample{'s' if count > 1 else ''}" if count else "drawing the report")
         painted.final(result.concept, inputs.samples)
         report = TrainingReport.of(inputs.preset, request, result, painted.rows).draw()
         files.save_report(report)
-        shown, losses = to_tensor(report), {"loss": result.losses}
-        return io.NodeOutput(alone(result.concept), losses, shown, str(result.path), ui=ui.PreviewImage(shown, cls=cls))
+        # As the last preview and not as an output of the node: the front end shows previews in the place of outputs,
+        # and its newer way of drawing nodes shows both, which would be the last preview twice.
+        display.finished(result, report)
+        losses = {"loss": result.losses}
+        return io.NodeOutput(alone(result.concept), losses, to_tensor(report), str(result.path))

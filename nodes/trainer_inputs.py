@@ -1,4 +1,7 @@
-"""What the inputs of Train Perfusion Concept ask for."""
+"""What the inputs of Train Perfusion Concept ask for.
+
+The node takes lists, so that pictures of several sizes make one training; the host then passes every input as a list.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,26 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from comfy_api.latest import io
-from torch import Tensor
 
+from ..perfusion_core.concept import normalise_word
+from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
-from .host.model_family import model_family
+from ..perfusion_core.training_pictures import TrainingPictures
+from .host.concept_folders import file_stem
+from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
+from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
-from .pictures import thumbnail
-from .training_settings import DEFAULTS, PRESETS, training_settings, uses_checkpointing
+from .training_settings import DEFAULTS, PRESETS, SETTING_OF, training_settings, uses_checkpointing
+
+MASKS_IN_WORDS = {
+    "given": "",
+    "attention": "masks found automatically",
+    "given and attention": "missing masks found automatically",
+    "none": "without masks",
+}
+LISTS = ("images", "masks", "captions")  # inputs of which every value counts
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,14 +42,14 @@ class TrainerInputs:
     model: io.Model.Type
     clip: io.Clip.Type
     vae: io.Vae.Type
-    images: Tensor
+    images: Any
     word: str
     superclass: str
     preset: str
     seed: int
     samples: int
     file_name: str
-    masks: Tensor | None = None
+    masks: Any = None
     statistics: TextStatistics | None = None
     flip: bool = DEFAULTS.flip
     sample_cfg: float = 3.0
@@ -45,11 +59,15 @@ class TrainerInputs:
     preview_every: int = 100
     gradient_checkpointing: bool = False
     clip_vision: io.ClipVision.Type | None = None
+    resolution: int = 0
+    captions: Any = None
     custom: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> TrainerInputs:
-        """The inputs as the host passes them."""
+        """The inputs as the host passes them, or each by itself.  Raises PerfusionError for several values of an input
+        that takes one."""
+        given = {name: value if name in LISTS else only(name, value) for name, value in given.items()}
         own = {one.name for one in fields(cls)}
         custom = {name: value for name, value in given.items() if name not in own}
         return cls(**{name: value for name, value in given.items() if name in own}, custom=custom)
@@ -60,8 +78,8 @@ class TrainerInputs:
         family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
         return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
 
-    def request(self, settings: TrainingSettings, statistics: TextStatistics) -> TrainingRequest:
-        """The training that is asked for.  statistics: the input's, or those that were measured in its place."""
+    def request(self, settings: TrainingSettings) -> TrainingRequest:
+        """The training that is asked for, with the statistics of the input, if there are any."""
         return TrainingRequest(
             model=self.model,
             clip=self.clip,
@@ -70,11 +88,66 @@ class TrainerInputs:
             word=self.word,
             superclass=self.superclass,
             settings=settings,
-            statistics=statistics,
+            statistics=self.statistics,
             masks=self.masks,
+            resolution=self.resolution or training_size(self.model, text_encoders(self.clip))[0],
+            captions=self.captions,
             automatic_mask=self.automatic_mask,
             gradient_checkpointing=uses_checkpointing(self.preset, self.gradient_checkpointing),
             clip_vision=self.clip_vision,
             sample_cfg=self.sample_cfg,
-            picture=thumbnail(self.images[0]),
         )
+
+    def overview(self, request: TrainingRequest) -> str:
+        """What will be trained and for how long, in one line."""
+        settings, pictures = request.settings, request.pictures
+        size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
+        parts = [
+            f"{settings.steps} steps of {size} · {request.word}, a {request.superclass}",
+            self._overridden(settings),
+            _sizes(pictures),
+            MASKS_IN_WORDS[request.mask_source],
+        ]
+        return " · ".join(part for part in parts if part)
+
+    def _overridden(self, settings: TrainingSettings) -> str:
+        """Which of the visible settings the preset does not take."""
+        if self.preset not in PRESETS:
+            return ""
+        idle = [name for name, value in self.custom.items() if value != getattr(settings, SETTING_OF[name])]
+        return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
+
+
+def _sizes(pictures: TrainingPictures) -> str:
+    count, sizes = len(pictures), pictures.described()
+    counted = f"{count} picture{'s' if count > 1 else ''}"
+    of_all = f"{count} at "
+    return f"{counted} at {sizes.removeprefix(of_all)}" if sizes.startswith(of_all) else f"{counted}: {sizes}"
+
+
+def check_texts(word: Any, superclass: Any, file_name: Any) -> None:
+    """Raise PerfusionError for a word, a superclass or a file name that cannot be; None says nothing yet."""
+    word, superclass, file_name = (
+        only(name, text) for name, text in (("word", word), ("superclass", superclass), ("file_name", file_name))
+    )
+    if superclass is not None:
+        check_superclass(str(superclass))
+    if word is not None:
+        normalise_word(str(word))
+    if file_name:
+        file_stem(str(file_name))
+
+
+def only(name: str, value: Any) -> Any:
+    """The one value of an input, of which the host may pass a list.  Raises PerfusionError for several."""
+    if not isinstance(value, list | tuple):
+        return value
+    first = value[0] if value else None
+    plain = isinstance(first, str | int | float | bool)
+    different = [other for other in value if other is not first and not (plain and other == first)]
+    if different:
+        raise PerfusionError(
+            f"The input {name} takes one value for the whole training, but a list of {len(value)} came; connect a"
+            " single value, and queue once for each."
+        )
+    return first

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
 from ..perfusion_core.step_choice import Validation
+from ..perfusion_core.training_pictures import PerPicture
 from .host.training.job import TrainingResult
 from .host.training.request import TrainingRequest
 from .pictures import to_image
@@ -27,7 +28,12 @@ ERROR = "validation error (held-out templates, fixed noise)"
 LIKENESS = "1 - harmonic mean of image and text similarity (CLIP, fixed seeds)"
 
 # Where the weights of the loss are from, as the report says it.
-MASK_SOURCES = {"given": "the mask input", "attention": "automatic", "none": ""}
+MASK_SOURCES = {
+    "given": "the mask input",
+    "attention": "automatic",
+    "given and attention": "the mask input, others automatic",
+    "none": "",
+}
 
 Captioned = tuple[str, Image.Image]
 
@@ -58,13 +64,17 @@ class TrainingReport:
         cls, preset: str, request: TrainingRequest, result: TrainingResult, samples: Sequence[Sequence[Captioned]]
     ) -> TrainingReport:
         """The report of a training that is over.  samples: the rows that were painted."""
-        settings = settings_text(preset, request.settings, len(request.images), request.gradient_checkpointing)
+        pictures = request.pictures
+        settings = settings_text(preset, request.settings, len(pictures), request.gradient_checkpointing)
+        settings += f"; pictures {pictures.described()}"
+        captions = sum(template is not None for template in request.caption_templates)
+        settings += f"; {captions} with captions" if captions else ""
         return cls(
             title=title_of(result),
-            settings=f"{settings}; text statistics: {request.statistics.summary()}",
-            pictures=[to_image(image) for image in request.images],
+            settings=f"{settings}; text statistics: {request.measured_statistics.summary()}",
+            pictures=[to_image(picture) for picture in pictures.pictures],
             losses=result.losses,
-            masked=[] if result.masks is None else under_masks(request.images, result.masks),
+            masked=[] if result.masks is None else under_masks(pictures.pictures, result.masks),
             mask_source=MASK_SOURCES[request.mask_source],
             validations=result.validations,
             chosen_step=result.chosen_step,
@@ -107,12 +117,19 @@ def title_of(result: TrainingResult) -> str:
     )
 
 
-def under_masks(pictures: Tensor, masks: Tensor) -> list[Image.Image]:
-    """Pictures [P, H, W, 3] as a training weighted them: dark where their masks [P, 1, h, w] in 0..1 are low."""
-    size = tuple(pictures.shape[1:3])
-    enlarged = functional.interpolate(masks.float(), size=size, mode="bilinear", align_corners=False)
-    weights = 0.15 + 0.85 * enlarged.movedim(1, -1).to(pictures)
-    return [to_image(picture) for picture in (pictures[..., :3] * weights)]
+def under_masks(pictures: Sequence[Tensor], masks: PerPicture) -> list[Image.Image]:
+    """Pictures [H, W, 3] as a training weighted them: dark where their masks [1, h, w] in 0..1 are low."""
+    return [under_mask(picture, mask) for picture, mask in zip(pictures, masks, strict=True)]
+
+
+def under_mask(picture: Tensor, mask: Tensor | None) -> Image.Image:
+    """One of them, or the picture as it is where it has no mask."""
+    if mask is None:
+        return to_image(picture)
+    size = tuple(picture.shape[:2])
+    enlarged = functional.interpolate(mask[None].float(), size=size, mode="bilinear", align_corners=False)
+    weights = 0.15 + 0.85 * enlarged[0].movedim(0, -1).to(picture)
+    return to_image(picture[..., :3] * weights)
 
 
 def smoothed(losses: Sequence[float]) -> tuple[list[float], int]:
@@ -134,8 +151,7 @@ def _row(captioned: Sequence[Captioned], width: int) -> Image.Image:
     draw = ImageDraw.Draw(row)
     for index, (caption, image) in enumerate(captioned):
         left = MARGIN + index * (CELL + MARGIN)
-        fitted = image.convert("RGB").resize((CELL, round(CELL * image.height / image.width)))
-        row.paste(fitted.crop((0, 0, CELL, CELL)), (left, 0))
+        row.paste(ImageOps.pad(image.convert("RGB"), (CELL, CELL), color=PAPER), (left, 0))
         draw.text((left, CELL + 1), _shortened(caption, CELL), fill=INK, font=_font(11))
     return row
 

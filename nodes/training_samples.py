@@ -38,10 +38,9 @@ class TrainingSamples:
 
     @classmethod
     def of(cls, request: TrainingRequest) -> TrainingSamples:
-        """Samples as large as the training pictures."""
-        height, width = request.images.shape[1:3]
-        latent_shape = request.model.model.latent_format.latent_channels, height // 8, width // 8
-        return cls(request.model, request.clip, request.vae, latent_shape, request.settings.seed, request.sample_cfg)
+        """Samples as large as most of the training pictures."""
+        shape, seed = request.latent_shape, request.settings.seed
+        return cls(request.model, request.clip, request.vae, shape, seed, request.sample_cfg)
 
     def preview(self, concept: Concept) -> Tensor:
         """Paint the first scenes, [PREVIEWS, H, W, 3], with a concept that is still learning."""

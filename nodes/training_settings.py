@@ -101,10 +101,11 @@ def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
 
 def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
     """The settings in words, for the report."""
+    values, word = settings.rates
     size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
     return (
         f"preset {preset}: {settings.steps} steps of {size} out of {pictures} pictures;"
-        f" learning rates {settings.value_rate.text()} (values), {settings.word_rate.text()} (word);"
+        f" learning rates {values.text()} (values), {word.text()} (word);"
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")

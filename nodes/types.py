@@ -6,4 +6,10 @@ PerfusionConcept = io.Custom("PERFUSION_CONCEPT")  # a ConceptStack: a tuple of 
 PerfusionStatistics = io.Custom("PERFUSION_STATISTICS")  # a TextStatistics
 
 CATEGORY = "perfusion"
-ALIASES = ["perfusion", "key-locked", "rank-one", "personalization", "concept", "subject"]
+
+# Words for the method and for what it is wanted for. They belong to the trainer, the loader and the gate, which whoever
+# looks for them needs first; other nodes have words for their own job alone.
+ALIASES = [
+    *("perfusion", "key-locked", "rank-one", "personalization", "personalize", "concept", "subject", "identity"),
+    *("character", "embedding", "train face"),
+]

@@ -16,10 +16,14 @@ Learning a concept:
     training             the trainer: what one step does
     training_batch       the samples of one forward pass
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
+    caption_templates    captions of single pictures in the place of the templates
     training_run         a training to its end, whatever happens
     training_state       all that it depends on between two steps
     training_state_file  the file from which it goes on
     training_status      the line of text while it runs
+    picture_inputs       pictures, masks and captions as people connect them
+    picture_fitting      the size that a picture of any size is trained at
+    training_pictures    pictures and masks at these sizes
     step_choice          which step is best, by samples that were held out
     likeness             the same by the similarity of painted pictures
     attention_maps       soft masks from cross-attention

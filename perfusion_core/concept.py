@@ -20,6 +20,8 @@ MAX_PICTURE_BYTES = 65_536
 # Gate for using a concept: recommended in its file, and the loader's default. Of the biases that were tried it has the
 # best harmonic mean of likeness and obedience, and most pictures of two things right (benchmarks/quality/results).
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
+# Another bias for forms whose own word is less similar to the concept in a prompt (benchmarks/presets.md).
+RECOMMENDED_BIAS_OF_FORM = {"paper": 0.65}
 
 # How far i . C^-1 i may be from 1: the rounding of float32 sums over thousands of numbers, with room to spare.
 ENERGY_TOLERANCE = 1e-3
@@ -236,6 +238,6 @@ def check_stack(stack: Sequence[GatedConcept]) -> None:
         if gated.concept.word in seen:
             raise PerfusionError(
                 f"Two concepts of the stack are called {gated.concept.word}, but a prompt needs one word for each;"
-                " load one of them under another word."
+                " write another one into the input word of one of their Load Perfusion Concept nodes."
             )
         seen.add(gated.concept.word)

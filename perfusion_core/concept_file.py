@@ -56,8 +56,8 @@ def round_for_file(concept: Concept) -> Concept:
     )
 
 
-def save_concept(path: str | os.PathLike[str], concept: Concept) -> None:
-    """Write the concept in one step; the same concept gives the same bytes.
+def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool = True) -> None:
+    """Write the concept in one step; the same concept gives the same bytes.  replace: as for `write_tensors`.
 
     Raises PerfusionError where the file cannot be written or a target value exceeds the range of half precision.
     """
@@ -66,7 +66,7 @@ def save_concept(path: str | os.PathLike[str], concept: Concept) -> None:
     tensors |= dict(rounded.word_vectors)
     tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
     tensors |= {VALUE + layer: target.half() for layer, target in rounded.value_targets.items()}
-    write_tensors(path, tensors, _metadata(rounded))
+    write_tensors(path, tensors, _metadata(rounded), replace)
 
 
 def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:

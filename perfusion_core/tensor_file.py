@@ -75,10 +75,18 @@ def read_tensors(
             raise _damaged(path, kind, f"safetensors says {str(problem)!r}") from None
 
 
-def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+class NameTakenError(PerfusionError):
+    """There is a file of that name already."""
+
+
+def write_tensors(
+    path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str], replace: bool = True
+) -> None:
     """Write the file in one step: whatever happens, the path holds either the old file or the whole new one.
 
-    The same content gives the same bytes. Raises PerfusionError where the system refuses to write.
+    The same content gives the same bytes.  replace: whether an old file may go; if not, NameTakenError is raised where
+    there is anything, also what another process has just put there.
+    Raises PerfusionError where the system refuses to write.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     content = _with_sorted_metadata(safetensors.torch.save(contiguous, dict(metadata)))
@@ -86,13 +94,14 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     # The same folder, because only a rename inside one file system is a single step.
     temporary = temporary_path(target)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        _write_whole(temporary, content)
+        if replace:
+            os.replace(temporary, target)
+        else:
+            _rename_to_new(temporary, target)
     except (OSError, ValueError) as problem:  # ValueError: a NUL in the name
+        if isinstance(problem, PerfusionError):
+            raise
         reason = getattr(problem, "strerror", None) or problem
         raise PerfusionError(
             f"{target} could not be written ({reason}); free some space or choose another folder,"
@@ -101,6 +110,51 @@ def write_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], m
     finally:
         with contextlib.suppress(OSError, ValueError):  # the failure that brought us here is the one to tell
             temporary.unlink(missing_ok=True)
+
+
+def check_room(folder: Path, size: int) -> None:
+    """Raise PerfusionError where a file of `size` bytes cannot be written in the folder, which is made if need be.
+
+    Only writing tells: rights, quotas and mounts have rules of their own.  What is written is random, so that it fills.
+    """
+    temporary = temporary_path(folder / "room")
+    try:
+        _write_whole(temporary, os.urandom(size))
+    except OSError as problem:
+        raise PerfusionError(
+            f"The folder {folder} must take a file of {size / 1e6:.0f} MB, but nothing can be saved there"
+            f" ({problem.strerror or problem}); free some space, or start ComfyUI with another --output-directory."
+        ) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename_to_new(temporary: Path, target: Path) -> None:
+    """Give a whole file its name unless that is taken; one step, so that of two processes only one succeeds."""
+    taken = NameTakenError(f"{target} was expected to be free, but there is a file of that name; choose another name.")
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise taken from None
+    except OSError:  # a file system without links: claim the name, then fill it
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        except FileExistsError:
+            raise taken from None
+        try:
+            os.replace(temporary, target)
+        except OSError:
+            target.unlink(missing_ok=True)
+            raise
 
 
 def temporary_path(target: Path) -> Path:

@@ -19,6 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .caption_templates import with_captions
 from .edit import ConceptEdit, EditedEncoding, edit_encoding, is_lock
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
@@ -109,14 +110,15 @@ class TrainingSettings:
             )
 
     @property
-    def value_rate(self) -> Rate:
-        """Of the values."""
-        return Rate(self.value_learning_rate, self.relative_value_rate)
+    def rates(self) -> tuple[Rate, Rate]:
+        """Of the values, and of the word's vectors."""
+        values = Rate(self.value_learning_rate, self.relative_value_rate)
+        return values, Rate(self.word_learning_rate, self.relative_word_rate)
 
     @property
-    def word_rate(self) -> Rate:
-        """Of the word's vectors."""
-        return Rate(self.word_learning_rate, self.relative_word_rate)
+    def draws_locks(self) -> bool:
+        """Whether each sample has a lock of its own."""
+        return self.form == "lockable" and self.lock is None
 
     @property
     def samples_of_a_step(self) -> int:
@@ -125,9 +127,13 @@ class TrainingSettings:
 
 
 class DenoisingTask(Protocol):
-    """The model under training, as the loop sees it."""
+    """The model under training, as the loop sees it.
+
+    bucket_of: the number of each picture's bucket; the pictures of a batch have one size, so they are of one bucket.
+    """
 
     picture_count: int
+    bucket_of: Sequence[int]
 
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
@@ -171,6 +177,7 @@ class ConceptTrainer:
 
     task: the model.  settings: see there.  superclass_vectors: by embedding key, [m, width], where the word starts.
     inverse: C^-1 of the text statistics, [d, d].  Everything runs on the device of the task's encodings.
+    captions: by picture, a template of its own or None; see `caption_templates`.
 
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
@@ -180,9 +187,15 @@ class ConceptTrainer:
     """
 
     def __init__(
-        self, task: DenoisingTask, settings: TrainingSettings, superclass_vectors: Mapping[str, Tensor], inverse: Tensor
+        self,
+        task: DenoisingTask,
+        settings: TrainingSettings,
+        superclass_vectors: Mapping[str, Tensor],
+        inverse: Tensor,
+        captions: Sequence[str | None] = (),
     ) -> None:
         self.task = task
+        self.captions = captions
         self.settings = settings
         self.step_number = 0
         self.micro_batch = settings.batch_size
@@ -203,7 +216,7 @@ class ConceptTrainer:
                 for name, value in task.value_outputs(self.superclass_encoding).items()
             }
         learned = copies(self.tensors())
-        self.rates = learning_rates(settings.value_rate, settings.word_rate, self.parameters())
+        self.rates = learning_rates(*settings.rates, self.parameters())
         self.recorded_rates = recorded_rates(self.rates, self.parameters())
         self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
@@ -241,8 +254,11 @@ class ConceptTrainer:
         return StepReport(self.step_number, settings.steps, loss_sum, similarity, gate)
 
     def _micro_batches(self) -> Iterator[Batch]:
-        """The samples of a step, in parts that fit into the memory; drawn as they are needed, as the noise is."""
-        return (part for _ in range(self.settings.accumulation) for part in self._draw().split(self.micro_batch))
+        """The samples of a step, in parts of one size that fit into the memory; drawn as they are needed, as the noise
+        is.  Pictures of several buckets so have the share in each step that they have in one bucket."""
+        for _ in range(self.settings.accumulation):
+            for bucket in self._draw().by_bucket(self.task.bucket_of):
+                yield from bucket.split(self.micro_batch)
 
     def _draw(self) -> Batch:
         size, generator, share = (self.settings.batch_size,), self.generator, self.settings.noise_alone
@@ -251,19 +267,14 @@ class ConceptTrainer:
             mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
             templates=torch.randint(len(TEMPLATES), size, generator=generator),
             noise_alone=torch.rand(size, generator=generator) < share if share else None,
-            locks=self._draw_locks(),
+            locks=(torch.rand(size, generator=generator) < 0.5).float() if self.settings.draws_locks else None,
         )
-
-    def _draw_locks(self) -> Tensor | None:
-        settings, size = self.settings, (self.settings.batch_size,)
-        if settings.form != "lockable" or settings.lock is not None:
-            return None
-        return (torch.rand(size, generator=self.generator) < 0.5).float()
 
     def _loss(
         self, batch: Batch, templates: Sequence[str], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, EditedEncoding]:
         """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
+        batch, templates = with_captions(batch, templates, self.captions)
         used, rows = batch.templates.unique(return_inverse=True)
         encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
@@ -302,8 +313,10 @@ class ConceptTrainer:
         samples = validation_samples(self.settings.samples_of_a_step)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
-        both_locks = self.settings.form == "lockable" and self.settings.lock is None
-        for batch, generator in validation_batches(self.task.picture_count, samples, at_once, both_locks):
+        batches = validation_batches(
+            self.task.picture_count, samples, at_once, self.task.bucket_of, self.settings.draws_locks
+        )
+        for batch, generator in batches:
             error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
         return error
 

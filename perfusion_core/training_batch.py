@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+import torch
 from torch import Tensor
 
 
@@ -21,6 +22,18 @@ class Batch:
 
     def split(self, size: int) -> Iterator[Batch]:
         """The same samples in parts of at most `size`."""
+        return (self._chosen(part) for part in torch.arange(len(self.pictures)).split(size))
+
+    def by_bucket(self, bucket_of: Sequence[int]) -> Iterator[Batch]:
+        """The same samples in parts whose pictures have one size.
+
+        bucket_of: the number of each picture's bucket.  Where there is one bucket, or one in the batch, it stays whole.
+        """
+        found: dict[int, list[int]] = {}
+        for sample, picture in enumerate(self.pictures.tolist()):
+            found.setdefault(bucket_of[picture], []).append(sample)
+        return (self._chosen(torch.tensor(samples)) for samples in found.values())
+
+    def _chosen(self, samples: Tensor) -> Batch:
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
-        parts = zip(*(getattr(self, name).split(size) for name in names), strict=True)
-        return (Batch(**dict(zip(names, part, strict=True))) for part in parts)
+        return Batch(**{name: getattr(self, name)[samples] for name in names})

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .errors import PerfusionError
 from .step_choice import Validation
-from .tensor_file import TensorHeader, read_tensors, write_tensors
+from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_tensors
 from .training_state import TrainingState
 
 FORMAT = "perfusion-training-state"
@@ -43,13 +43,15 @@ class KeptTraining:
     """A training on disk.
 
     state: to go on from.  inputs: what it was made with, name for the user -> JSON value.  start: see ConceptTrainer.
-    finished: whether all its steps were made and its concept was found good.
+    finished: whether all its steps were made and its concept was found good.  name: under which it was started, "" in
+    states of earlier versions.
     """
 
     state: TrainingState
     inputs: Mapping[str, Any]
     start: Mapping[str, Tensor]
     finished: bool = False
+    name: str = ""
 
     def differing_inputs(self, inputs: Mapping[str, Any]) -> list[str]:
         """The names of the inputs that are not the same here and there."""
@@ -70,8 +72,11 @@ class KeptTraining:
         return bool((mine - other).norm() <= SAME_MODEL * mine.norm())
 
 
-def save_training(path: str | os.PathLike[str], kept: KeptTraining) -> None:
-    """Write the training in one step. Raises PerfusionError where the file cannot be written."""
+def save_training(path: str | os.PathLike[str], kept: KeptTraining, replace: bool = True) -> None:
+    """Write the training in one step.  replace: as for `write_tensors`.
+
+    Raises PerfusionError where the file cannot be written.
+    """
     state = kept.state
     tensors = {**state.tensors, **{START + name: tensor for name, tensor in kept.start.items()}}
     tensors[LOSSES] = torch.tensor(state.losses, dtype=torch.float64)
@@ -84,8 +89,19 @@ def save_training(path: str | os.PathLike[str], kept: KeptTraining) -> None:
         "perfusion.generator": base64.b64encode(state.generator.cpu().numpy().tobytes()).decode(),
         "perfusion.inputs": json.dumps(dict(kept.inputs), sort_keys=True),
         "perfusion.finished": json.dumps(kept.finished),
+        "perfusion.name": kept.name,
     }
-    write_tensors(path, tensors, metadata)
+    write_tensors(path, tensors, metadata, replace)
+
+
+def is_finished(path: str | os.PathLike[str]) -> bool:
+    """Whether the file holds a training that was finished, by its header alone; False for one that cannot be read."""
+    try:
+        header = read_tensor_header(path, KIND)
+        _check_header(header, path)
+        return json.loads(header.metadata["perfusion.finished"]) is True
+    except (PerfusionError, KeyError, ValueError, RecursionError):
+        return False
 
 
 def load_training(path: str | os.PathLike[str]) -> KeptTraining:
@@ -110,7 +126,7 @@ def load_training(path: str | os.PathLike[str]) -> KeptTraining:
         raise PerfusionError(f"{path} is a {KIND} with numbers that are not finite; train anew.")
     start = {name.removeprefix(START): tensors.pop(name) for name in list(tensors) if name.startswith(START)}
     state = TrainingState(step, micro_batch, losses, generator, tensors, validations)
-    return KeptTraining(state, inputs, start, finished)
+    return KeptTraining(state, inputs, start, finished, metadata.get("perfusion.name", ""))
 
 
 def _check_header(header: TensorHeader, path: str | os.PathLike[str]) -> None:

@@ -6,42 +6,40 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from .training import StepReport, TrainingSettings
+from .training import StepReport
 
-WINDOW = 25  # steps over which loss and time are averaged
+WINDOW = 25  # steps over which loss and time of a step are averaged
 
 
 class TrainingStatus:
     """Turns step reports into lines of text.
 
-    settings: of the training, for its learning rates.  clock: seconds, for tests.  Make it when the training starts.
+    clock: seconds, for tests.  Make it when the training starts.
     """
 
-    def __init__(self, settings: TrainingSettings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings = settings
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._losses: deque[float] = deque(maxlen=WINDOW)
         self._times: deque[float] = deque([clock()], maxlen=WINDOW + 1)
 
     def line(self, report: StepReport, memory: str = "") -> str:
-        """The line after a step; memory: text of what is in use, left out where empty.
+        """The line after a step: what one waits for first, since a narrow node shows no more.
 
-        Seconds per step hold all that was done meanwhile, so that the time left is what one has to wait.
+        memory: text of what is in use, left out where empty.
+        The time of a step holds all that was done meanwhile, so that the time left is what one has to wait.
         """
         self._losses.append(report.loss)
         self._times.append(self._clock())
         each = (self._times[-1] - self._times[0]) / (len(self._times) - 1)
-        settings = self._settings
+        last = report.step == report.steps
         parts = [
             f"step {report.step} of {report.steps}",
-            f"loss {report.loss:.4f} (mean of {len(self._losses)}: {sum(self._losses) / len(self._losses):.4f})",
-            f"learning rate {settings.value_rate.text()}, word {settings.word_rate.text()}",
-            f"{each:.2f} s per step",
-            f"{duration(each * (report.steps - report.step))} left",
-            f"gate at the word {report.gate:.2f}",
+            "choosing the best step" if last else f"{duration(each * (report.steps - report.step))} left",
+            f"loss {sum(self._losses) / len(self._losses):.3f}",
+            f"gate {report.gate:.2f}",
         ]
         if report.best_step is not None:
-            parts.append(f"best step so far {report.best_step}")
+            parts.append(f"best step {report.best_step}")
         if report.validation_given_up:
             parts.append("memory ran out while validating: the last step is taken")
         if memory:

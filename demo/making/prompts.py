@@ -11,7 +11,7 @@ from typing import Any
 
 Prompt = dict[str, dict[str, Any]]
 
-BIAS, TEMPERATURE = 0.85, 0.15  # the gate's defaults in Load Perfusion Concept
+BIAS, TEMPERATURE = 0.85, 0.15  # the gate that is advised, as numbers, so that a template shows which knob to turn
 SAMPLER = {"steps": 20, "cfg": 3.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
 # What the advanced inputs of Train Perfusion Concept are set to; a test compares them with the node's own defaults.
 TRAINER = {
@@ -32,6 +32,7 @@ TRAINER = {
     "validate_every": 25,
     "preview_every": 100,
     "gradient_checkpointing": False,
+    "resolution": 0,
     "relative_value_rate": 0.0,
     "relative_word_rate": 0.0,
 }
@@ -88,6 +89,7 @@ def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 
             strength=1.0,
             start_percent=0.0,
             end_percent=1.0,
+            word="",
         )
     if concepts:
         prompt["gate"] = _gate([[f"concept{number}", 0] for number in range(len(concepts))])
@@ -104,12 +106,14 @@ def train_prompt(
     samples_seed: int = 1,
     batch: int = 4,
     save_again_as: str = "",
+    own_pictures: bool = False,
     **settings: object,
 ) -> Prompt:
     """Template "Train a concept": the word <thing> learned from pictures of a demo thing, with the trainer's report.
 
     text: what to paint with the new concept at once ("" paints nothing).  save_again_as: also save a copy under this
-    name, with the first of those pictures in the file.  settings: inputs of the trainer other than its defaults.
+    name, with the first of those pictures in the file.  own_pictures: also a node that would load those of the user.
+    settings: inputs of the trainer other than its defaults.
     """
     prompt: Prompt = {
         "demo": _node("PerfusionDemoModel"),
@@ -135,6 +139,8 @@ def train_prompt(
     if text:
         prompt["gate"] = _gate([["train", 0]])
         prompt |= _pictures(["gate", 0], ["gate", 1], text, samples_seed, batch)
+    if own_pictures:
+        prompt["own pictures"] = _node("PerfusionLoadPictures", folder="(input folder)", names="")
     if text and save_again_as:
         prompt["save again"] = _node(
             "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]

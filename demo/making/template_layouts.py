@@ -11,6 +11,7 @@ from .prompts import Prompt
 Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
 
 NOTE = "note"
+LOADER = 242  # height of Load Perfusion Concept; below it is room for its line of text and its picture
 
 # No code spans in the notes: the newer of the two ways in which the host draws nodes makes them unreadable on brown.
 FIRST_PICTURE_NOTE = """\
@@ -39,8 +40,8 @@ and samples.
 **Your own checkpoint and pictures**
 1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size in *Empty Latent Image* (512 x 512 for SD1.5, \
 1024 x 1024 for SDXL).
-2. *Load Image* nodes and *Batch Images* in place of *Draw Demo Pictures*: about five pictures of one size, the thing \
-before different backgrounds. Masks are optional.
+2. *Load Concept Pictures* (muted here: Ctrl+M) in place of *Draw Demo Pictures*: a folder below ComfyUI's input \
+folder, with about five pictures of any sizes, the thing before different backgrounds. Masks are optional.
 3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
 4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL.
 
@@ -122,38 +123,46 @@ TEMPLATES = (
         FIRST_PICTURE_NOTE,
         {
             NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, 218),
-            "demo": (0, 380, 300, 66),
-            "gate": (360, 0, 300, 138),
-            **_sampling(740),
+            "concept0": (0, 0, 300, LOADER),
+            "demo": (0, 640, 300, 66),
+            "gate": (360, 0, 300, 220),
+            **_sampling(740, 0, 706),
         },
         _SAMPLING_TITLES,
-        {"Model and concept": (-20, -80, 700, 566), **_sampling_groups(740)},
+        {"Model and concept": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
     ),
     Template(
         "Train a concept",
-        prompts.train_prompt("bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture"),
+        prompts.train_prompt(
+            "bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture", own_pictures=True
+        ),
         TRAIN_NOTE,
         {
             NOTE: (-480, -50, 420, 620),
             "pictures": (0, 0, 300, 146),
             "statistics": (0, 250, 300, 58),
-            "train": (380, 0, 340, 810),
-            "report": (780, 0, 660, 810),
+            "own pictures": (0, 400, 300, 180),
+            "train": (380, 0, 340, 850),
+            "report": (780, 0, 660, 850),
             "loss": (1480, 0, 480, 420),
             "save again": (1480, 700, 300, 80),
-            "gate": (380, 960, 300, 138),
+            "gate": (380, 960, 300, 220),
             "demo": (-460, 1340, 300, 66),
             **_sampling(760, 960, 1406),
         },
-        {**_SAMPLING_TITLES, "report": "Report", "save again": "Save Perfusion Concept (muted)"},
+        {
+            **_SAMPLING_TITLES,
+            "report": "Report",
+            "save again": "Save Perfusion Concept (muted)",
+            "own pictures": "Load Concept Pictures (muted)",
+        },
         {
             "Pictures of the thing": (-20, -80, 340, 910),
             "Training": (340, -80, 1640, 910),
             "Model and concept": (-480, 880, 1200, 566),
             **_sampling_groups(760, 960, 1406),
         },
-        ("save again",),
+        ("save again", "own pictures"),
     ),
     Template(
         "Two concepts in one picture",
@@ -161,14 +170,14 @@ TEMPLATES = (
         TWO_CONCEPTS_NOTE,
         {
             NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, 218),
-            "concept1": (0, 280, 300, 218),
-            "demo": (0, 560, 300, 66),
-            "gate": (360, 0, 300, 158),
-            **_sampling(740, 0, 626),
+            "concept0": (0, 0, 300, LOADER),
+            "concept1": (340, 0, 300, LOADER),
+            "demo": (0, 640, 300, 66),
+            "gate": (700, 0, 300, 240),
+            **_sampling(1080, 0, 706),
         },
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Model and concepts": (-20, -80, 700, 746), **_sampling_groups(740, 0, 626)},
+        {"Model and concepts": (-20, -80, 1040, 826), **_sampling_groups(1080, 0, 706)},
     ),
     Template(
         "Sweep the bias",
@@ -176,15 +185,15 @@ TEMPLATES = (
         SWEEP_NOTE,
         {
             NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, 218),
-            "demo": (0, 380, 300, 66),
-            "gate": (360, 0, 300, 138),
-            "sweep": (360, 260, 300, 106),
-            **_sampling(740),
+            "concept0": (0, 0, 300, LOADER),
+            "demo": (0, 640, 300, 66),
+            "gate": (360, 0, 300, 220),
+            "sweep": (360, 340, 300, 106),
+            **_sampling(740, 0, 706),
             "grid": (1480, 0, 460, 78),
-            "picture": (1480, 150, 460, 296),
+            "picture": (1480, 150, 460, 556),
         },
         {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
-        {"Model, concept and biases": (-20, -80, 700, 566), **_sampling_groups(740)},
+        {"Model, concept and biases": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
     ),
 )

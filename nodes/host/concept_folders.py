@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import logging
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +14,38 @@ import folder_paths
 
 from ...perfusion_core.concept import Concept
 from ...perfusion_core.concept_file import save_concept
-from ...perfusion_core.errors import PerfusionError
+from ...perfusion_core.errors import PerfusionError, quoted
+from ...perfusion_core.tensor_file import NameTakenError, check_room
 
 FOLDER = "perfusion"
+logger = logging.getLogger(__name__)
+
+# Of a file's name, in bytes: with a number and an ending it must fit into the 255 that file systems have for it.
+LONGEST_NAME = 200
+
+# More than a concept and the state of its training take together, which is 2 MB for SDXL.
+ROOM_BYTES = 4 * 2**20
+
 _SHIPPED = Path(__file__).parents[2] / "demo" / "concepts"
 
 
 def register_concept_folders() -> None:
     """Tell the host of models/perfusion, output/perfusion (what was trained is in the loader's list at once) and of the
     concepts that ship with the demo model, and that only .safetensors files count there."""
-    for folder in (Path(folder_paths.models_dir) / FOLDER, output_folder(), _SHIPPED):
+    for folder in (models_folder(), output_folder(), _SHIPPED):
         folder_paths.add_model_folder_path(FOLDER, str(folder))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
+
+
+def models_folder() -> Path:
+    """The folder for concept files from elsewhere; made where it is missing, so that whoever got a file finds it."""
+    folder = Path(folder_paths.models_dir) / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as problem:  # as in a container whose models are read-only
+        logger.info("The folder %s could not be made (%s).", folder, problem)
+    return folder
 
 
 def output_folder() -> Path:
@@ -36,8 +58,12 @@ def concept_names() -> list[str]:
     return folder_paths.get_filename_list(FOLDER)
 
 
-def concept_path(name: str) -> Path:
-    """The full path of a listed concept file.  Raises PerfusionError for one that is not there."""
+def concept_path(name: object) -> Path:
+    """The full path of a listed concept file.  Raises PerfusionError for one that is not there, and for no name."""
+    if not isinstance(name, str):
+        raise PerfusionError(
+            f"The input concept_file expected the name of a concept file, but found {quoted(name)}; choose a file."
+        )
     path = folder_paths.get_full_path(FOLDER, name)
     if path is None:
         searched = ", ".join(folder_paths.get_folder_paths(FOLDER))
@@ -52,40 +78,60 @@ def state_path(path: Path) -> Path:
     return path.with_suffix(".training_state")
 
 
+def check_output_folder() -> None:
+    """Raise PerfusionError where concepts cannot be saved; asked before work that ends in one."""
+    check_room(output_folder(), ROOM_BYTES)
+
+
+def free_concept_paths(name: str) -> Iterator[Path]:
+    """Paths in the output folder for a new concept called `name`, the first free one and those after it.
+
+    A number is added where the name is taken by a concept or by the state of a training.  Another process may take it
+    in the meantime, so save there without `replace`.
+    Raises PerfusionError for a name that leaves the folder, says nothing, or is too long.
+    """
+    stem = file_stem(name)
+    for number in itertools.count(1):
+        path = output_folder() / (f"{stem}_{number}.safetensors" if number > 1 else f"{stem}.safetensors")
+        if not (os.path.lexists(path) or os.path.lexists(state_path(path))):
+            yield path
+
+
 def free_concept_path(name: str) -> Path:
-    """A path in the output folder for a new concept called `name`; a number is added where the name is taken by a
-    concept or by the state of a training, so that no file is ever overwritten.  Raises PerfusionError for a name that
-    leaves the folder or says nothing."""
-    return next(path for path in _numbered(name) if not (path.exists() or state_path(path).exists()))
+    """The first of them."""
+    return next(free_concept_paths(name))
 
 
 def trained_concept_paths(name: str) -> list[Path]:
     """The paths of all concepts that were called `name`, with or without a number, and have the state of a training
     beside them; the one that was worked on last comes first.  Raises PerfusionError as above."""
-    stem = re.escape(_stem(name))
+    stem = re.escape(file_stem(name))
     states = [path for path in output_folder().glob("*.training_state") if re.fullmatch(rf"{stem}(_\d+)?", path.stem)]
     states.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
     return [path.with_suffix(".safetensors") for path in states]
 
 
-def _numbered(name: str) -> Iterator[Path]:
-    stem = _stem(name)
-    for number in itertools.count(1):
-        yield output_folder() / (f"{stem}_{number}.safetensors" if number > 1 else f"{stem}.safetensors")
-
-
-def _stem(name: str) -> str:
+def file_stem(name: str) -> str:
+    """The name of a concept's files without their endings.  Raises PerfusionError as above."""
     stem = name.strip().removesuffix(".safetensors").strip("<>")
-    if not stem or any(sign in stem for sign in '\\/:*?"<>|') or stem.startswith("."):
+    plain = stem.isprintable() and not any(sign in stem for sign in '\\/:*?"<>|')
+    if not stem or not plain or stem.startswith("."):
         raise PerfusionError(
-            f"The name of a concept file must be a plain file name, but it is {name!r}; use letters, digits, - and _."
+            f"The name of a concept file must be a plain file name, but it is {quoted(name)}; use letters, digits, -"
+            " and _."
+        )
+    if len(stem.encode()) > LONGEST_NAME:
+        raise PerfusionError(
+            f"The name of a concept file must be at most {LONGEST_NAME} letters long (fewer of other scripts), but"
+            f" {quoted(stem)} has {len(stem)}; choose a shorter one."
         )
     return stem
 
 
 def save_new_concept(name: str, concept: Concept) -> Path:
-    """Save the concept under a free name in the output folder and return its path."""
-    path = free_concept_path(name)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save_concept(path, concept)
-    return path
+    """Save the concept under a free name in the output folder and return its path; nothing is ever overwritten."""
+    for path in free_concept_paths(name):
+        with contextlib.suppress(NameTakenError):
+            save_concept(path, concept, replace=False)
+            return path
+    raise AssertionError("there is no end of names")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import comfy.model_base
 from comfy.model_patcher import ModelPatcher
 
 from ...perfusion_core.errors import PerfusionError
 
 _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "sdxl", ("clip_g",): "sdxl_refiner"}
+
+_STEP = 64  # pixels: a latent has 8, and the networks of these families are given latents of multiples of 8
+_SIZES = {"sdxl": (1024, _STEP), "sdxl_refiner": (1024, _STEP), "perfusion_demo": (128, 32)}
 
 
 def model_family(model: ModelPatcher, encoders: Iterable[str]) -> str:
@@ -19,6 +23,17 @@ def model_family(model: ModelPatcher, encoders: Iterable[str]) -> str:
     # Of the class: the host's configurations warn of every attribute that an instance does not have.
     named = getattr(type(configuration), "perfusion_family", None)
     return named or _BY_ENCODERS.get(tuple(sorted(encoders))) or type(configuration).__name__.lower()
+
+
+def training_size(model: ModelPatcher, encoders: Iterable[str]) -> tuple[int, int]:
+    """The resolution that models of this family were trained at, and the pixels of which sides are multiples.
+
+    SD2 has two: 768 for the models that predict v, 512 for those that predict the noise.
+    """
+    family = model_family(model, encoders)
+    if family == "sd2" and model.model.model_type == comfy.model_base.ModelType.V_PREDICTION:
+        return 768, _STEP
+    return _SIZES.get(family, (512, _STEP))
 
 
 def check_text_conditioned(model: ModelPatcher) -> None:

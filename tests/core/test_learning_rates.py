@@ -22,7 +22,7 @@ RELATIVE = TrainingSettings(relative_value_rate=0.03, relative_word_rate=0.41)
 
 
 def rates_of(settings: TrainingSettings, parameters=PARAMETERS) -> dict[str, float]:
-    return learning_rates(settings.value_rate, settings.word_rate, parameters)
+    return learning_rates(*settings.rates, parameters)
 
 
 def test_a_size_is_a_root_mean_square():

@@ -23,6 +23,7 @@ class ToyTask:
 
     spoil: factor of the loss.  room: pictures that fit into its memory at once.  noise: of the loss.
     scale: of the gradients; above largest_scale they overflow.
+    bucket_of: by picture; one bucket where it is empty.
     """
 
     picture_count: int = 3
@@ -33,6 +34,7 @@ class ToyTask:
     seed: int = 5
     scale: float = 1.0
     largest_scale: float = math.inf
+    bucket_of: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         draw = torch.Generator().manual_seed(self.seed)
@@ -40,6 +42,7 @@ class ToyTask:
         self.base = shared + 0.1 * torch.randn(len(ALL_TEMPLATES), TOKENS, WIDTH, generator=draw)
         self.values = torch.randn(OUT, WIDTH, generator=draw)
         self.target = torch.randn(OUT, generator=draw)
+        self.bucket_of = self.bucket_of or [0] * self.picture_count
 
     def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:
         rows = self.base[[ALL_TEMPLATES.index(template) for template in templates]]

@@ -14,7 +14,7 @@ from functools import cache
 import torch
 from comfy.model_patcher import ModelPatcher
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
-from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
+from perfusion_pack.nodes.host.text.superclass_encoding import fit_superclass_encoding, superclass_encoding_of
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept import ConceptStack
 from reference import reference_model
@@ -81,7 +81,7 @@ def locked_pairs(conditioning: list, lock: str) -> list[tuple[Tensor, Tensor]]:
     if lock == "local":
         return []
     return [
-        (encoding[0], fit_superclass_encoding(extra.get(CONDITIONING_KEY), encoding)[0])
+        (encoding[0], fit_superclass_encoding(superclass_encoding_of(encoding, extra), encoding)[0])
         for encoding, extra in conditioning
     ]
 

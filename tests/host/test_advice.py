@@ -127,7 +127,8 @@ def test_the_sweep_is_told_as_it_is_set():
 
 def test_the_defaults_of_the_nodes_are_those_that_are_advised():
     loader = {one.id: one for one in SCHEMAS["PerfusionLoadConcept"].inputs}
-    assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS, advice.TEMPERATURE)
+    assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE)
+    assert advice.BIAS_OF_THE_FILE < advice.LOWEST_BIAS, "every number that a saved workflow may hold stays that number"
     assert (TRAINER["sample_cfg"].default, TRAINER["preview_every"].default) == (advice.DEMO_CFG, advice.PREVIEW_EVERY)
 
 

@@ -6,7 +6,7 @@ import torch
 from coexistence import EFFECT, PROMPT, ROUNDING, locked_pairs, make_scene, record_pair
 from comfy_extras.nodes_hooks import SetClipHooks
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
-from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
+from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, superclass_encoding_of
 from perfusion_pack.nodes.host.text.words import add_words
 from tiny_models import WIDTH, difference, encode, sample
 
@@ -36,7 +36,7 @@ def hooked(clip, *strengths, scheduled):
 @pytest.mark.parametrize("lock", ["local", "global"])
 @pytest.mark.parametrize("scheduled", [False, True])
 def test_lora_hook_on_the_text_encoder(scene, clip, lock, scheduled, record_property):
-    """Of a scheduled encoding the host keeps nothing but the encoding itself; its words are then locked locally."""
+    """Of a scheduled encoding the host keeps nothing but the encoding itself, which carries the superclass' one."""
     strengths = (0.2, 1.0) if scheduled else (1.0,)
     one = hooked(add_words(clip, scene.stack, lock), *strengths, scheduled=scheduled)
     other = add_words(hooked(clip, *strengths, scheduled=scheduled), scene.stack, lock)
@@ -45,6 +45,8 @@ def test_lora_hook_on_the_text_encoder(scene, clip, lock, scheduled, record_prop
     assert len(positive) == len(strengths)
     kept = [CONDITIONING_KEY in extra for _, extra in positive]
     assert kept == [lock == "global" and not scheduled] * len(positive)
+    carried = [superclass_encoding_of(encoding, extra) is not None for encoding, extra in positive]
+    assert carried == [lock == "global"] * len(positive)
 
     base = sample(scene.model, positive, negative, steps=4)
     size = base.abs().max().item()

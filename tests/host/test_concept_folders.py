@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import os
 
 import folder_paths
 import pytest
@@ -51,6 +53,9 @@ def concept():
         "a?",
         "a*",
         "<>",
+        "a\nb",
+        "a\0b",
+        "a\udc80b",
     ],
 )
 def test_names_that_leave_the_folder_are_refused(output, concept, name):
@@ -58,6 +63,32 @@ def test_names_that_leave_the_folder_are_refused(output, concept, name):
         folders.save_new_concept(name, concept)
     assert "plain file name" in str(caught.value)
     assert list(output.parent.rglob("*.*")) == []
+
+
+@pytest.mark.parametrize("name", ["n" * 250, "\u00e9" * 101])
+def test_a_name_that_is_too_long_is_refused(output, concept, name):
+    with pytest.raises(PerfusionError, match="at most 200 letters"):
+        folders.save_new_concept(name, concept)
+    assert list(output.iterdir()) == []
+    assert folders.save_new_concept("n" * 200, concept).exists()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_folder_that_cannot_be_made_is_told_in_one_sentence(output, concept, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    output.rmdir()
+    monkeypatch.setattr(type(output), "mkdir", refuse)
+    with pytest.raises(PerfusionError) as caught:
+        folders.save_new_concept("hugsy", concept)
+    assert os.strerror(number) in str(caught.value) and "hugsy.safetensors could not be written" in str(caught.value)
+
+
+def test_a_name_is_taken_by_the_state_of_a_training_too(output, concept):
+    (output / "hugsy.training_state").write_bytes(b"")
+    assert folders.save_new_concept("hugsy", concept).name == "hugsy_2.safetensors"
+    assert folders.save_new_concept("<hugsy>", concept).name == "hugsy_3.safetensors"
 
 
 @pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "none.safetensors", "..", ""])

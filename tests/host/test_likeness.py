@@ -186,7 +186,8 @@ def test_forty_steps_are_twenty_cancel_and_twenty_more(inputs, vision, folder, m
 
 def test_a_training_goes_on_only_with_the_same_judge(inputs, vision, folder, monkeypatch):
     def stop(self, done, text="", preview=None):
-        raise comfy.model_management.InterruptProcessingException
+        if done:  # before the first step the pictures are shown
+            raise comfy.model_management.InterruptProcessingException
 
     seeing = {"validate_every": 2, "clip_vision": vision}
     with monkeypatch.context() as patched, pytest.raises(comfy.model_management.InterruptProcessingException):

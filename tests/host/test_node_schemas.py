@@ -20,7 +20,8 @@ from test_nodes import SCHEMAS
 FILE = Path(__file__).with_name("node_schemas.json")
 TEXTS = {"tooltip", "description", "search_aliases"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
-LISTED_FILES = {("PerfusionLoadConcept", "concept_file")}  # its options are the files of the moment
+# Their options are the files and folders of the moment.
+LISTED_FILES = {("PerfusionLoadConcept", "concept_file"), ("PerfusionLoadPictures", "folder")}
 
 RECORD: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"host": "", "nodes": {}}
 
@@ -39,14 +40,15 @@ def described(schema: io.Schema) -> dict[str, Any]:
         known = without_texts(one.as_dict())
         if (schema.node_id, one.id) in LISTED_FILES:
             known.pop("options")
-        inputs.append({"id": one.id, "type": one.get_io_type(), "optional": bool(one.optional), **known})
+        kind = "COMBO" if isinstance(one, io.Combo.Input) else one.get_io_type()  # the list itself on old hosts
+        inputs.append({"id": one.id, "type": kind, "optional": bool(one.optional), **known})
     outputs = [{"id": one.id, "type": one.get_io_type(), **without_texts(one.as_dict())} for one in schema.outputs]
     return {
         "display_name": schema.display_name,
         "category": schema.category,
         "is_output_node": schema.is_output_node,
         "is_input_list": schema.is_input_list,
-        "hidden": [hidden.name for hidden in schema.hidden],
+        "hidden": [hidden.name for hidden in schema.hidden or []],  # None on old hosts
         "inputs": inputs,
         "outputs": outputs,
     }

@@ -29,9 +29,10 @@ FIXED = {
     "PerfusionLabelGrid": ("Label Grid", "images labels columns", "IMAGE"),
     "PerfusionTrainConcept": (
         "Train Perfusion Concept",
-        "model clip vae images masks word superclass preset seed samples file_name statistics",
+        "model clip vae images masks word superclass preset seed samples file_name statistics resolution captions",
         "PERFUSION_CONCEPT LOSS_MAP IMAGE STRING",
     ),
+    "PerfusionLoadPictures": ("Load Concept Pictures", "folder names", "IMAGE MASK STRING"),
     "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
     "PerfusionDemoModel": ("Load Perfusion Demo Model", "", "MODEL CLIP VAE"),
@@ -74,6 +75,12 @@ def test_names_that_saved_workflows_hold():
         assert types[: len(outputs.split())] == outputs.split(), node_id
 
 
+# What people look for by the method's name or by what they want of it, and which nodes they need first.
+METHOD = {"perfusion", "key-locked", "rank-one", "personalization", "personalize", "train face", "character"}
+METHOD |= {"embedding", "identity", "concept", "subject"}
+FIRST_FOUND = {"PerfusionTrainConcept", "PerfusionLoadConcept", "PerfusionConceptGate"}
+
+
 @each_node
 def test_node_explains_itself(node_id):
     schema = SCHEMAS[node_id]
@@ -94,7 +101,8 @@ def test_node_explains_itself(node_id):
 @each_node
 def test_node_is_found_by_other_words(node_id):
     aliases = set(SCHEMAS[node_id].search_aliases)
-    assert {"perfusion", "key-locked", "rank-one", "personalization"} <= aliases
+    assert aliases and (METHOD <= aliases) == (node_id in FIRST_FOUND)
+    assert node_id in FIRST_FOUND or not METHOD & aliases, "these find the three nodes first"
 
 
 # What a tooltip says of too little and of too much, in any of these words.
@@ -181,10 +189,12 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     prompts = importlib.import_module("perfusion_pack.demo.making.prompts")
     trainer = {one.id: one for one in SCHEMAS["PerfusionTrainConcept"].inputs}
     linked = {"model", "clip", "vae", "images", "masks", "statistics", "word", "superclass", "preset", "file_name"}
-    linked |= {"clip_vision"}  # the demo has none
+    linked |= {"clip_vision", "captions"}  # the demo has none
     assert set(prompts.TRAINER) | {"resume"} == set(trainer) - linked  # to resume is nobody's default
     assert prompts.TRAINER == {name: trainer[name].default for name in prompts.TRAINER}
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
     prompt = prompts.first_picture_prompt()
+    advice = importlib.import_module("perfusion_pack.nodes.advice")
+    assert loader.pop("bias") == advice.BIAS_OF_THE_FILE and prompt["concept0"]["inputs"].pop("bias") == advice.BIAS
     for name, value in prompt["concept0"]["inputs"].items():
         assert name == "concept_file" or value == loader[name], name

@@ -25,7 +25,7 @@ def test_sockets_of_an_old_host_have_the_names_that_new_ones_put_into_prompts(ol
     inputs = GROWN.inputs(TEMPLATE, tooltip="Things.")
     assert [one.id for one in inputs] == ["things.thing0", "things.thing1", "things.thing2", "things.thing3"]
     assert [one.display_name for one in inputs] == ["thing0", "thing1", "thing2", "thing3"]
-    assert [bool(one.optional) for one in inputs] == [False, True, True, True]
+    assert all(one.optional for one in inputs), "the node before any of them may be muted or bypassed"
     assert all(one.tooltip == "A thing." and one.io_type == "PERFUSION_CONCEPT" for one in inputs)
     assert TEMPLATE.id == "thing" and not TEMPLATE.optional
 
@@ -42,7 +42,10 @@ def test_execute_gets_the_same_dict_in_the_order_of_the_numbers(old_host):
     cls, model, things, lock = execute("node", "model", **inputs)
     assert list(things.items()) == [("thing0", "a"), ("thing2", "c"), ("thing10", "k")]
     assert (cls, model, lock) == ("node", "model", "global") and execute.__doc__ == "Named as the node's."
-    assert execute("node", "model", {"thing0": "a"}) == ("node", "model", {"thing0": "a"}, "local")
+    for given in (("model", {"thing0": "a"}), ("model",)):
+        named = {} if len(given) == 2 else {"things": {"thing0": "a"}}
+        assert execute("node", *given, **named) == ("node", "model", {"thing0": "a"}, "local")
+    assert execute("node", "model") == ("node", "model", {}, "local")  # none is connected
     with pytest.raises(TypeError, match="thing12"):  # one more than the most
         execute("node", "model", **{"things.thing0": "a", "things.thing12": "m"})
 

@@ -6,8 +6,10 @@ import dataclasses
 import logging
 
 import comfy.model_management
+import folder_paths
 import pytest
 import torch
+from perfusion_pack.nodes.host.concept_folders import register_concept_folders
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.nodes.host.training import denoising_task
@@ -112,11 +114,12 @@ def test_the_node_trains_a_real_family_lockable_and_its_file_comes_back(inputs, 
 
 
 def test_mirrored_samples_are_latents_of_mirrored_pictures(inputs, monkeypatch):
+    training, seen = job(inputs, TrainingSettings(steps=1, batch_size=2)), []
     with torch.inference_mode():
-        plain, mirrored = (encoded_pictures(inputs.images, inputs.vae, mirrored=m) for m in (False, True))
+        pictures = training.request.pictures
+        plain, mirrored = (encoded_pictures(pictures, inputs.vae, mirrored=m) for m in (False, True))
         expected = inputs.vae.encode(inputs.images.flip(2))
     assert torch.equal(mirrored, expected) and not torch.allclose(mirrored, plain.flip(-1), atol=1e-3)
-    training, seen = job(inputs, TrainingSettings(steps=1, batch_size=2)), []
     with torch.inference_mode(), training.prepare():
         task = training.task
         monkeypatch.setattr(task, "noised", lambda clean, noise, sigma: seen.append(clean) or clean)
@@ -220,23 +223,29 @@ def test_the_default_lock_is_that_of_the_form(model, clip, hugsy):
 # --- the loader ---
 
 
-def loaded(monkeypatch, path, **inputs):
-    monkeypatch.setattr("perfusion_pack.nodes.load_concept.concept_path", lambda name: path)
+@pytest.fixture
+def listed(folder, monkeypatch):
+    """The folder whose files the loader lists."""
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
+    folder_paths.folder_names_and_paths.pop("perfusion", None)
+    register_concept_folders()
+    return folder
+
+
+def loaded(path, **inputs):
     usual = {"bias": 0.85, "temperature": 0.15, "strength": 1.0, "start_percent": 0.0, "end_percent": 1.0}
-    return LoadConcept.execute(path.name, **usual, **inputs).result[0][0]
+    return LoadConcept.PREPARE_CLASS_CLONE(None).execute(path.name, **usual, **inputs).result[0][0]
 
 
 @pytest.mark.parametrize(("form", "own"), [("unlocked", 0.0), ("gated", 1.0), ("lockable", 0.4)])
-def test_the_loader_takes_the_lock_of_the_file_or_the_one_that_is_set(
-    monkeypatch, tmp_path, caplog, model, clip, form, own
-):
+def test_the_loader_takes_the_lock_of_the_file_or_the_one_that_is_set(listed, caplog, model, clip, form, own):
     concept = make_concept(model, clip, form=form, lock=own if form == "lockable" else None)
-    path = tmp_path / "a.safetensors"
+    path = listed / "a.safetensors"
     save_concept(path, concept)
     for inputs in ({}, {"lock": -1.0}, {"lock": -0.5}, {"lock": own}):  # a saved workflow has no such input
-        assert loaded(monkeypatch, path, **inputs).edit().lock_in_force == own
+        assert loaded(path, **inputs).edit().lock_in_force == own
     assert not caplog.text
-    assert loaded(monkeypatch, path, lock=0.75).edit().lock_in_force == 0.75
+    assert loaded(path, lock=0.75).edit().lock_in_force == 0.75
     assert ("which costs likeness" in caplog.text) == (form != "lockable")
 
 

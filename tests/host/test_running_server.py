@@ -77,6 +77,20 @@ def test_the_sweep_paints_what_each_bias_paints_and_encodes_once(running_host):
     assert set(cached) == {"demo", "concept0", "gate", "positive", "negative", "latent"}
 
 
+def test_a_gate_without_its_first_concept_and_without_any(running_host):
+    """As a front end sends it where the first loader, or every one, is bypassed or muted."""
+    text = "a photo of a <sippy> on the grass"
+    prompt = prompts.two_concepts_prompt(text, batch=1)
+    del prompt["concept0"], prompt["gate"]["inputs"]["concepts.concept0"]
+    alone = run(running_host, prompts.sample_prompt(text, [(prompts.SECOND_CONCEPT, prompts.BIAS)], batch=1))
+    np.testing.assert_array_equal(run(running_host, prompt)["picture"][0], alone["picture"][0])
+
+    del prompt["concept1"], prompt["gate"]["inputs"]["concepts.concept1"]
+    prompt["positive"]["inputs"]["text"] = "a photo of a cup on the grass"
+    base = run(running_host, prompts.sample_prompt("a photo of a cup on the grass", [], batch=1))["picture"][0]
+    np.testing.assert_array_equal(run(running_host, prompt)["picture"][0], base)
+
+
 def test_two_concepts_in_either_order(running_host):
     files = [prompts.FIRST_CONCEPT, prompts.SECOND_CONCEPT]
     one = run(running_host, prompts.two_concepts_prompt(batch=1, concept_files=files))["picture"][0]

@@ -17,7 +17,7 @@ from perfusion_pack.nodes.host.text.statistics import (
     measure_statistics,
 )
 from perfusion_pack.nodes.measure_statistics import TextStatisticsNode
-from perfusion_pack.perfusion_core.captions import built_in_captions
+from perfusion_pack.perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import encode, tiny_clip, tiny_sdxl_clip
 
@@ -125,7 +125,7 @@ def test_cancel_leaves_nothing_behind(clip, folders):
 
 
 def run(clip, **inputs):
-    node = TextStatisticsNode.PREPARE_CLASS_CLONE(None)
+    node = TextStatisticsNode.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
     with torch.inference_mode():
         output = node.execute(clip=clip, **inputs)
     return asyncio.run(output) if asyncio.iscoroutine(output) else output
@@ -169,3 +169,14 @@ def test_a_clip_brings_its_own_captions(clip, folders):
     own.patcher.set_attachments(text_statistics.CAPTIONS_ATTACHMENT, lambda: built_in_captions(130, seed=8))
     with torch.inference_mode():
         assert cached_statistics(own, silent).captions == 130
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_the_node_tells_how_many_captions_were_measured(own, folders, monkeypatch):
+    """A CLIP that brings captions along is measured on those, however many built-in ones were asked for."""
+    clip = tiny_clip(seed=11)
+    if own:
+        clip.patcher.set_attachments(CAPTIONS_ATTACHMENT, lambda: built_in_captions(130, seed=5))
+    (text,) = run(clip, captions_file="", caption_count=170).ui.as_dict()["text"]
+    assert text.startswith(f"{130 if own else 170} captions, ")
+    assert ("caption_count, 170, is not used" in text) == own

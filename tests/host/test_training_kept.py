@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
+import os
 from pathlib import Path
 
 import comfy.model_management
@@ -16,7 +18,8 @@ from perfusion_pack.nodes.host.training import concept_effect
 from perfusion_pack.nodes.host.training import files as training_files
 from perfusion_pack.nodes.host.training.concept_effect import check_effect
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
-from perfusion_pack.perfusion_core import training_run
+from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.perfusion_core import tensor_file, training_run
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training
@@ -172,14 +175,68 @@ def test_a_damaged_state_is_refused_in_one_sentence(inputs, folder, press_cancel
     press_cancel(None)
     state = folder / "hugsy.training_state"
     state.write_bytes(state.read_bytes()[:-40])
-    with pytest.raises(PerfusionError, match="hugsy.training_state"):
+    with pytest.raises(PerfusionError, match="hugsy.training_state") as caught:
         run_node(inputs, resume=True)
+    assert "numbers and the file has" in str(caught.value) and "\n" not in str(caught.value)
+    assert str(caught.value).endswith("; turn resume off to start anew in another file.")  # which is what helps
+    assert run_node(inputs)[3] == str(folder / "hugsy_2.safetensors")
+
+
+def test_an_unfinished_training_of_another_name_is_no_obstacle(inputs, folder, press_cancel):
+    """<cat_2> is not the second file of <cat>, though its file is called so; and the other way round."""
+    press_cancel(2)
+    with pytest.raises(Interrupted):
+        run_node(inputs, word="<cat_2>")
+    press_cancel(None)
+    assert run_node(inputs, word="<cat>", resume=True)[3] == str(folder / "cat.safetensors")
+    assert load_training(folder / "cat_2.training_state").state.step == 2
+
+    press_cancel(2)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            run_node(inputs, word="<dog>")
+    press_cancel(None)
+    assert run_node(inputs, word="<dog_2>", resume=True)[3] == str(folder / "dog_2_2.safetensors")
+    # The second one of a name is still found, by the name of its file too.
+    assert run_node(inputs, word="<dog>", file_name="dog_2", resume=True)[3] == str(folder / "dog_2.safetensors")
+    assert run_node(inputs, word="<cat_2>", resume=True)[3] == str(folder / "cat_2.safetensors")
 
 
 def test_a_bad_file_name_is_refused_before_the_training(inputs, folder, monkeypatch):
     monkeypatch.setattr(HostDenoisingTask, "loss", lambda *_: pytest.fail("a step was made"))
     with pytest.raises(PerfusionError, match="plain file name"):
         run_node(inputs, file_name="../elsewhere")
+
+
+def test_a_name_that_is_too_long_is_refused_before_the_training(inputs, folder, monkeypatch):
+    monkeypatch.setattr(HostDenoisingTask, "loss", lambda *_: pytest.fail("a step was made"))
+    for names in ({"file_name": "n" * 250}, {"word": f"<{'n' * 250}>"}):
+        with pytest.raises(PerfusionError, match="at most 200 letters") as caught:
+            run_node(inputs, **names)
+        assert len(str(caught.value)) < 300
+    assert files(folder) == []
+
+
+def refuse_to_write(monkeypatch, number):
+    """What a full disk and one that is read only do: the first lets files be made and not be filled."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tensor_file.os, "fsync", refuse)
+    if number == errno.EROFS:
+        monkeypatch.setattr(Path, "mkdir", refuse)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_folder_that_takes_nothing_is_found_before_the_training(inputs, folder, monkeypatch, number):
+    refuse_to_write(monkeypatch, number)
+    monkeypatch.setattr(TrainingJob, "prepare", lambda *_: pytest.fail("the training began"))
+    with pytest.raises(PerfusionError) as caught:
+        run_node(inputs)
+    sentence = str(caught.value)
+    assert str(folder) in sentence and os.strerror(number) in sentence and "\n" not in sentence
+    assert "free some space" in sentence and files(folder) == []
 
 
 @pytest.mark.parametrize("error", [RuntimeError("injected"), Interrupted(), None])
@@ -258,7 +315,8 @@ def test_work_is_kept_while_the_training_runs(inputs, folder, press_cancel, monk
     original = NodeProgress.show
 
     def show(self, done, text="", preview=None):
-        seen.append(load_concept(folder / "hugsy.safetensors").training["steps"] if files(folder) else 0)
+        if text.startswith("step "):
+            seen.append(load_concept(folder / "hugsy.safetensors").training["steps"] if files(folder) else 0)
         return original(self, done, text, preview)
 
     monkeypatch.setattr(NodeProgress, "show", show)
@@ -280,8 +338,8 @@ def test_a_concept_that_changes_nothing_is_an_error(inputs, folder, monkeypatch)
 
 
 def test_a_file_that_does_not_read_back_is_an_error(inputs, folder, monkeypatch):
-    def damaged(path, concept):
-        save_concept(path, dataclasses.replace(concept, bias=0.1))
+    def damaged(path, concept, **how):
+        save_concept(path, dataclasses.replace(concept, bias=0.1), **how)
 
     monkeypatch.setattr(training_files, "save_concept", damaged)
     with pytest.raises(PerfusionError, match="read back it holds another bias"):
@@ -294,3 +352,41 @@ def test_the_effect_grows_with_the_training(inputs, folder):
     assert (
         check_effect(inputs.model, inputs.clip, many, shape) > check_effect(inputs.model, inputs.clip, few, shape) > 0
     )
+
+
+def test_of_finished_trainings_the_newest_keep_their_state(inputs, folder, press_cancel):
+    """Concepts, reports and whatever is not finished stay; a newest one is gone on with as before."""
+    press_cancel(2)
+    with pytest.raises(Interrupted):
+        run_node(inputs, file_name="stopped")
+    press_cancel(None)
+    (folder / "damaged.training_state").write_bytes(b"no state")
+    names = [f"t{number}" for number in range(training_files.KEPT_FINISHED + 2)]
+    for name in names:
+        run_node(inputs, steps=2, file_name=name)
+    kept = names[-training_files.KEPT_FINISHED :]
+    assert {path.stem for path in folder.glob("*.training_state")} == {*kept, "stopped", "damaged"}
+    assert {path.stem for path in folder.glob("*.safetensors")} == {*names, "stopped"}
+    assert len(list(folder.glob("*.report.jpg"))) == len(names)
+    assert not load_training(folder / "stopped.training_state").finished
+    longer = run_node(inputs, steps=3, file_name=kept[0], resume=True)
+    assert longer[3] == str(folder / f"{kept[0]}_2.safetensors") and len(longer[1]["loss"]) == 3
+    # A name whose state is gone is still taken, and resume begins anew beside it.
+    again = run_node(inputs, steps=2, file_name=names[0], resume=True)
+    assert again[3] == str(folder / f"{names[0]}_2.safetensors")
+
+
+def test_a_state_that_cannot_be_deleted_stops_no_training(inputs, folder, monkeypatch):
+    def refused(*_args, **_more):
+        raise PermissionError("read-only")
+
+    for number in range(training_files.KEPT_FINISHED):
+        run_node(inputs, steps=2, file_name=f"t{number}")
+    monkeypatch.setattr(training_files.Path, "unlink", refused)
+    training_files.forget_old_states(folder / "t9.training_state")
+    assert len(list(folder.glob("*.training_state"))) == training_files.KEPT_FINISHED
+
+
+@pytest.mark.parametrize(("form", "bias"), [("paper", 0.65), ("gated", 0.85), ("unlocked", 0.85)])
+def test_a_concept_recommends_the_bias_of_its_form(inputs, folder, form, bias):
+    assert run_node(inputs, steps=1, form=form)[0][0].concept.bias == bias

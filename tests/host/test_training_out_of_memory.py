@@ -66,11 +66,11 @@ def test_the_automatic_mask_starts_again_with_fewer_pictures(inputs, folder, mon
     asked, released, original = [], [], HostDenoisingTask.predict
     monkeypatch.setattr(comfy.model_management, "soft_empty_cache", lambda *_: released.append(1))
 
-    def predict(self, noisy, sigma, encoding):
+    def predict(self, noisy, sigma, encoding, *hints):
         masking = not torch.is_grad_enabled() and self.masks is None
         if masking:
             asked.append(len(noisy))
-        result = original(self, noisy, sigma, encoding)  # so that its layers were captured
+        result = original(self, noisy, sigma, encoding, *hints)  # so that its layers were captured
         if masking and len(noisy) > room and (len(asked) > 1 or room == 0):
             out_of_memory()
         return result

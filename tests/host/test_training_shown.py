@@ -52,13 +52,16 @@ def shown(monkeypatch):
 
 def test_previews_and_text_appear_while_it_runs_and_the_concept_stays_the_same(inputs, folder, shown):
     plain = run_node(inputs, steps=6, preview_every=0, file_name="plain")
-    assert not [preview for _, _, preview in shown if preview]
+    seen = [(done, preview.size) for done, _, preview in shown if preview]
+    assert seen[0] == (0, (480, 160)) and [done for done, _ in seen] == [0, 6]  # the pictures, and the report
     shown.clear()
     run_node(inputs, steps=6, preview_every=2, samples=1, file_name="shown")
     previews = [(done, preview.size) for done, _, preview in shown if preview]
-    assert previews == [(2, (128, 64)), (4, (128, 64))]  # none at the end, where the samples are
-    texts = [text for _, text, _ in shown if text]
-    assert len(texts) == 6 and texts[-1].startswith("step 6 of 6 · loss ") and "memory " in texts[-1]
+    # None after the last step: the report, which comes then, has the samples.
+    assert previews[:-1] == [(0, (480, 160)), (2, (128, 64)), (4, (128, 64))] and previews[-1][0] == 6
+    texts = [text for _, text, _ in shown if text.startswith("step ")]
+    assert len(texts) == 6 and texts[0].startswith("step 1 of 6 · ") and " s left · loss " in texts[0]
+    assert texts[-1].startswith("step 6 of 6 · choosing the best step · loss ") and "memory " in texts[-1]
     assert (folder / "plain.safetensors").read_bytes() == (folder / "shown.safetensors").read_bytes()
     assert plain[1]["loss"] and not instance_forwards(inputs.model)
 

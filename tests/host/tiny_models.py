@@ -127,6 +127,15 @@ def tiny_sdxl_clip(seed: int = 2) -> comfy.sd.CLIP:
     return clip
 
 
+def tiny_sdxl(seed: int = 0) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP]:
+    """Return a MODEL of SDXL's class, which is told sizes, and a CLIP for it."""
+    config = {**UNET_CONFIG, "context_dim": 80, "adm_in_channels": 48 + 6 * 256, "num_classes": "sequential"}
+    base = comfy.model_base.SDXL(TinyModelConfig(config), device=CPU)
+    base.requires_grad_(False)
+    fill(base.diffusion_model, seed)
+    return comfy.model_patcher.ModelPatcher(base, CPU, CPU), tiny_sdxl_clip()
+
+
 def tiny_controlnet(seed: int = 5) -> comfy.controlnet.ControlNet:
     """Return a ControlNet for the tiny model, with cross-attention of its own; its pictures are 8 times the latents."""
     config = {

@@ -77,7 +77,7 @@ def learn_two_steps(model: ModelPatcher, clip: comfy.sd.CLIP, statistics: TextSt
 
 def run_node(inputs: TrainingInputs, **changes) -> tuple:
     """Run the trainer node as the host does, in inference mode, for 4 steps of 2 pictures, and return its outputs."""
-    node = TrainConcept.PREPARE_CLASS_CLONE(None)
+    node = TrainConcept.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
     settings = {
         **inputs._asdict(),
         "word": "<hugsy>",
@@ -88,6 +88,7 @@ def run_node(inputs: TrainingInputs, **changes) -> tuple:
         "file_name": "",
         "steps": 4,
         "batch_size": 2,
+        "resolution": 64,  # the pictures' own, so that they stay as they are
     }
     with torch.inference_mode():
         output = node.execute(**{**settings, **changes})

@@ -52,7 +52,8 @@ def learn(
 
         def task(shown: Tensor, weights: Tensor | None, mirrored: Tensor) -> HostDenoisingTask:
             models = bench.model, bench.clip
-            made = HostDenoisingTask(*models, shown.clone(), weights, lesson.word, superclass_vectors, mirrored.clone())
+            pictures = {"mirrored_latents": mirrored.clone()}
+            made = HostDenoisingTask(*models, shown.clone(), weights, lesson.word, superclass_vectors, **pictures)
             return open_tasks.enter_context(made)
 
         own = task(latents, masks, mirrored)

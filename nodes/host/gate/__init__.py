@@ -2,7 +2,10 @@
 
     patch            putting concepts on a MODEL
     run              what one sampling run of such a MODEL remembers between its steps
+    silent_failures  what goes wrong in a run without an error, told in one warning
     cross_attention  finding the cross-attention layers of a diffusion model by their structure
+    run_report       what a run made of the concepts, in one line
+    wiring           the mistake in which nothing of the pack runs, read off the graph
     projection_swap  replacing the forward of modules for the length of one call
 
 The gate itself is computed in `perfusion_core/edit.py`.  Imports from the wing text.

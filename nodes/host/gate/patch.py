@@ -5,7 +5,8 @@ Three wrappers, all plain functions (the host calls `.to` of any wrapper that ha
     outer_sample      around a sampling run: gives it a memory, and for the global key lock prepares the conditioning
     apply_model       around every call of the model: resolves to_k and to_v of each cross-attention layer by name in
                       the model object that is running, and swaps their forward for the length of the call
-    calc_cond_batch   around every step, for the global key lock: what ControlNets are given of the prompt
+    calc_cond_batch   around every step: notes that the concepts are due in it, and gives ControlNets the prompt that
+                      the global key lock asks for
 
 No module is kept from one call to the next, so the patch is right for whichever model object the host chooses to run
 (a clone, a copy on another device, one reloaded from disk), and the base MODEL never sees it.
@@ -32,6 +33,7 @@ from ..text.superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, 
 from .cross_attention import CrossAttention, cross_attention_layers
 from .projection_swap import swapped_forwards
 from .run import KEYS, VALUES, GateCall, GateRun, Projection
+from .silent_failures import encodings_of, warn_of_bypass, warn_of_lost_lock
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
 PATCH_KEY = "perfusion_for_comfyui.concept_gate"
@@ -117,8 +119,7 @@ def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
         patched.remove_wrappers_with_key(kind, PATCH_KEY)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
-    if key_lock == "global":
-        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
+    patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
     patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
 
 
@@ -190,13 +191,18 @@ def _projection(current: threading.local, layer: str, projection: str) -> Projec
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
+        encodings = encodings_of(guider.conds)
         if key_lock == "global":
+            warn_of_lost_lock(guider.conds, stack)
             attach_to_model_conds(guider.conds)
         run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider))
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this run
         options[PATCH_KEY] = run
         try:
-            return executor(*args, **kwargs)
+            result = executor(*args, **kwargs)
+            if run.was_due and not run.has_acted:
+                warn_of_bypass(encodings, stack, guider.model_options, PATCH_KEY)
+            return result
         finally:
             options.pop(PATCH_KEY, None)
             run.clear()
@@ -225,13 +231,14 @@ def _calc_cond_batch(
     timestep: Tensor,
     model_options: Mapping[str, Any],
 ) -> Any:
-    """Give ControlNets the superclass encoding in the steps in which a concept acts, and only in those.
+    """Note that concepts are due, and give ControlNets the superclass encoding in the steps in which one acts.
 
-    A ControlNet has cross-attention of its own, which no concept was trained for.
+    A ControlNet has cross-attention of its own, which no concept was trained for.  Under the local lock there is none.
     """
     run = model_options.get("transformer_options", {}).get(PATCH_KEY)
     concepts = run.open_concepts(model.model_sampling, timestep) if run is not None else ()
     if run is not None and concepts:
+        run.was_due = True
         conds = with_locked_control(conds, run.lock_strength(concepts))
     return executor(model, conds, x_in, timestep, model_options)
 

@@ -60,12 +60,14 @@ class GateRun:
 
     stack: the concepts.  remember: whether calls may share anything.  reuse_projections: whether projected keys and
     values may be kept, which needs weights that stay the same (no hooks, no keyframes).
+    was_due: whether in any step concepts were to act.  has_acted: whether any layer asked for keys or values of theirs.
     """
 
     def __init__(self, stack: ConceptStack, remember: bool, reuse_projections: bool) -> None:
         self.stack = stack
         self.remember = remember
         self.reuse_projections = reuse_projections
+        self.was_due = self.has_acted = False
         self._lock = threading.Lock()
         self._known: list[_KnownEncoding] = []
         self._layers: dict[int, tuple[Module, dict[str, CrossAttention]]] = {}
@@ -191,6 +193,7 @@ class GateCall:
         original = self.originals[layer, projection]
         if encoding.shape[-1] != self.run.encoding_width:
             return original(encoding)
+        self.run.has_acted = True
         known = self._known(encoding)
         kept = known.projections.get((layer, projection))
         # Other code may have replaced the projection since; a bound method equals itself, not is itself.

@@ -2,10 +2,12 @@
 
     encoders             the text encoders inside a CLIP, their tokenizers and embedding tables
     words                teaching a CLIP the words of concepts: here a word enters the encoder
+    whole_words          words of several vectors stay in one chunk of a long prompt
     encoder_patch        code of the pack around the encoding of a prompt
     encoding_memory      encodings that a change of the gate need not make again
+    prompt_notes         what is noted of prompts: words in them, and words that look like it
     clip_layer           clip skip: a warning of another layer than a concept's
-    superclass_encoding  the second text encoding that the global key lock feeds to the keys
+    superclass_encoding  the second text encoding that the lock of the whole prompt feeds to the keys
     statistics           the second moment of a CLIP's encodings, measured and kept
 
 Imports nothing from the other wings.

@@ -8,10 +8,11 @@ clone's model.
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import CallbacksMP
@@ -26,12 +27,33 @@ Encode = Callable[..., tuple]
 Around = Callable[..., tuple]
 
 
-class _EncoderPatch(NamedTuple):
-    """What stands in the encoder's place, and what it was made of."""
+class EncoderPatch:
+    """What stands in the place of the `encode_token_weights` of a patcher's model.
 
-    function: Encode
-    other: Encode | None  # another pack's patch, which stays in force
-    around: tuple[Around, ...]  # innermost first
+    other: another pack's patch, which stays in force.  around: innermost first.
+    What stands in an instance's place does not know its instance, so each clone has one of its own.
+    """
+
+    def __init__(self, patcher: ModelPatcher, other: Encode | None, around: tuple[Around, ...]) -> None:
+        self.other, self.around = other, around
+        self._model = patcher.model
+        self._patcher = weakref.ref(patcher)  # a patcher that held itself would keep its model for long
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple:
+        encode = self.other or partial(getattr(type(self._model), _ENCODE), self._model)
+        patcher = self._patcher()
+        for around in self.around if patcher is not None else ():
+            encode = partial(around, patcher, encode)
+        return encode(*args, **kwargs)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EncoderPatch:
+        """A deep copy of a CLIP encodes with the copy, not with the original, which may be gone by then."""
+        made = memo[id(self)] = object.__new__(type(self))
+        made.other, made.around = copy.deepcopy(self.other, memo), self.around
+        made._model = copy.deepcopy(self._model, memo)
+        patcher = copy.deepcopy(self._patcher(), memo)
+        made._patcher = self._patcher if patcher is None else weakref.ref(patcher)
+        return made
 
 
 def encode_through(clip: CLIP, around: Around) -> None:
@@ -45,7 +67,7 @@ def encode_through(clip: CLIP, around: Around) -> None:
         patcher.add_callback_with_key(CallbacksMP.ON_CLONE, _PATCH_KEY, _rebind)
     elif around in known.around:
         return
-    if known is not None and known.function is current:
+    if known is not None and known is current:
         _install(patcher, known.other, (*known.around, around))
     else:
         _install(patcher, current, (around,))
@@ -54,27 +76,18 @@ def encode_through(clip: CLIP, around: Around) -> None:
 def other_patches(patcher: ModelPatcher) -> dict[str, Any] | None:
     """The object patches beside this one by name; None where another pack's stands in or over this one."""
     known, others = patcher.get_attachment(_PATCH_KEY), dict(patcher.object_patches)
-    if known is None or known.other is not None or others.pop(_ENCODE, None) is not known.function:
+    if known is None or known.other is not None or others.pop(_ENCODE, None) is not known:
         return None
     return others
 
 
 def _install(patcher: ModelPatcher, other: Encode | None, around: tuple[Around, ...]) -> None:
-    model, itself = patcher.model, weakref.ref(patcher)  # a patcher that held itself would keep its model for long
-    innermost = other or partial(getattr(type(model), _ENCODE), model)
-
-    def encode_token_weights(*args: Any, **kwargs: Any) -> tuple:
-        encode = innermost
-        for one in around:
-            encode = partial(one, itself(), encode)
-        return encode(*args, **kwargs)
-
-    patcher.add_object_patch(_ENCODE, encode_token_weights)
-    patcher.set_attachments(_PATCH_KEY, _EncoderPatch(encode_token_weights, other, around))
+    patch = EncoderPatch(patcher, other, around)
+    patcher.add_object_patch(_ENCODE, patch)
+    patcher.set_attachments(_PATCH_KEY, patch)
 
 
 def _rebind(_source: ModelPatcher, clone: ModelPatcher) -> None:
-    """A function in an instance's place does not know its instance: each clone gets one that knows the clone."""
     known = clone.get_attachment(_PATCH_KEY)
-    if known is not None and clone.object_patches.get(_ENCODE) is known.function:
+    if known is not None and clone.object_patches.get(_ENCODE) is known:
         _install(clone, known.other, known.around)

@@ -39,6 +39,10 @@ class EncodingMemory(OrderedDict[Hashable, tuple]):
         while len(self) > MOST_PROMPTS:
             self.popitem(last=False)
 
+    def __deepcopy__(self, _: dict[int, Any]) -> EncodingMemory:
+        """Empty: what it remembers is of the model that it was made with."""
+        return EncodingMemory()
+
     def recall(self, key: Hashable) -> tuple:
         """Raises KeyError for what is not remembered.  Copies, since nodes may change what they are given."""
         self.move_to_end(key)

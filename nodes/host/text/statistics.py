@@ -116,6 +116,11 @@ def measure_statistics(clip: CLIP, captions: Sequence[str], on_captions: Callabl
     return statistics_from_moment(moment.matrix(), len(captions), encoder_hash(clip))
 
 
+def own_captions(clip: CLIP) -> Callable[[], Sequence[str]] | None:
+    """What gives the captions that a CLIP brings along, as the demo model's does; None for most."""
+    return clip.patcher.get_attachment(CAPTIONS_ATTACHMENT)
+
+
 def cached_statistics(
     clip: CLIP,
     on_captions: Callable[[int, int], None],
@@ -127,8 +132,7 @@ def cached_statistics(
     captions: to measure on; by default those that the CLIP brings along, else the first `count` built-in ones.
     A kept file that cannot be read any more is measured and written anew.
     """
-    own_captions = clip.patcher.get_attachment(CAPTIONS_ATTACHMENT) or partial(built_in_captions, count)
-    captions = captions or own_captions()
+    captions = captions or (own_captions(clip) or partial(built_in_captions, count))()
     text_hash = hashlib.sha256("\n".join([TOKEN_RULE, *captions]).encode()).hexdigest()[:8]
     folder = Path(folder_paths.get_user_directory()) / "perfusion"
     path = folder / f"text_statistics_{encoder_hash(clip)}_{text_hash}.safetensors"

@@ -3,6 +3,10 @@
 It is made where the prompt is encoded, travels through the stock conditioning nodes as a plain tensor under one key of
 the conditioning's dict (they copy keys they do not know), and reaches the model as one more condition. Unpatched models
 ignore it.
+
+Nodes that ask the CLIP for an encoding and its pooled output only, and the host's own schedule of hooks, never see that
+key. So the encoding itself carries the other one too, as an attribute, which lasts as long as the encoding is handed on
+and not computed with: what is made of it has no mark, and no wrong one. The pooled output says which node encoded.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..executing_node import executing_node
 from .encoder_patch import Encode, encode_through
 from .encoders import SUPERCLASS
 
 CONDITIONING_KEY = "perfusion_superclass_encoding"
+_ENCODED_BY = "perfusion_encoded_by"
 
 # The host's own names of what a model is told about the prompt, and a ControlNet where it shall be told something else.
 _CONTEXT, _CONTROL_CONTEXT = "c_crossattn", "crossattn_controlnet"
@@ -37,8 +43,22 @@ def _with_superclass_encoding(
     substituted = _with_superclass(tokens)
     if substituted is None:
         return encoded
-    extra = encoded[2] if len(encoded) > 2 else {}
-    return (*encoded[:2], {**extra, CONDITIONING_KEY: encode(substituted, *args, **kwargs)[0]})
+    encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
+    superclass_encoding = encode(substituted, *args, **kwargs)[0]
+    setattr(encoding, CONDITIONING_KEY, superclass_encoding)
+    if pooled is not None:
+        setattr(pooled, _ENCODED_BY, executing_node())
+    return encoding, pooled, {**extra, CONDITIONING_KEY: superclass_encoding}
+
+
+def superclass_encoding_of(encoding: Tensor, extra: Mapping[str, Any]) -> Tensor | None:
+    """Return the superclass encoding of an entry of a conditioning, None where it has none or lost it."""
+    return extra.get(CONDITIONING_KEY, getattr(encoding, CONDITIONING_KEY, None))
+
+
+def encoded_by(extra: Mapping[str, Any]) -> str | None:
+    """Return which node encoded an entry, by its class, as far as that is known."""
+    return getattr(extra.get("pooled_output"), _ENCODED_BY, None)
 
 
 def _with_superclass(tokens: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -64,10 +84,11 @@ def attach_to_model_conds(conds: Mapping[str, list[dict[str, Any]]]) -> None:
     encoding gets its own encoding. Its dict is the sampler's own copy; what is in it is replaced, never changed.
     """
     entries = [entry for group in conds.values() for entry in group if entry.get("cross_attn") is not None]
-    if not any(CONDITIONING_KEY in entry for entry in entries):
+    if not any(superclass_encoding_of(entry["cross_attn"], entry) is not None for entry in entries):
         return
     for entry in entries:
-        fitted = fit_superclass_encoding(entry.get(CONDITIONING_KEY), entry["cross_attn"])
+        encoding = entry["cross_attn"]
+        fitted = fit_superclass_encoding(superclass_encoding_of(encoding, entry), encoding)
         entry["model_conds"] = {**entry["model_conds"], CONDITIONING_KEY: CONDCrossAttn(fitted)}
 
 

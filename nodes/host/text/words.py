@@ -11,8 +11,8 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 from comfy.sd import CLIP
@@ -25,11 +25,15 @@ from .encoder_patch import encode_through
 from .encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
 from .encoding_memory import remembered, share_memory
 from .superclass_encoding import encode_superclass_too
+from .whole_words import keeping_together
 
 logger = logging.getLogger(__name__)
 
 # How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
 _SPARE_PLACEHOLDERS = 64
+
+
+PromptListener = Callable[[str, Sequence[str]], None]
 
 
 class ConceptWord(NamedTuple):
@@ -79,16 +83,16 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
         if word.word in known:
             raise PerfusionError(
                 f"The CLIP already knows the word {word.word}; connect the CLIP from before the node that added it, or"
-                " load the concept under another word."
+                " write another word into the input word of Load Perfusion Concept."
             )
         _check_vectors(word, encoders)
 
     tokenizer = copy.copy(clip.tokenizer)
     for key, encoder in encoders.items():
-        inner, earlier = encoder.tokenizer, ()
+        inner, earlier, listeners = encoder.tokenizer, (), ()
         if isinstance(inner, WordTokenizer):
-            inner, earlier = inner.tokenizer, inner.words
-        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words)))
+            inner, earlier, listeners = inner._host_tokenizer, inner._words, inner._listeners
+        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words), listeners))
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     if key_lock == "global":
@@ -99,7 +103,15 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
 def known_words(clip: CLIP) -> set[str]:
     """Return the words that were added to the CLIP."""
     tokenizers = [t for t in vars(clip.tokenizer).values() if isinstance(t, WordTokenizer)]
-    return {word.word for tokenizer in tokenizers for word in tokenizer.words}
+    return {word.word for tokenizer in tokenizers for word in tokenizer._words}
+
+
+def listen_to_prompts(clip: CLIP, hear: PromptListener) -> None:
+    """Let `hear` be told of every prompt that this CLIP, a clone of the caller's with words, or a clone of it takes
+    apart into tokens, with the words that it knows."""
+    for tokenizer in vars(clip.tokenizer).values():
+        if isinstance(tokenizer, WordTokenizer):
+            vars(tokenizer).update(_listeners=(*tokenizer._listeners, hear))
 
 
 def warn_of_ordinary_word(clip: CLIP, text: str, superclass: str) -> None:
@@ -132,74 +144,93 @@ def _is_one_token(clip: CLIP, text: str) -> bool:
 class WordTokenizer:
     """The tokenizer of one encoder, which puts the vectors of concept words into the token lists.
 
-    Everything else is passed on to the tokenizer inside.
+    Everything else is that of the host's tokenizer inside, also when it is written to, since other packs read and set
+    its attributes; so all that this one adds has a name of its own.
     """
 
-    def __init__(self, tokenizer: Any, key: str, words: Sequence[ConceptWord]) -> None:
-        self.tokenizer = tokenizer
-        self.key = key
-        self.words = tuple(words)
+    def __init__(
+        self, tokenizer: Any, key: str, words: Sequence[ConceptWord], listeners: Sequence[PromptListener] = ()
+    ) -> None:
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
         # A group for each word: which one it is, is up to re alone, to which more letters are equal than to lower().
         groups = "|".join(f"({re.escape(word.word)})" for word in words)
-        self._pattern = re.compile(f"(?:embedding:)?(?:{groups})", re.IGNORECASE)
+        pattern = re.compile(f"(?:embedding:)?(?:{groups})", re.IGNORECASE)
+        vars(self).update(_host_tokenizer=tokenizer, _embedding_key=key, _words=tuple(words), _word_pattern=pattern)
+        vars(self).update(_listeners=tuple(listeners))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "tokenizer":  # not set yet, as while unpickling: there is nothing to pass on to
+        if name == "_host_tokenizer" or name.startswith("__"):  # asked for by copies, before there is anything inside
             raise AttributeError(name)
-        return getattr(self.tokenizer, name)
+        return getattr(self._host_tokenizer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if hasattr(type(self), name):
+            object.__setattr__(self, name, value)
+        else:
+            setattr(self._host_tokenizer, name, value)
 
     def clone(self) -> WordTokenizer:
         """Return a copy around a copy of the tokenizer inside, for hosts that clone tokenizers."""
-        inner = self.tokenizer.clone() if hasattr(self.tokenizer, "clone") else self.tokenizer
-        return WordTokenizer(inner, self.key, self.words)
+        inner = self._host_tokenizer
+        inner = inner.clone() if hasattr(inner, "clone") else inner
+        return WordTokenizer(inner, self._embedding_key, self._words, self._listeners)
 
     def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> list[list[tuple]]:
         """Return the host's token lists with (vector, weight, ...) entries where a concept's word stands."""
-        used = {_group(match) for match in self._pattern.finditer(text)}
+        for hear in self._listeners:
+            hear(text, [word.word for word in self._words])
+        tokenizer = self._host_tokenizer
+        used = {_group(match) for match in self._word_pattern.finditer(text)}
         if not used:
-            return self.tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
-        stand_in = dict(zip(sorted(used), self._free_placeholders(len(used), text.lower()), strict=True))
+            return tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
+        vectors = {index: self._with_marks(self._words[index]) for index in sorted(used)}
+        together = {self._words[index].word: rows for index, rows in vectors.items() if len(rows) > 1}
+        tokenizer = keeping_together(tokenizer, together)
+        apart = [index for index in vectors if tokenizer is self._host_tokenizer or len(vectors[index]) == 1]
+        stand_in = dict(zip(apart, self._free_placeholders(len(apart), text.lower()), strict=True))
 
         def replacement(match: re.Match) -> str:
             index = _group(match)
-            return f" {stand_in[index][0]} " * len(self.words[index].vectors[self.key])
+            if index in stand_in:
+                return f" {stand_in[index][0]} " * len(vectors[index])
+            return f" {tokenizer.embedding_identifier}{self._words[index].word} "
 
-        batches = self.tokenizer.tokenize_with_weights(self._pattern.sub(replacement, text), return_word_ids, **kwargs)
-        vectors = {stand_in[index][1]: self._endless_vectors(self.words[index]) for index in used}
-        return [[self._with_vector(entry, vectors) for entry in batch] for batch in batches]
+        batches = tokenizer.tokenize_with_weights(self._word_pattern.sub(replacement, text), return_word_ids, **kwargs)
+        endless = {stand_in[index][1]: cycle(vectors[index]) for index in apart}
+        return [[_with_vector(entry, endless) for entry in batch] for batch in batches]
 
     def _free_placeholders(self, count: int, lowered: str) -> list[tuple[str, int]]:
         """Return rare words with their tokens that are not in the prompt; looked for only now, since it takes time."""
-        tried = islice(_placeholders(self.tokenizer), _SPARE_PLACEHOLDERS + count)
+        tried = islice(_placeholders(self._host_tokenizer), _SPARE_PLACEHOLDERS + count if count else 0)
         free = list(islice((found for found in tried if found[0] not in lowered), count))
         if len(free) < count:
             raise PerfusionError("The prompt contains too many rare words to hold concepts too; make it shorter.")
         return free
 
-    @staticmethod
-    def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple:
-        token, *rest = entry
-        if isinstance(token, int) and token in vectors:
-            return (next(vectors[token]), *rest)
-        return entry
-
-    def _endless_vectors(self, word: ConceptWord) -> Iterator[Tensor]:
-        """Yield the word's n vectors again and again, one occurrence in the prompt after the other.
+    def _with_marks(self, word: ConceptWord) -> list[Tensor]:
+        """Return the word's n vectors, each [width].
 
         Each carries its word, and the vector to stand in its place in the superclass encoding. That encoding must have
         the same tokens at the same places; so a superclass of another number of tokens is represented by its mean.
         """
-        vectors, superclass = word.vectors[self.key], word.superclass_vectors[self.key]
+        vectors, superclass = word.vectors[self._embedding_key], word.superclass_vectors[self._embedding_key]
         if len(superclass) != len(vectors):
             superclass = superclass.mean(dim=0, keepdim=True).expand(len(vectors), -1)
-        while True:
-            for index in range(len(vectors)):
-                vector = vectors[index]
-                setattr(vector, WORD, word.word)
-                setattr(vector, SUPERCLASS, superclass[index])
-                setattr(vector, LAYER, word.clip_layer)
-                yield vector
+        marked = []
+        for index in range(len(vectors)):
+            vector = vectors[index]
+            setattr(vector, WORD, word.word)
+            setattr(vector, SUPERCLASS, superclass[index])
+            setattr(vector, LAYER, word.clip_layer)
+            marked.append(vector)
+        return marked
+
+
+def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple:
+    token, *rest = entry
+    if isinstance(token, int) and token in vectors:
+        return (next(vectors[token]), *rest)
+    return entry
 
 
 def _group(match: re.Match) -> int:

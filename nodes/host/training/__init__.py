@@ -1,9 +1,11 @@
 """Learning a concept inside the host's process, on the models of a node's sockets.
 
     request                 what a training is asked for, and what is watched of it
+    checks                  what can be told of its inputs at once
     job                     the training from beginning to end: prepare, run, verify, result
     latents                 pictures and masks at the size that the model sees
     denoising_task          the host's model as the training loop wants it
+    size_hints              what SDXL is told of a picture's size
     autograd                what the host does to its models that autograd cannot live with, and the cures
     gradient_checkpointing  less memory for one more forward pass
     dynamic_memory          models that the host streams, copied so that they can be trained through

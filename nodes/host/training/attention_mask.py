@@ -18,6 +18,7 @@ from torch.nn import Module
 from ....perfusion_core.attention_maps import AttentionMaps, word_attention
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import is_out_of_memory
+from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ..gate.cross_attention import CrossAttention
 from ..gate.projection_swap import swapped_forwards
 from .denoising_task import HostDenoisingTask
@@ -39,8 +40,8 @@ def attention_masks(
     levels: Sequence[float] = NOISE_LEVELS,
     at_once: int = 4,
     layers: Sequence[str] | None = None,
-) -> Tensor:
-    """Soft masks [P, 1, h, w] of the task's pictures in 0..1, on the task's device; see `AttentionMaps.masks`.
+) -> PerPicture:
+    """Soft masks [1, h, w] of the task's pictures in 0..1, on the task's device; see `AttentionMaps.masks`.
 
     superclass_vectors: by embedding key, on the task's device.  levels: in 0..1.  at_once: pictures in a call of the
     model, halved where memory runs out.  layers: names of those to use, None for all.  Raises PerfusionError where the
@@ -48,11 +49,29 @@ def attention_masks(
     """
     names = task.layers if layers is None else layers
     chosen = {name: task.layers[name] for name in names}
-    at_once = max(1, min(at_once, task.picture_count))
+    found: dict[int, Tensor] = {}
+    for bucket in dict.fromkeys(task.bucket_of):
+        numbers = [number for number, other in enumerate(task.bucket_of) if other == bucket]
+        latents = torch.stack([task.latents[number] for number in numbers])
+        masks = _masks_within_memory(task, latents, superclass_vectors, levels, at_once, chosen)
+        found |= dict(zip(numbers, masks, strict=True))
+    return per_picture([found[number] for number in range(task.picture_count)])
+
+
+def _masks_within_memory(
+    task: HostDenoisingTask,
+    latents: Tensor,
+    superclass_vectors: Mapping[str, Tensor],
+    levels: Sequence[float],
+    at_once: int,
+    layers: Mapping[str, CrossAttention],
+) -> Tensor:
+    """Masks [P, 1, h, w] of pictures of one size, latents [P, C, h, w]; fewer at once where memory runs out."""
+    at_once = max(1, min(at_once, len(latents)))
     while True:
         try:
             # From the start each time: maps are added up layer by layer, so a part of a failed pass would count twice.
-            return _summed_maps(task, superclass_vectors, levels, at_once, chosen).masks()
+            return _summed_maps(task, latents, superclass_vectors, levels, at_once, layers).masks()
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -70,6 +89,7 @@ def attention_masks(
 
 def _summed_maps(
     task: HostDenoisingTask,
+    latents: Tensor,
     superclass_vectors: Mapping[str, Tensor],
     levels: Sequence[float],
     at_once: int,
@@ -77,19 +97,19 @@ def _summed_maps(
 ) -> AttentionMaps:
     """The attention maps of all layers at all levels, in one pass over the pictures."""
     generator = torch.Generator().manual_seed(SEED)
-    height, width = task.latents.shape[-2:]
-    maps = AttentionMaps(task.picture_count, (height, width), task.device)
+    height, width = latents.shape[-2:]
+    maps = AttentionMaps(len(latents), (height, width), task.device)
     with torch.no_grad():
         encoding, positions = task.encode(superclass_vectors, [TEMPLATE])
         for level in levels:
-            noise = torch.randn(task.latents.shape, generator=generator).to(task.device)
-            for start in range(0, task.picture_count, at_once):
+            noise = torch.randn(latents.shape, generator=generator).to(task.device)
+            for start in range(0, len(latents), at_once):
                 part = slice(start, start + at_once)
 
                 def add(_name: str, queries: Tensor, keys: Tensor, heads: int, part: slice = part) -> None:
                     maps.add(word_attention(queries, keys, heads, positions[0]), part)
 
-                clean = task.latents[part]
+                clean = latents[part]
                 sigma = task.sigmas_at(torch.full((len(clean),), level))
                 with captured_attention(layers, add):
                     task.predict(task.noised(clean, noise[part], sigma), sigma, encoding.expand(len(clean), -1, -1))

@@ -18,8 +18,10 @@ from torch.nn import Module
 from ....perfusion_core.edit import EditedEncoding, add_value_targets
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import memory_for
+from ....perfusion_core.picture_fitting import Fit, whole_picture
 from ....perfusion_core.training import masked_mean
 from ....perfusion_core.training_batch import Batch
+from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ..gate.cross_attention import cross_attention_layers
 from ..gate.projection_swap import swapped_forwards
 from ..text.encoders import text_encoders, word_positions
@@ -33,15 +35,16 @@ from .autograd import (
     scaled_gradient,
 )
 from .gradient_checkpointing import checkpointed_forwards
+from .size_hints import SizeHints, size_hints
 
 
 class HostDenoisingTask:
     """A MODEL and a CLIP of the host under training; a `DenoisingTask` for `ConceptTrainer`, and a context manager.
 
-    latents: of the pictures, [P, C, H, W], as the VAE gives them; the attribute holds them as the model wants them.
-    mirrored_latents: of the mirrored pictures, for batches in which some are mirrored.
-    masks: [P, 1, H, W] in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
-    superclass_vectors: by embedding key, [m, width].
+    latents: of the pictures, [C, H, W] each, as the VAE gives them; the attribute holds them as the model wants them.
+    masks: [1, H, W] each in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
+    superclass_vectors: by embedding key, [m, width].  fits: how the pictures came to their sizes, which SDXL is told;
+    None where they were taken as they are.  mirrored_latents: of the mirrored pictures, for batches that have some.
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
@@ -50,27 +53,30 @@ class HostDenoisingTask:
         self,
         model: ModelPatcher,
         clip: CLIP,
-        latents: Tensor,
-        masks: Tensor | None,
+        latents: PerPicture,
+        masks: PerPicture | None,
         word: str,
         superclass_vectors: Mapping[str, Tensor],
-        mirrored_latents: Tensor | None = None,
+        fits: Sequence[Fit] | None = None,
+        mirrored_latents: PerPicture | None = None,
     ) -> None:
         self.model, self.clip, self.word = model, clip, word
         self.superclass_vectors = superclass_vectors
         self.device = model.load_device
         self.picture_count = len(latents)
-        self.latents = self._as_the_model_wants(latents)
-        self.mirrored_latents = None if mirrored_latents is None else self._as_the_model_wants(mirrored_latents)
-        self.masks = None if masks is None else ordinary(masks).float().to(self.device)
+        self.latents = per_picture([self._as_the_model_wants(latent) for latent in latents])
+        self.mirrored_latents = None
+        if mirrored_latents is not None:
+            self.mirrored_latents = per_picture([self._as_the_model_wants(latent) for latent in mirrored_latents])
+        self.masks = None if masks is None else per_picture([ordinary(m).float().to(self.device) for m in masks])
+        shapes = [latent.shape for latent in self.latents]
+        self.bucket_of: Sequence[int] = [shapes.index(shape) for shape in shapes]
+        self._fits = fits
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
         self.gradient_checkpointing = False
         self._gradient_scale, self._gradient_halvings = 1.0, 0
-
-    def _as_the_model_wants(self, latents: Tensor) -> Tensor:
-        return ordinary(self.model.model.process_latent_in(latents)).float().to(self.device)
 
     def __enter__(self) -> HostDenoisingTask:
         self._base = self.model.model
@@ -79,18 +85,20 @@ class HostDenoisingTask:
         encoders = text_encoders(self.clip)
         encoding_width = sum(encoder.width for encoder in encoders.values())
         self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
-        height, width = self.latents.shape[-2:]
-        self._size = {"width": width * 8, "height": height * 8}
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
             self._open.enter_context(differentiable_text_encoder(encoder.model))
             self._open.enter_context(swapped_forwards(recast_linears(encoder.model)))
         return self
 
+    def _as_the_model_wants(self, latent: Tensor) -> Tensor:
+        return ordinary(self.model.model.process_latent_in(latent[None])[0]).float().to(self.device)
+
     def load(self) -> None:
         """Make the models ready to train with: at the start, and after the host has sampled with them, which may have
         moved them to other memory, made inference tensors of them, and set the text encoder's options."""
-        memory = self.model.memory_required([2 * self.picture_count, *self.latents.shape[1:]])
+        largest = max((latent.shape for latent in self.latents), key=lambda shape: shape.numel())
+        memory = self.model.memory_required([2 * self.picture_count, *largest])
         # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
         # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
         # Without gradients: older hosts, such as 0.20.1, patch fp8 weights by operations that have none.
@@ -142,16 +150,13 @@ class HostDenoisingTask:
                 continue
             if len(chunks) > 1:
                 raise PerfusionError(
-                    f"The superclass has {len(vectors)} tokens, too many for one prompt; use a shorter word."
+                    f"The superclass has {len(vectors)} tokens, too many for one prompt, {template!r}; use a shorter"
+                    " word, or a shorter caption."
                 )
-            marked = iter(
-                [
-                    _marked_like(entry[0], vector)
-                    for entry, vector in zip(
-                        (entry for entry in chunks[0] if torch.is_tensor(entry[0])), vectors, strict=True
-                    )
-                ]
-            )
+            places = [entry[0] for entry in chunks[0] if torch.is_tensor(entry[0])]
+            # A caption may hold the word several times; each time its vectors stand there in their order.
+            repeated = [vector for _ in range(len(places) // len(vectors)) for vector in vectors]
+            marked = iter([_marked_like(place, vector) for place, vector in zip(places, repeated, strict=True)])
             result[name] = [[(next(marked), *entry[1:]) if torch.is_tensor(entry[0]) else entry for entry in chunks[0]]]
         return result
 
@@ -175,7 +180,9 @@ class HostDenoisingTask:
         """
         size = len(batch.pictures)
         clean = self._oriented(self.latents, self.mirrored_latents, batch)
-        masks = None if self.masks is None else self._oriented(self.masks, self.masks.flip(-1), batch)
+        masks = None
+        if self.masks is not None:
+            masks = self._oriented(self.masks, [mask.flip(-1) for mask in self.masks], batch)
         if batch.levels is None:
             chosen = torch.randint(len(self._sampling.sigmas), (size,), generator=generator)
             sigma = self._sigmas(chosen)
@@ -187,7 +194,7 @@ class HostDenoisingTask:
             alone = batch.noise_alone.to(self.device)
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
             noisy = torch.where(alone[:, None, None, None], self._noise_of_a_sampler(noise, sigma), noisy)
-        denoised = self.denoise(noisy, sigma, edited, value_targets)
+        denoised = self.denoise(noisy, sigma, edited, value_targets, self._size_hints(batch))
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
@@ -210,21 +217,32 @@ class HostDenoisingTask:
         return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, torch.zeros_like(noise), True)
 
     @staticmethod
-    def _oriented(plain: Tensor, mirrored: Tensor | None, batch: Batch) -> Tensor:
-        """What belongs to the pictures of the batch, [B, ...], out of that for each orientation, [P, ...]."""
-        chosen = plain[batch.pictures.to(plain.device)]
-        if not batch.mirrored.any():
-            return chosen
-        if mirrored is None:
+    def _oriented(plain: PerPicture, mirrored: PerPicture | None, batch: Batch) -> Tensor:
+        """What belongs to the pictures of the batch, [B, ...], out of that for each orientation."""
+        samples = list(zip(batch.pictures.tolist(), batch.mirrored.tolist(), strict=True))
+        if mirrored is None and batch.mirrored.any():
             raise ValueError("a batch with mirrored pictures needs their latents")
-        other = mirrored[batch.pictures.to(plain.device)]
-        return torch.where(batch.mirrored.to(plain.device)[:, None, None, None], other, chosen)
+        return torch.stack(
+            [mirrored[one] if turned and mirrored is not None else plain[one] for one, turned in samples]
+        )
+
+    def _size_hints(self, batch: Batch) -> list[SizeHints] | None:
+        """What SDXL is told of the size of each sample's picture; None where pictures were taken as they are."""
+        if self._fits is None:
+            return None
+        samples = zip(batch.pictures.tolist(), batch.mirrored.tolist(), strict=True)
+        return [size_hints(self._fits[picture], mirrored) for picture, mirrored in samples]
 
     def denoise(
-        self, noisy: Tensor, sigma: Tensor, edited: EditedEncoding, value_targets: Mapping[str, Tensor]
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        edited: EditedEncoding,
+        value_targets: Mapping[str, Tensor],
+        hints: Sequence[SizeHints] | None = None,
     ) -> Tensor:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
-        in the edit and the targets [d_out] of the layers."""
+        in the edit and the targets [d_out] of the layers.  hints: see `predict`."""
         dtype = self._compute_dtype
         scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
@@ -250,7 +268,7 @@ class HostDenoisingTask:
         if self.gradient_checkpointing:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
-            return scaled_gradient(self.predict(noisy, sigma, edited.value_context), scale)
+            return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints), scale)
 
     def lower_gradient_scale(self) -> bool:
         """See `DenoisingTask.lower_gradient_scale`."""
@@ -259,12 +277,25 @@ class HostDenoisingTask:
         self._gradient_halvings += 1
         return True
 
-    def predict(self, noisy: Tensor, sigma: Tensor, encoding: Tensor) -> Tensor:
-        """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d]."""
-        conds = self._base.extra_conds(
-            cross_attn=encoding, pooled_output=self._pooled, noise=noisy, device=self.device, **self._size
-        )
-        arguments = {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
+    def predict(
+        self, noisy: Tensor, sigma: Tensor, encoding: Tensor, hints: Sequence[SizeHints] | None = None
+    ) -> Tensor:
+        """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d].
+
+        hints: by sample, what SDXL is told of its picture's size; None tells that of the latents."""
+        whole = size_hints(whole_picture(noisy.shape[-1] * 8, noisy.shape[-2] * 8))
+        hints = [whole] if hints is None else hints
+
+        def conditions(one: SizeHints) -> dict[str, Tensor]:
+            conds = self._base.extra_conds(
+                cross_attn=encoding, pooled_output=self._pooled, noise=noisy, device=self.device, **one
+            )
+            return {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
+
+        arguments = conditions(hints[0])
+        if "y" in arguments and any(one != hints[0] for one in hints):
+            own = {tuple(one.items()): conditions(one)["y"][:1] for one in hints}
+            arguments["y"] = torch.cat([own[tuple(one.items())] for one in hints])
         options: dict[str, Any] = {
             "cond_or_uncond": [0],
             "sigmas": sigma,

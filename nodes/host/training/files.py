@@ -2,7 +2,8 @@
 the end, its report.
 
 All have one stem (hugsy.safetensors, hugsy.training_state, hugsy.report.jpg).  Only the first has an ending that the
-loader lists.
+loader lists.  Concepts and reports stay until the user takes them away.  A state stays while its training is not
+finished, and then as long as it is one of the KEPT_FINISHED newest, for whoever wants more steps after all.
 """
 
 from __future__ import annotations
@@ -19,13 +20,21 @@ from PIL import Image
 from ....perfusion_core.concept import Concept
 from ....perfusion_core.concept_check import check_saved
 from ....perfusion_core.concept_file import save_concept
-from ....perfusion_core.errors import PerfusionError
-from ....perfusion_core.tensor_file import sweep_temporaries, temporary_path
+from ....perfusion_core.errors import PerfusionError, with_advice
+from ....perfusion_core.tensor_file import NameTakenError, sweep_temporaries, temporary_path
 from ....perfusion_core.training import ConceptTrainer
-from ....perfusion_core.training_state_file import KeptTraining, load_training, save_training
-from ..concept_folders import free_concept_path, output_folder, state_path, trained_concept_paths
+from ....perfusion_core.training_state_file import KeptTraining, is_finished, load_training, save_training
+from ..concept_folders import (
+    check_output_folder,
+    file_stem,
+    free_concept_paths,
+    output_folder,
+    state_path,
+    trained_concept_paths,
+)
 
 REPORT_QUALITY = 92
+KEPT_FINISHED = 3  # states of finished trainings, each several times as large as its concept
 
 logger = logging.getLogger(__name__)
 
@@ -35,11 +44,13 @@ class TrainingFiles:
 
     name: wanted name of the concept file; a number is added where it is taken.  resume: whether to go on with the
     training of that name that stopped last.  path: of the concept file, None while nothing was written.
-    Raises PerfusionError for a name that no file can have.
+    Raises PerfusionError for a name that no file can have, and where nothing can be written.
     """
 
     def __init__(self, name: str, resume: bool) -> None:
-        free_concept_path(name)  # a name that cannot be is refused before the training and not after it
+        # A name that cannot be, and a folder that takes nothing, are refused before the training and not after it.
+        self._stem = file_stem(name)
+        check_output_folder()
         self.name, self.resume = name, resume
         self.path: Path | None = None
         self._inputs: Mapping[str, Any] = {}
@@ -65,26 +76,36 @@ class TrainingFiles:
             self.path = path
 
     def _to_resume(self, trainer: ConceptTrainer) -> tuple[Path, KeptTraining] | None:
-        paths = trained_concept_paths(self.name)
         obstacle: PerfusionError | None = None
-        for path in paths:
+        stopped_last = True  # which must not be left behind unnoticed
+        for path in trained_concept_paths(self.name):
             try:
                 kept = load_training(state_path(path))
             except PerfusionError as problem:
-                obstacle = obstacle or (problem if path == paths[0] else None)
+                if stopped_last:
+                    obstacle = with_advice(problem, "turn resume off to start anew in another file")
+                stopped_last = False
+                continue
+            if not self._is_of_this_name(path, kept):
                 continue
             different = kept.differing_inputs(self._inputs)
             if not different and kept.starts_like(trainer.start):
                 return path, kept
-            # The one that stopped last must not be left behind unnoticed.
-            if path == paths[0] and not kept.finished:
+            if stopped_last and not kept.finished:
                 obstacle = PerfusionError(
                     f"{state_path(path)} is an unfinished training with another {', '.join(different) or 'model'};"
                     f" set that back to go on after its step {kept.state.step}, or turn resume off to start anew."
                 )
+            stopped_last = False
         if obstacle is not None:
             raise obstacle
         return None
+
+    def _is_of_this_name(self, path: Path, kept: KeptTraining) -> bool:
+        """The second file of <cat> and the first of <cat_2> have names of one pattern."""
+        if kept.name in ("", self._stem):
+            return True
+        return path.stem == self._stem and kept.inputs.get("word") == self._inputs.get("word")
 
     def save(self, trainer: ConceptTrainer, concept: Callable[[], Concept], finished: bool = False) -> None:
         """Write what was learned so far, as a state and as a concept, each in one step.
@@ -92,11 +113,29 @@ class TrainingFiles:
         concept: makes it.  finished: whether the training is over and its concept was checked.
         """
         made = concept()
-        path = self.path or free_concept_path(self.name)
-        kept = KeptTraining(trainer.state(), self._inputs, trainer.start, finished)
-        save_training(state_path(path), kept)
-        save_concept(path, made)
-        self.path = path
+        kept = KeptTraining(trainer.state(), self._inputs, trainer.start, finished, self._stem)
+        if self.path is None:
+            self.path = self._save_as_new(kept, made)
+        else:
+            save_training(state_path(self.path), kept)
+            save_concept(self.path, made)
+        if finished:
+            forget_old_states(state_path(self.path))
+
+    def _save_as_new(self, kept: KeptTraining, made: Concept) -> Path:
+        """Under a name of which neither file is there, also where another process saves at the same time."""
+        for path in free_concept_paths(self.name):
+            try:
+                save_training(state_path(path), kept, replace=False)
+            except NameTakenError:
+                continue
+            try:
+                save_concept(path, made, replace=False)
+            except NameTakenError:  # between the look and the state
+                state_path(path).unlink()
+                continue
+            return path
+        raise AssertionError("there is no end of names")
 
     def check(self, concept: Concept) -> None:
         """Raise PerfusionError where the file that was written last does not hold this concept."""
@@ -139,6 +178,22 @@ class TrainingFiles:
             if isinstance(reason, PerfusionError):
                 raise PerfusionError(f"{str(reason).rstrip('.')}; {kept}.") from reason
             raise
+
+
+def forget_old_states(finished: Path) -> None:
+    """Delete the states of finished trainings in the folder of this one, except the newest.
+
+    finished: the state that was written last.  One that cannot be deleted is left for the next time.
+    """
+    others = [path for path in finished.parent.glob(f"*{finished.suffix}") if path != finished and is_finished(path)]
+    others.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    for path in others[KEPT_FINISHED - 1 :]:
+        try:
+            path.unlink()
+        except OSError as problem:
+            logger.info("The old training state %s could not be deleted (%s).", path, problem)
+        else:
+            logger.info("Deleted %s, the state of a finished training; its concept stays.", path.name)
 
 
 class NoFiles:

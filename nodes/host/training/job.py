@@ -22,22 +22,23 @@ import comfy.model_management
 import torch
 from torch import Tensor
 
-from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE, Concept
+from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM, RECOMMENDED_TEMPERATURE, Concept
 from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ....perfusion_core.step_choice import Validation
 from ....perfusion_core.training import ConceptTrainer, StepReport
+from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ....perfusion_core.training_run import best_step_within_memory, train
 from ..text.encoders import encode_superclass_vectors
 from .attention_mask import attention_masks
-from .autograd import host_in_training
+from .autograd import host_in_training, ordinary
 from .concept_effect import check_effect
 from .denoising_task import HostDenoisingTask
 from .dynamic_memory import trainable_clip, trainable_model
 from .files import NoFiles, TrainingFiles
 from .judge import LikenessJudge
-from .latents import encoded_pictures, latent_masks
+from .latents import encoded_pictures, picture_weights
 from .request import TrainingHooks, TrainingRequest
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,9 @@ class TrainingResult:
     """A trained concept, rounded as its file holds it.
 
     losses: of every step.  effect: by how much the concept changes the model's prediction, relative to that.
-    path: of its file, None where none was asked for.  masks: the weights of the loss, [P, 1, h, w] in 0..1 at the size
-    of the latents, on the CPU; None where every place counted the same.  chosen_step: the one whose tensors the concept
-    holds.  validations: by which it was chosen.
+    path: of its file, None where none was asked for.  masks: the weights of the loss, [1, h, w] by picture in 0..1 at
+    the size of the latents, on the CPU; None where every place counted the same.  chosen_step: the one whose tensors
+    the concept holds.  validations: by which it was chosen.
     """
 
     concept: Concept
@@ -58,7 +59,7 @@ class TrainingResult:
     seconds: float
     effect: float
     path: Path | None = None
-    masks: Tensor | None = None
+    masks: PerPicture | None = None
     chosen_step: int = 0
     validations: tuple[Validation, ...] = ()
 
@@ -97,19 +98,19 @@ class TrainingJob:
         request = self.request
         request.check()
         self._started = time.monotonic()
-        latents = encoded_pictures(request.images, request.vae)
-        mirrored = encoded_pictures(request.images, request.vae, mirrored=True) if request.settings.flip else None
-        self._latent_shape = tuple(latents.shape[1:])
+        latents = encoded_pictures(request.pictures, request.vae)
+        mirrored = encoded_pictures(request.pictures, request.vae, mirrored=True) if request.settings.flip else None
+        self._weights = picture_weights(request.pictures, latents)
         self.judge = judge = self._judge()
         with torch.inference_mode(False), torch.enable_grad(), host_in_training():
             with memory_for("the models were loaded for the training"):
                 model, clip = trainable_model(request.model), trainable_clip(request.clip)
                 self._superclass_vectors = encode_superclass_vectors(clip, request.superclass)
-            masks = request.masks
-            if masks is not None:
-                masks = latent_masks(masks.clone(), len(latents), latents.shape[-2:])
             vectors = self._superclass_vectors
-            with HostDenoisingTask(model, clip, latents, masks, request.word, vectors, mirrored) as self.task:
+            task = HostDenoisingTask(
+                model, clip, latents, None, request.word, vectors, request.pictures.fits, mirrored_latents=mirrored
+            )
+            with task as self.task:
                 self.trainer = self._trainer()
                 self.files.open(self.trainer, self._what_must_not_change())
                 if judge is not None:
@@ -124,7 +125,7 @@ class TrainingJob:
             self._chosen_step = best_step_within_memory(self.trainer, release_memory)
             self._learned = self.concept_at(self._chosen_step)
             self.files.save(self.trainer, lambda: self._learned)
-        self._masks = None if self.task.masks is None else self.task.masks.cpu()
+        self._masks = None if self.task.masks is None else per_picture([mask.cpu() for mask in self.task.masks])
 
     def verify(self) -> None:
         """Is what was trained in the file, and does the model, which is the host's again, do something with it?"""
@@ -134,7 +135,7 @@ class TrainingJob:
             self.files.check(concept)
             again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
             with memory_for("the trained concept was tried out", again):
-                self._effect = check_effect(request.model, request.clip, concept, self._latent_shape)
+                self._effect = check_effect(request.model, request.clip, concept, request.latent_shape)
             self.files.save(self.trainer, lambda: self._learned, finished=True)
         self._verified = concept
 
@@ -165,7 +166,7 @@ class TrainingJob:
     def concept_at(self, step: int | None = None) -> Concept:
         """The concept as the trainer has it at present, or as it was at the best step."""
         request, number = self.request, self.trainer.step_number
-        training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.images)}
+        training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.pictures)}
         training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
         training |= self.trainer.recorded_rates
         if self.judge is not None:
@@ -179,9 +180,9 @@ class TrainingJob:
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
             lock=request.settings.lock,
-            bias=RECOMMENDED_BIAS,
+            bias=RECOMMENDED_BIAS_OF_FORM.get(request.settings.form, RECOMMENDED_BIAS),
             temperature=RECOMMENDED_TEMPERATURE,
-            statistics_hash=request.statistics.hash(),
+            statistics_hash=request.measured_statistics.hash(),
             training=training,
             superclass_vectors=self._superclass_vectors,
             picture=request.picture,
@@ -198,9 +199,9 @@ class TrainingJob:
                 request.model,
                 request.clip,
                 request.vae,
-                request.images,
+                request.pictures.pictures,
                 request.superclass,
-                self._latent_shape,
+                request.latent_shape,
                 request.sample_cfg,
             )
 
@@ -208,10 +209,24 @@ class TrainingJob:
         task, settings = self.task, self.request.settings
         task.gradient_checkpointing = self.request.gradient_checkpointing
         vectors = {key: value.to(task.device) for key, value in self._superclass_vectors.items()}
-        if self.request.mask_source == "attention":
-            task.masks = attention_masks(task, vectors, at_once=settings.batch_size)
+        task.masks = self._masks_of_the_loss(vectors)
+        captions = self.request.caption_templates
         with memory_for("the superclass was encoded"):
-            return ConceptTrainer(task, settings, vectors, self.request.statistics.inverse.clone())
+            return ConceptTrainer(task, settings, vectors, self.request.measured_statistics.inverse.clone(), captions)
+
+    def _masks_of_the_loss(self, vectors: Mapping[str, Tensor]) -> PerPicture | None:
+        """The given masks, and for pictures without one the model's attention, or the same weight everywhere."""
+        given = self._weights
+        if "attention" in self.request.mask_source:
+            found = attention_masks(self.task, vectors, at_once=self.request.settings.batch_size)
+        elif any(mask is not None for mask in given):
+            found = [torch.ones_like(latent[:1]) for latent in self.task.latents]
+        else:
+            return None
+        pairs = zip(given, found, strict=True)
+        masks = per_picture([own if mask is None else ordinary(mask).to(own) for mask, own in pairs])
+        self.hooks.on_masks(masks)
+        return masks
 
     def _what_must_not_change(self) -> Mapping[str, object]:
         fixed = self.request.what_must_not_change()

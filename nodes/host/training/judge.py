@@ -14,6 +14,7 @@ from torch import Tensor
 from ....perfusion_core.concept import Concept, alone
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.likeness import Likeness, mean_similarity, paired_similarity
+from ....perfusion_core.training_pictures import per_picture
 from ..gate.patch import apply_concepts
 from ..text.encoders import text_encoders
 from ..text.words import add_words
@@ -37,7 +38,7 @@ AT_ONCE = 8  # pictures in the vision model
 class LikenessJudge:
     """Paints a few prompts, always with the same seeds, and says how like the thing and like the prompts they are.
 
-    clip_vision: with the clip's text projection, one CLIP.  images: of the training, [P, H, W, 3] in 0..1.
+    clip_vision: with the clip's text projection, one CLIP.  images: of the training, [H, W, 3] each in 0..1.
     latent_shape: [C, h, w] of the pictures to paint.  Making one paints the superclass, for comparison.
     Raises PerfusionError where the vision model and the clip's text encoders are not of one CLIP.
     """
@@ -48,7 +49,7 @@ class LikenessJudge:
         model: ModelPatcher,
         clip: CLIP,
         vae: VAE,
-        images: Tensor,
+        images: Sequence[Tensor],
         superclass: str,
         latent_shape: tuple[int, ...],
         cfg: float,
@@ -101,9 +102,11 @@ class LikenessJudge:
         return sample_pictures(model, clip, self._vae, prompts, self._latent_shape, SEED, steps=STEPS, cfg=self._cfg)
 
 
-def image_embeddings(clip_vision: ClipVisionModel, pictures: Tensor) -> Tensor:
-    """Embeddings [P, d] of pictures [P, H, W, 3], float32 on the CPU; their middle square, as the host cuts it."""
-    parts = [clip_vision.encode_image(part[..., :3])["image_embeds"] for part in pictures.split(AT_ONCE)]
+def image_embeddings(clip_vision: ClipVisionModel, pictures: Tensor | Sequence[Tensor]) -> Tensor:
+    """Embeddings [P, d] of pictures [H, W, 3], float32 on the CPU; their middle square, as the host cuts it."""
+    together = per_picture([picture[..., :3] for picture in pictures])
+    batches = together.split(AT_ONCE) if isinstance(together, Tensor) else [picture[None] for picture in together]
+    parts = [clip_vision.encode_image(batch)["image_embeds"] for batch in batches]
     return torch.cat(parts).float().cpu()
 
 

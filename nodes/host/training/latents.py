@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
+import torch
 from comfy.sd import VAE
 from torch import Tensor
 from torch.nn import functional
 
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
+from ....perfusion_core.picture_fitting import buckets
+from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, empty_mask, per_picture
 
 
-def encoded_pictures(images: Tensor, vae: VAE, mirrored: bool = False) -> Tensor:
-    """Latents [P, C, h, w] of pictures [P, H, W, 3] in 0..1, as the VAE gives them.
+def vae_step(vae: VAE) -> int:
+    """The pixels of a side that make one latent."""
+    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
+
+
+def encoded_pictures(pictures: TrainingPictures, vae: VAE, mirrored: bool = False) -> PerPicture:
+    """Latents [C, h, w] of the pictures, as the VAE gives them.  Raises PerfusionError where memory runs out.
 
     mirrored: whether the pictures are mirrored first.  Mirrored latents are something else than the latents of mirrored
     pictures, and worse (benchmarks/choices.md).
-
-    Raises PerfusionError for pictures that are too small, and where memory runs out.
     """
+    found: dict[int, Tensor] = {}
     with memory_for("the VAE encoded the pictures", f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"):
-        fitting = _fitting(images, vae)[:, :, :, :3]
-        return vae.encode(fitting.flip(2) if mirrored else fitting)
+        for numbers in buckets(pictures.fits).values():
+            shown = torch.stack([pictures.pictures[number] for number in numbers])
+            latents = vae.encode(shown.flip(2) if mirrored else shown)
+            found |= dict(zip(numbers, latents, strict=True))
+    return per_picture([found[number] for number in range(len(pictures))])
 
 
-def _fitting(images: Tensor, vae: VAE) -> Tensor:
-    """The pictures cut, around their middle, to sides that the VAE can encode."""
-    step = vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
-    height, width = (side // step * step for side in images.shape[1:3])
-    if min(height, width) < 8 * step:
-        raise PerfusionError(
-            f"The pictures must have at least {8 * step} pixels on each side, but they have {images.shape[2]} x"
-            f" {images.shape[1]}; use larger ones."
-        )
-    top, left = (images.shape[1] - height) // 2, (images.shape[2] - width) // 2
-    return images[:, top : top + height, left : left + width].clone()
+def picture_weights(pictures: TrainingPictures, latents: PerPicture) -> list[Tensor | None]:
+    """The mask of each picture as weights of the loss, [1, h, w] at the size of its latents [C, h, w], or None."""
+    weights: list[Tensor | None] = []
+    for number, (mask, latent) in enumerate(zip(pictures.masks, latents, strict=True), start=1):
+        try:
+            weights.append(None if mask is None else latent_masks(mask.clone(), 1, tuple(latent.shape[-2:]))[0])
+        except PerfusionError:
+            raise empty_mask([number]) from None
+    return weights
 
 
 def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, ...]) -> Tensor:
@@ -50,9 +58,5 @@ def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, ...]) -> 
     scaled = functional.interpolate(masks[:, None].float(), size=latent_size, mode="area")
     highest = scaled.amax(dim=(1, 2, 3), keepdim=True)
     if not (highest > 0).all():
-        empty = ", ".join(str(i + 1) for i, value in enumerate(highest.flatten().tolist()) if value <= 0)
-        raise PerfusionError(
-            f"The mask of picture {empty} is empty where it should mark the thing; paint it or leave the mask input"
-            " open."
-        )
+        raise empty_mask([i + 1 for i, value in enumerate(highest.flatten().tolist()) if value <= 0])
     return scaled / highest

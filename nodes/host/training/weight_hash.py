@@ -9,6 +9,7 @@ from comfy.model_patcher import ModelPatcher
 from torch import Tensor
 from torch.nn import Module
 
+from ....perfusion_core.training_pictures import PerPicture
 from ..text.statistics import add_to_digest
 
 SIGNS = 256  # of each tensor; so many of hundreds of tensors tell a fine-tuned model from its parent
@@ -34,10 +35,15 @@ def vae_hash(vae: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def tensor_hash(tensor: Tensor | None) -> str | None:
-    """The same for the shape and the numbers of a tensor; None for None."""
-    if tensor is None:
-        return None
+def pictures_hash(pictures: PerPicture) -> str:
+    """The same for pictures of one size or of several."""
+    if isinstance(pictures, Tensor):
+        return tensor_hash(pictures)
+    return hashlib.sha256(" ".join(tensor_hash(picture) for picture in pictures).encode()).hexdigest()[:16]
+
+
+def tensor_hash(tensor: Tensor) -> str:
+    """The same for the shape and the numbers of a tensor."""
     digest = hashlib.sha256(str(tuple(tensor.shape)).encode())
     digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

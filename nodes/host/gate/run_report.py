@@ -1,0 +1,127 @@
+"""What a sampling run made of the concepts on its MODEL, in one line: how far each gate opened, and what went wrong
+without an error.
+
+    <hugsy>: gate 0.93 · <sippy>: in no prompt
+
+It is read off the conditioning before the first step, on the CPU and of a few tokens, so that no step takes longer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.patcher_extension import WrappersMP
+from torch import Tensor
+
+from ....perfusion_core.concept import ConceptStack
+from ....perfusion_core.edit import OWN_TOKEN_BIAS, edit_encoding
+from ..text.prompt_notes import PromptNote, PromptNotes, token_keys
+from .patch import applied_concepts
+from .silent_failures import encodings_of
+
+_KEY = "perfusion_for_comfyui.run_report"
+
+# Below this similarity of all its tokens an encoding from elsewhere has certainly nothing of a concept; between it and
+# that of a concept's own token it may be a mixture, such as Conditioning (Average) makes.
+_UNLIKE = 0.3
+
+logger = logging.getLogger(__name__)
+
+
+def report_runs(model: ModelPatcher, notes: PromptNotes, tell: Callable[[str], None]) -> None:
+    """Tell of every sampling run of this MODEL, a clone of the caller's with concepts, and of its later clones.
+
+    notes: of the prompts that the CLIP beside it encoded.
+    """
+
+    def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
+        guider = executor.class_obj
+        patch = applied_concepts(guider.model_patcher)
+        if patch is not None:
+            try:
+                tell(run_report(guider.conds, patch.stack, notes))
+            except Exception:  # a picture is worth more than what is said of it
+                logger.exception("The run could not be reported.")
+        return executor(*args, **kwargs)
+
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, outer_sample)
+
+
+def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptStack, notes: PromptNotes) -> str:
+    """The line for a run with this conditioning, as a guider holds it; logged too, as a warning if all is not well.
+
+    stack: all concepts on the MODEL; only those of the notes are told of.
+    """
+    width = stack[0].concept.encoding_width
+    encodings = [encoding for encoding in encodings_of(conds) if encoding.shape[-1] == width]
+    gates: dict[str, float] = {}
+    prompts: list[PromptNote] = []
+    elsewhere = 0
+    for encoding in encodings:
+        keys = token_keys(encoding)
+        found = notes.of(keys)
+        prompts += found
+        if found:
+            opened = _at_its_words(encoding, keys, found, stack)
+        else:
+            opened, alike = _anywhere(encoding, stack)
+            elsewhere += bool(encoding.any()) and not alike
+        gates = {word: max(gates.get(word, 0.0), opened.get(word, 0.0)) for word in {*gates, *opened}}
+
+    told = [f"{word}: gate {gates[word]:.2f}" if word in gates else f"{word}: in no prompt" for word in notes.words]
+    remarks = _remarks(notes.words, gates, prompts, elsewhere)
+    line = " · ".join(remarks + told)  # a node of the usual size shows two lines
+    logger.log(logging.WARNING if remarks or not gates else logging.INFO, "Concepts: %s.", line)
+    return line
+
+
+def _at_its_words(
+    encoding: Tensor, keys: Sequence[bytes], prompts: Iterable[PromptNote], stack: ConceptStack
+) -> dict[str, float]:
+    """The widest gate of every word of the prompts, at the tokens where it stands."""
+    tokens = encoding.reshape(len(keys), -1)
+    gates: dict[str, float] = {}
+    for word in {word for note in prompts for word in note.places}:
+        places = set().union(*(note.places.get(word, ()) for note in prompts))
+        at = [index for index, key in enumerate(keys) if key in places]
+        column = [j for j, gated in enumerate(stack) if gated.concept.word == word]
+        if at and column:
+            edited = edit_encoding(_on_cpu(tokens[at]), [gated.edit() for gated in stack])
+            gates[word] = edited.gates[:, column[0]].max().item()
+    return gates
+
+
+def _anywhere(encoding: Tensor, stack: ConceptStack) -> tuple[dict[str, float], bool]:
+    """The gates of the words that an encoding of unknown origin certainly holds, and whether it may hold any."""
+    edited = edit_encoding(_on_cpu(encoding.flatten(0, -2)), [gated.edit() for gated in stack])
+    similarity, gates = edited.similarities.amax(dim=0), edited.gates.amax(dim=0)
+    words = [gated.concept.word for gated in stack]
+    held = {word: gates[j].item() for j, word in enumerate(words) if similarity[j] >= OWN_TOKEN_BIAS}
+    return held, bool((similarity > _UNLIKE).any())
+
+
+def _on_cpu(tokens: Tensor) -> Tensor:
+    return tokens.detach().to("cpu", torch.float32)
+
+
+def _remarks(
+    words: Sequence[str], gates: Mapping[str, float], prompts: Sequence[PromptNote], elsewhere: int
+) -> list[str]:
+    """What is probably a mistake, and what to do about it."""
+    remarks = []
+    missing = [word for word in words if word not in gates]
+    for unknown in dict.fromkeys(word for note in prompts for word in note.unknown):
+        meant = difflib.get_close_matches(unknown, words, 1) or words
+        remarks.append(f"{unknown} is no word of a concept here; write {' or '.join(meant)}")
+    for word in missing:
+        if any(word in note.bare for note in prompts):
+            remarks.append(f"a prompt says {word.strip('<>')}; write {word}, with its brackets")
+    if missing and elsewhere:
+        count = "a prompt was" if elsewhere == 1 else f"{elsewhere} prompts were"
+        remarks.append(f"{count} encoded by another CLIP; connect this node's clip to every text encoder")
+    return remarks

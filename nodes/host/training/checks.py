@@ -1,0 +1,77 @@
+"""What can be told of a training's inputs at once, before anything long is done with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP, VAE
+
+from ....perfusion_core.errors import PerfusionError
+from ..gate.cross_attention import cross_attention_layers
+from ..gate.patch import applied_concepts
+from ..model_family import check_text_conditioned
+from ..text.encoders import text_encoders
+from ..text.words import known_words
+
+
+def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
+    """Raise PerfusionError for a MODEL that cannot be trained on, and for a CLIP or a VAE that is of another one.
+
+    Widths and channels are compared as the modules give them, so nothing is loaded or encoded for it.
+    """
+    check_text_conditioned(model)
+    if applied_concepts(model) is not None:
+        raise PerfusionError(
+            "The model input already has concepts applied, which would be learned around; connect it from before the"
+            " gate node."
+        )
+    layers = cross_attention_layers(model.get_model_object("diffusion_model"))
+    needed = next(iter(layers.values())).to_k.in_features
+    encoders = text_encoders(clip)
+    width = sum(encoder.width for encoder in encoders.values())
+    if width != needed:
+        raise PerfusionError(
+            f"The clip input was expected to give encodings of width {needed}, as the model input"
+            f" ({type(model.model).__name__}) needs, but its text encoders ({', '.join(sorted(encoders))}) give width"
+            f" {width}; connect the CLIP that belongs to this MODEL."
+        )
+    channels = model.model.latent_format.latent_channels
+    found = getattr(vae, "latent_channels", channels)  # a VAE of another pack may not say
+    if found != channels:
+        raise PerfusionError(
+            f"The vae input was expected to give latents of {channels} channels, as the model input"
+            f" ({type(model.model).__name__}) needs, but it gives {found}; connect the VAE that belongs to this MODEL."
+        )
+
+
+def check_words(clip: CLIP, word: str, superclass: str) -> None:
+    """Raise PerfusionError where the word is known already, or the superclass is none."""
+    if word in known_words(clip):
+        raise PerfusionError(
+            f"The clip input already has concepts applied, which would be learned around; connect it from before the"
+            f" gate node to train {word}."
+        )
+    check_superclass(superclass)
+
+
+def check_superclass(superclass: str) -> None:
+    """Raise PerfusionError for an empty one."""
+    if not superclass.strip():
+        raise PerfusionError(
+            "The superclass must be a plain word for the kind of thing, such as teddy or dog, but it is empty; type"
+            " one."
+        )
+
+
+def check_captions(clip: CLIP, templates: Sequence[str | None], superclass: str) -> None:
+    """Raise PerfusionError for a caption that is longer than one prompt.  templates: with {0} where the word is."""
+    for number, template in enumerate(templates, start=1):
+        if template is None:
+            continue
+        chunks = max(map(len, clip.tokenize(template.format(superclass)).values()))
+        if chunks > 1:
+            raise PerfusionError(
+                f"The caption of picture {number} is longer than one prompt of this CLIP can be; shorten it to a"
+                " sentence."
+            )

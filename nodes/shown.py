@@ -1,0 +1,29 @@
+"""What a node shows under its inputs: one line of text, and the picture of a concept.
+
+Both of the host's ways of drawing nodes draw the pictures of any node's output, but a text of the output for a few
+nodes of its own only; so the line goes the way of the trainer's.
+"""
+
+from __future__ import annotations
+
+import io as bytes_io
+from typing import Any
+
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from .host.progress import say
+from .pictures import to_tensor
+
+
+def shown(text: str, picture: bytes | None, cls: type[io.ComfyNode]) -> dict[str, Any]:
+    """Show the line, and return what the node gives as its `ui`.
+
+    picture: a JPEG file, as concepts carry it, or None.  cls: the node, with its id among its hidden inputs.
+    """
+    say(text, cls.hidden.unique_id)
+    told: dict[str, Any] = ui.PreviewText(text).as_dict()
+    if picture is not None:
+        with Image.open(bytes_io.BytesIO(picture)) as image:
+            told |= ui.PreviewImage(to_tensor(image), cls=cls).as_dict()
+    return told
