@@ -205,10 +205,12 @@ class TrainConcept(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, word: Any = None, superclass: Any = None, file_name: Any = None) -> bool | str:
-        """What can be told before anything runs; of an input that is linked nothing is known yet."""
+    def validate_inputs(cls, superclass: Any = None) -> bool | str:
+        """An empty superclass, which is what a new node has; of one that is linked nothing is known yet.
+
+        The host repeats what is said here once for each input that is asked for, so it is one."""
         try:
-            check_texts(word, superclass, file_name)
+            check_texts(None, superclass, None)
         except PerfusionError as problem:
             return str(problem)
         return True

@@ -33,8 +33,9 @@ DRAWN = """type => {
     const node = app.graph.nodes.find(node => node.type === type);
     const sent = node.widgets.find(widget => widget.name === '$$node-text-preview')?.value;
     if (!sent) return null;
-    const page = new DOMParser().parseFromString(sent, 'text/html').body.textContent;
-    return [...document.querySelectorAll('span, p')].some(one => one.innerText.trim() === page.trim()) ? page : null;
+    const onOneLine = text => text.replace(/\\s+/g, ' ').trim();
+    const page = onOneLine(new DOMParser().parseFromString(sent, 'text/html').body.textContent);
+    return [...document.querySelectorAll('span, p')].some(one => onOneLine(one.innerText) === page) ? page : null;
 }"""
 
 SIZES = """type => {

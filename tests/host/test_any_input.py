@@ -149,7 +149,7 @@ def ran(node_id, good, **changes):
     if node_id == "PerfusionGateSweep":
         given["model"] = (
             NODES["PerfusionConceptGate"]
-            .PREPARE_CLASS_CLONE(None)
+            .PREPARE_CLASS_CLONE({"hidden_inputs": {}})
             .execute(model=good["model"], clip=good["clip"], concepts=good["concepts"], key_lock="local")[0]
         )
         given["word"] = ""
@@ -158,7 +158,7 @@ def ran(node_id, good, **changes):
         changes = {name: [value] for name, value in changes.items()}
     if node_id == "PerfusionLabelGrid":
         given["labels"] = ["one"]
-    return node.PREPARE_CLASS_CLONE(None).execute(**{**given, **changes})
+    return node.PREPARE_CLASS_CLONE({"hidden_inputs": {}}).execute(**{**given, **changes})
 
 
 @each_input

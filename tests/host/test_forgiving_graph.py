@@ -27,9 +27,11 @@ from tiny_models import difference, encode, gated, make_concept, sample
 
 @pytest.fixture
 def said(monkeypatch):
-    """The lines that the nodes 1, 2 and 3 show, by id, as they travel; loader, gate and saver have these ids."""
+    """The lines that the nodes show, by id, without the ends of lines; loader, gate and saver are 1, 2 and 3."""
     lines: dict[str, str] = {}
-    server = SimpleNamespace(send_progress_text=lambda text, node_id: lines.__setitem__(node_id, text))
+    server = SimpleNamespace(
+        send_progress_text=lambda text, node_id: lines.__setitem__(node_id, " ".join(text.split()))
+    )
     monkeypatch.setattr(progress, "PromptServer", SimpleNamespace(instance=server))
     for node_id, node in (("1", LoadConcept), ("2", ConceptGate), ("3", SaveConcept)):
         hidden = SimpleNamespace(unique_id=node_id, prompt=None, extra_pnginfo=None)

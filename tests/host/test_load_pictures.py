@@ -45,7 +45,7 @@ def own_folder(tmp_path, monkeypatch) -> Path:
 
 
 def loaded(folder: str, names: str = ""):
-    return LoadPictures.PREPARE_CLASS_CLONE(None).execute(folder, names).result
+    return LoadPictures.PREPARE_CLASS_CLONE({"hidden_inputs": {}}).execute(folder, names).result
 
 
 def test_ten_photos(input_folder, caplog):

@@ -124,3 +124,18 @@ def test_statistics_that_the_trainer_measures_show_how_far_they_are(running_host
     assert (captions, captions) in bars and len([most for _, most in bars if most == captions]) > 2
     assert bars[-1] == (2, 2) and texts[-1].startswith("measured.safetensors: step ")
     assert {node for node, _ in heard.texts} == {"train"}
+
+
+def test_the_gate_tells_of_a_run_and_of_a_sampler_that_goes_round_it(running_host):
+    """Also where the host has kept the results of every node but the sampler, so that no code of the pack runs."""
+    prompt = prompts.first_picture_prompt("a <hugsy> in a pink room", batch=1)
+    heard = follow(running_host, prompt)
+    (line,) = [text for node, text in heard.texts if node == "gate"]
+    assert re.fullmatch(r"&lt;hugsy&gt;: gate \d\.\d\d", line)
+
+    prompt["sampler"]["inputs"]["model"] = ["demo", 0]
+    heard = follow(running_host, prompt)
+    (line,) = [text for node, text in heard.texts if node == "gate"]
+    assert " ".join(line.split()) == "KSampler samples the MODEL from before this node; connect this node's model to it"
+    prompt["negative"]["inputs"]["clip"] = prompt["positive"]["inputs"]["clip"] = ["demo", 1]
+    assert not [text for node, text in follow(running_host, prompt).texts if node == "gate"]

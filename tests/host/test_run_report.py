@@ -23,7 +23,9 @@ import nodes
 def gate(monkeypatch, model, clip, hugsy, cuppy):
     """Run the gate node with both concepts: (MODEL, CLIP, function that gives the line under it)."""
     lines: dict[str, str] = {}
-    server = SimpleNamespace(send_progress_text=lambda text, node_id: lines.__setitem__(node_id, text))
+    server = SimpleNamespace(
+        send_progress_text=lambda text, node_id: lines.__setitem__(node_id, " ".join(text.split()))
+    )
     monkeypatch.setattr(progress, "PromptServer", SimpleNamespace(instance=server))
 
     def run(number="1", base=(model, clip), stack=None, lock="local"):
