@@ -20,6 +20,8 @@ BIAS_NUDGE = 0.1  # between two concepts of which one takes over
 WHOLE_PROMPT_LOCK_BIAS = 0.45
 SWEPT_BIASES = (0.5, 0.7, BIAS, 1.0, 1.2)
 
+LOCK_OF_THE_FILE = -1.0  # for "as the file says"
+
 LEAKING_TEMPERATURE = 0.3
 BURNING_STRENGTH = 1.2
 START_FOR_FREER_LAYOUT = 0.1

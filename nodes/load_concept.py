@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 
 from comfy_api.latest import io
 
@@ -17,6 +18,8 @@ from .shown import shown
 from .types import ALIASES, CATEGORY, PerfusionConcept
 
 _OF_THE_FILE = f"{advice.BIAS_OF_THE_FILE:g}"
+
+logger = logging.getLogger(__name__)
 
 
 class LoadConcept(io.ComfyNode):
@@ -101,6 +104,18 @@ class LoadConcept(io.ComfyNode):
                     tooltip="Another word for this concept, such as <rex>, where two files have the same one. Empty "
                     "takes the file's.",
                 ),
+                io.Float.Input(
+                    "lock",
+                    default=advice.LOCK_OF_THE_FILE,
+                    min=advice.LOCK_OF_THE_FILE,
+                    max=1.0,
+                    step=0.05,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="How far the keys of the word are locked to its superclass: 0 looks more like your thing, "
+                    f"1 follows the prompt more. Start with {advice.LOCK_OF_THE_FILE:g}, as the file says; other locks "
+                    "suit files of the form lockable.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -142,15 +157,32 @@ class LoadConcept(io.ComfyNode):
         end_percent: float,
         stack: ConceptStack = (),
         word: str = "",
+        lock: float = advice.LOCK_OF_THE_FILE,
     ) -> io.NodeOutput:
         concept = load_concept(concept_path(concept_file))
         if word.strip():
             concept = dataclasses.replace(concept, word=normalise_word(word))
         gate_bias = concept.bias if bias < advice.LOWEST_BIAS else bias
-        extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent))
+        chosen = None if lock < 0 else lock
+        warn_of_untrained_lock(concept, chosen)
+        extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent, chosen))
         check_stack(extended)
         ui = shown(_summary(concept, bias), concept.picture, cls)
         return io.NodeOutput(extended, concept.word, concept.superclass, ui=ui)
+
+
+def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
+    """Warn of a lock for which a concept was not trained; it is used all the same."""
+    if lock is None or lock == concept.recommended_lock or concept.form == "lockable":
+        return
+    logger.warning(
+        "The concept %s was trained in the form %s, with the lock %g, and is used with %g, which costs likeness; set"
+        " lock to -1, or train it in the form lockable.",
+        concept.word,
+        concept.form,
+        concept.recommended_lock,
+        lock,
+    )
 
 
 def _summary(concept: Concept, bias: float) -> str:

@@ -21,7 +21,7 @@ from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
-from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs
+from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs, relative_rate_inputs
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
 
@@ -187,6 +187,7 @@ class TrainConcept(io.ComfyNode):
                     tooltip="What each picture shows, one line a picture, with the word or {} in it: <hugsy> on a red "
                     "sofa. What a caption says beside the word is not learned; start with none.",
                 ),
+                *relative_rate_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,

@@ -17,7 +17,7 @@ from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
 from ..perfusion_core.training_pictures import TrainingPictures
 from .host.concept_folders import file_stem
-from .host.model_family import training_size
+from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
@@ -74,7 +74,9 @@ class TrainerInputs:
 
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
-        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom))
+        # Custom means the same for every model.
+        family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
+        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
 
     def request(self, settings: TrainingSettings) -> TrainingRequest:
         """The training that is asked for, with the statistics of the input, if there are any."""

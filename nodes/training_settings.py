@@ -10,6 +10,16 @@ from .host.old_hosts import ADVANCED, choice
 
 DEFAULTS = TrainingSettings()
 
+DEMO = "perfusion_demo"  # the family of the pack's own model, as `model_family` names it
+# In units of the superclass' vectors and values, see `learning_rates`; what each family starts with.
+RATE_OF_VALUES = 0.03
+OF_DEMO: dict[str, object] = {"relative_value_rate": RATE_OF_VALUES, "relative_word_rate": 0.012}
+# The word's rate is the published one, .006, which is .41 of CLIP-L's .0145.  Keys are locked, as everything published
+# on real checkpoints is, but so that the lock can be opened again.
+OF_CHECKPOINTS: dict[str, object] = {
+    "relative_value_rate": RATE_OF_VALUES, "relative_word_rate": 0.41, "form": "lockable",
+}  # fmt: skip
+
 GRADIENT_CHECKPOINTING = "gradient_checkpointing"  # what a preset may set besides the settings of the training
 
 PRESETS: dict[str, dict[str, object]] = {
@@ -20,13 +30,17 @@ PRESETS: dict[str, dict[str, object]] = {
         "steps": 400,
         "batch_size": 4,
         "accumulation": 4,
+        # As published, for SD1.5's layers of about 1 and CLIP-L's vectors of .0145; what counts are the relative ones.
         "value_learning_rate": 0.03,
         "word_learning_rate": 0.006,
+        "relative_value_rate": 0.03,
+        "relative_word_rate": 0.41,
         "target_input_decay": 0.99,
         "bias": 0.75,
         "temperature": 0.10,
         "normalise_gate": False,
         "form": "paper",
+        "lock": None,
         "noise_alone": 0.0,
     },
     # As many pictures as Standard, in as many steps.
@@ -40,6 +54,7 @@ KEYS_IN_WORDS = {
     "unlocked": "own keys (form unlocked)",
     "gated": "keys locked to the superclass (form gated)",
     "paper": "keys locked to the superclass (form paper)",
+    "lockable": "keys for every lock (form lockable)",
 }
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
@@ -59,15 +74,21 @@ SETTING_OF = {
     "training_bias": "bias",
     "training_temperature": "temperature",
 }
+# Those that came later: 0, which they have in a workflow from before, leaves it to the absolute rate.
+RELATIVE_RATES = ("relative_value_rate", "relative_word_rate")
 
 
 def training_settings(
-    preset: str, seed: int, flip: bool, validate_every: int, custom: dict[str, object]
+    preset: str, seed: int, flip: bool, validate_every: int, custom: dict[str, object], family: str = DEMO
 ) -> TrainingSettings:
-    """The settings of a preset; for Custom those of the advanced inputs, by the names of the inputs."""
-    chosen = PRESETS.get(preset)
-    if chosen is None:
-        chosen = {SETTING_OF[name]: value for name, value in custom.items()}
+    """The settings of a preset; for Custom those of the advanced inputs, by the names of the inputs.
+
+    family: of the model, see `model_family`."""
+    if preset in PRESETS:
+        chosen = {**(OF_DEMO if family == DEMO else OF_CHECKPOINTS), **PRESETS[preset]}
+    else:
+        chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
+        chosen |= {name: custom[name] for name in RELATIVE_RATES if custom.get(name)}
         chosen["normalise_gate"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
@@ -80,10 +101,11 @@ def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
 
 def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
     """The settings in words, for the report."""
+    values, word = settings.rates
     size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
     return (
-        f"preset {preset}: {settings.steps} steps of {size} out of {pictures} pictures; learning rates"
-        f" {settings.value_learning_rate:g} (values), {settings.word_learning_rate:g} (word);"
+        f"preset {preset}: {settings.steps} steps of {size} out of {pictures} pictures;"
+        f" learning rates {values.text()} (values), {word.text()} (word);"
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
@@ -149,8 +171,8 @@ def custom_inputs() -> list[io.Input]:
             default=DEFAULTS.form,
             optional=True,
             **ADVANCED,
-            tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own; gated locks them to the "
-            "superclass, paper does too and takes the concept's direction out of every other word.",
+            tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, for any lock; "
+            "gated locks them to the superclass, paper does too and takes the concept out of every other word.",
         ),
         number(
             real,
@@ -169,5 +191,31 @@ def custom_inputs() -> list[io.Input]:
             f"the gate's temperature while training. Start with {DEFAULTS.temperature:g}; near 0 it is a switch that "
             "gives the word no gradient, higher opens it for more words.",
             step=0.01,
+        ),
+    ]
+
+
+def relative_rate_inputs() -> list[io.Input]:
+    """The two inputs of Custom that came later, and stand last for the sake of saved workflows."""
+
+    def rate(name: str, most: float, tooltip: str) -> io.Input:
+        return io.Float.Input(
+            name, default=0.0, min=0.0, max=most, step=1e-3, round=False, optional=True, **ADVANCED, tooltip=tooltip
+        )
+
+    return [
+        rate(
+            "relative_value_rate",
+            10.0,
+            "Custom preset: the values' rate in units of their size in each layer. Start with 0, for which "
+            f"value_learning_rate counts, or {RATE_OF_VALUES:g} as presets do; too low stays the superclass, too high "
+            "falls into blobs.",
+        ),
+        rate(
+            "relative_word_rate",
+            10.0,
+            "Custom preset: the word's rate in units of its size. Start with 0, for which word_learning_rate counts, "
+            f"or {OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) as presets do; too "
+            "low hardly moves, too high drifts away.",
         ),
     ]

@@ -15,6 +15,7 @@ Learning a concept:
 
     training             the trainer: what one step does
     training_batch       the samples of one forward pass
+    learning_rates       how far a step goes, absolute and relative to the size of what is learned
     caption_templates    captions of single pictures in the place of the templates
     training_run         a training to its end, whatever happens
     training_state       all that it depends on between two steps

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .edit import FORMS, ConceptEdit
+from .edit import FORMS, LOCK_OF, ConceptEdit, is_lock
 from .errors import PerfusionError
 
 MAX_PICTURE_BYTES = 65_536
@@ -63,7 +63,8 @@ class Concept:
     word: "<hugsy>".  superclass: the plain word for what it is.  base_model: family ("sd1", "sdxl", ...).
     encoding_width: d.  clip_layer: layer of the text encoder it was trained on, None for the host's default.
     form: of the edit, see `edit.FORMS`.  bias, temperature: recommended gate.  statistics_hash: of the text statistics.
-    training: settings of the training, JSON values.
+    training: settings of the training, JSON values.  lock: of the keys, recommended, 0 to 1, in the form lockable, and
+    None in the others, which have one each.
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
     value_targets: o_V by name of the cross-attention layer, [d_out].  picture: small JPEG file, or None.
@@ -88,6 +89,7 @@ class Concept:
     superclass_vectors: Mapping[str, Tensor]
     value_targets: Mapping[str, Tensor]
     picture: bytes | None = field(default=None, repr=False)
+    lock: float | None = None
 
     def __post_init__(self) -> None:
         if self.word != normalise_word(self.word):
@@ -109,6 +111,11 @@ class Concept:
         if not abs(energy - 1) <= ENERGY_TOLERANCE:
             raise self._error(f"needs i.C^-1 i = 1 (see unit_energy), but it is {energy:.4g}")
 
+    @property
+    def recommended_lock(self) -> float:
+        """The lock with which the concept is used where nobody chooses another one."""
+        return LOCK_OF[self.form] if self.lock is None else self.lock
+
     def _error(self, problem: str) -> PerfusionError:
         return PerfusionError(f"Concept {self.word} {problem}; train or save it again.")
 
@@ -118,6 +125,11 @@ class Concept:
                 raise self._error(f"needs a text as its {name}, but it is {getattr(self, name)!r}")
         if self.form not in FORMS:
             raise self._error(f"must have one of the forms {', '.join(FORMS)}, but it is {self.form!r}")
+        if self.form == "lockable" and self.lock is None:
+            object.__setattr__(self, "lock", LOCK_OF[self.form])
+        if self.lock is not None and (self.form != "lockable" or not is_lock(self.lock)):
+            expected = "a lock from 0 to 1" if self.form == "lockable" else "no lock of its own"
+            raise self._error(f"needs {expected} in the form {self.form}, but it is {self.lock}")
         if not math.isfinite(self.bias):
             raise self._error(f"needs a finite bias, but it is {self.bias}")
         if not 0 < self.temperature < math.inf:
@@ -169,6 +181,7 @@ class GatedConcept:
 
     bias, temperature: in units of the similarity.  strength: 0 = not there, 1 = as learned.
     start_percent, end_percent: part of the sampling, 0 to 1, in which the concept acts.
+    lock: of the keys, 0 (the word's own) to 1 (those of its superclass); None takes what the concept recommends.
     """
 
     concept: Concept
@@ -177,6 +190,7 @@ class GatedConcept:
     strength: float = 1.0
     start_percent: float = 0.0
     end_percent: float = 1.0
+    lock: float | None = None
 
     def __post_init__(self) -> None:
         word = self.concept.word
@@ -192,6 +206,8 @@ class GatedConcept:
                 f"The start and end of {word} must be ordered numbers from 0 to 1, but they are"
                 f" {self.start_percent} and {self.end_percent}."
             )
+        if self.lock is not None and not is_lock(self.lock):
+            raise PerfusionError(f"The lock of {word} must be a number from 0 to 1, but it is {self.lock}.")
 
     def edit(self) -> ConceptEdit:
         """Return what the equations need of this concept."""
@@ -203,6 +219,7 @@ class GatedConcept:
             temperature=self.temperature,
             strength=self.strength,
             form=self.concept.form,
+            lock=self.concept.recommended_lock if self.lock is None else self.lock,
         )
 
 

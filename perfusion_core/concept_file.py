@@ -22,6 +22,8 @@ from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_t
 
 FORMAT = "perfusion-concept"
 VERSION = 1
+# Of the form lockable, whose header also says the lock; packs that know version 1 alone say that they need an update.
+VERSION_WITH_LOCK = 2
 KIND = "Perfusion concept"
 
 # Longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
@@ -97,7 +99,7 @@ def _metadata(concept: Concept) -> dict[str, str]:
     plain_word = concept.word.strip("<>")
     metadata = {
         "perfusion.format": FORMAT,
-        "perfusion.version": str(VERSION),
+        "perfusion.version": str(_version(concept.form)),
         "perfusion.word": concept.word,
         "perfusion.superclass": concept.superclass,
         "perfusion.base_model": concept.base_model,
@@ -114,6 +116,8 @@ def _metadata(concept: Concept) -> dict[str, str]:
         "modelspec.implementation": FORMAT,
         "modelspec.trigger_phrase": concept.word,
     }
+    if concept.form == "lockable":
+        metadata["perfusion.lock"] = repr(concept.lock)
     if isinstance(concept.training.get("date"), str):  # from the training, so that saving again changes nothing
         metadata["modelspec.date"] = concept.training["date"]
     if concept.picture is not None:
@@ -129,7 +133,7 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             f"{path} was expected to be a {KIND}, but its header says it is"
             f" {quoted(metadata.get('perfusion.format', 'another kind of Perfusion file'))}; choose another file."
         )
-    _check_version(metadata.get("perfusion.version", ""), path)
+    _check_version(metadata.get("perfusion.version", ""), _version(metadata.get("perfusion.form", "")), path)
     try:
         settings = {
             **{name: _text(metadata, name) for name in ("word", "superclass", "base_model", "form", "statistics_hash")},
@@ -137,6 +141,7 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             "clip_layer": _layer_number(metadata["perfusion.clip_layer"]),
             "bias": float(metadata["perfusion.bias"]),
             "temperature": float(metadata["perfusion.temperature"]),
+            "lock": float(metadata["perfusion.lock"]) if metadata["perfusion.form"] == "lockable" else None,
             "training": _json_object(metadata["perfusion.training"]),
             "picture": _picture(metadata.get("modelspec.thumbnail")),
         }
@@ -151,14 +156,19 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
     return settings
 
 
-def _check_version(version: str, path: str | os.PathLike[str]) -> None:
-    if version.isascii() and version.isdigit() and 0 < len(version) < 10 and int(version) > VERSION:
+def _version(form: str) -> int:
+    """The version of a file that holds a concept of this form."""
+    return VERSION_WITH_LOCK if form == "lockable" else VERSION
+
+
+def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:
+    if version.isascii() and version.isdigit() and 0 < len(version) < 10 and int(version) > expected:
         raise PerfusionError(
-            f"{path} is a {KIND} of version {version}, but this pack reads versions up to {VERSION}; update the pack."
+            f"{path} is a {KIND} of version {version}, but this pack reads versions up to {expected}; update the pack."
         )
-    if version != str(VERSION):
+    if version != str(expected):
         raise PerfusionError(
-            f"{path} is a {KIND} of version {VERSION} by its format, but its header says version {quoted(version)};"
+            f"{path} is a {KIND} of version {expected} by its format, but its header says version {quoted(version)};"
             " get or train the file again."
         )
 

@@ -8,8 +8,9 @@ Notation.  J concepts act on the encoding e of one token, [d], which a cross-att
     C               second moment of text encodings, [d, d]; only C^-1 i_j is ever needed
     beta_j, tau_j   bias and temperature of its gate
     w_j             its strength
+    l_j             its lock, 0 (the word's own keys) to 1 (those of its superclass)
 
-Equations, for the three forms that a concept can have (paper, gated, unlocked).
+Equations, for the forms that a concept can have (paper, gated, unlocked, lockable).
 
     s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                              similarity, 1 where e = i_j
     a   = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j          joint coefficients; a = s where J = 1
@@ -17,14 +18,14 @@ Equations, for the three forms that a concept can have (paper, gated, unlocked).
     g_j = sigmoid((s_j - beta_j) / tau_j)                              gate
     d_j = sigmoid((s_j - .75) / .10)                                   whether the token is the concept's own
 
-    c_j = a_j (form paper),  g_j a_j (gated, unlocked)                 how much of i_j is taken out
-    r_j = 0 (paper, gated),  d_j (1 - g_j) a_j (unlocked)              how much of i_j turns into the superclass
+    c_j = a_j (form paper),  g_j a_j (the others)                      how much of i_j is taken out
+    r_j = 0 (paper, gated),  d_j (1 - g_j) a_j (unlocked, lockable)    how much of i_j turns into the superclass
 
     e'  = e + sum_j w_j r_j (e_super,j - i_j)
-    K   = W_K (e' + sum_j w_j (g_j e_super,j - c_j i_j))               keys locked to the superclass: paper, gated
-        = W_K e'                                                       own keys: unlocked
+    K   = W_K (e' + sum_j l_j w_j (g_j e_super,j - c_j i_j))
     V   = W_V (e' - sum_j w_j c_j i_j) + sum_j w_j g_j o_j
 
+A concept can be used with any lock; paper and gated were trained with l = 1, unlocked with 0, lockable with both.
 The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
 """
 
@@ -39,7 +40,11 @@ from torch import Tensor
 from .errors import PerfusionError
 from .joint_directions import joint_directions, single_directions
 
-FORMS = ("unlocked", "gated", "paper")
+# Each form with the lock that a concept of it has where nobody chooses another one.
+LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0}
+FORMS = tuple(LOCK_OF)
+# In these the word was learned with keys of its own, so a closing gate puts the superclass in its place.
+OWN_KEYS = ("unlocked", "lockable")
 
 # The gate by which a concept's own tokens are known whatever bias is in use: that of the paper's training.
 OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE = 0.75, 0.10
@@ -51,7 +56,8 @@ class ConceptEdit:
 
     target_input: i, [d].  inverse_target_input: C^-1 i times any positive number, [d].  superclass_encoding: [d].
     bias, temperature: of the gate, in units of the similarity.  form: one of FORMS, the one that the concept was
-    trained with.  strength: 0 = not there, 1 = as learned.
+    trained with.  strength: 0 = not there, 1 = as learned.  lock: of the keys, 0 to 1, or a tensor [..., 1] of one for
+    each row of the encodings; None takes that of the form.
     """
 
     target_input: Tensor
@@ -61,12 +67,20 @@ class ConceptEdit:
     temperature: float
     form: str
     strength: float = 1.0
+    lock: float | Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.form not in FORMS:
             raise PerfusionError(f"The form of a concept must be one of {', '.join(FORMS)}, but it is {self.form!r}.")
         if not self.temperature > 0:
             raise PerfusionError(f"The gate's temperature must be above 0, but it is {self.temperature}.")
+        if self.lock is not None and not is_lock(self.lock):
+            raise PerfusionError(f"The lock of a concept must be a number from 0 to 1, but it is {self.lock}.")
+
+    @property
+    def lock_in_force(self) -> float | Tensor:
+        """The lock that was chosen, otherwise that of the form."""
+        return LOCK_OF[self.form] if self.lock is None else self.lock
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +97,11 @@ class EditedEncoding:
     value_gates: Tensor
     similarities: Tensor
     gates: Tensor
+
+
+def is_lock(lock: float | Tensor) -> bool:
+    """Whether this, or every number of it, is from 0 to 1."""
+    return bool(((lock >= 0) & (lock <= 1)).all()) if isinstance(lock, Tensor) else 0 <= lock <= 1
 
 
 def working_dtype(tensor: Tensor) -> torch.dtype:
@@ -118,7 +137,8 @@ def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor) 
 
 @dataclass(frozen=True, eq=False)
 class _Concepts:
-    """The concepts that take part, in the letters of the module: [J, d], and [J] for the last five."""
+    """The concepts that take part, in the letters of the module: [J, d], and [J] for the last six, or [..., 1, J] for
+    locks that differ from row to row."""
 
     i: Tensor
     e_super: Tensor
@@ -127,8 +147,9 @@ class _Concepts:
     beta: Tensor
     tau: Tensor
     w: Tensor
+    lock: Tensor
     paper: Tensor
-    locked: Tensor
+    own_keys: Tensor
 
 
 def _equations(e: Tensor, of: _Concepts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -139,11 +160,11 @@ def _equations(e: Tensor, of: _Concepts) -> tuple[Tensor, Tensor, Tensor, Tensor
     d = gate(s, OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
 
     c = torch.where(of.paper, a, g * a)
-    r = torch.where(of.locked, 0.0, d * (1 - g) * a)
+    r = torch.where(of.own_keys, d * (1 - g) * a, 0.0)
 
     e = e + (of.w * r) @ (of.e_super - of.i)
-    lock_in, lock_out = (torch.where(of.locked, of.w * share, 0.0) for share in (g, c))
-    keys = e + lock_in @ of.e_super - lock_out @ of.i
+    lock = of.w * of.lock
+    keys = e + (lock * g) @ of.e_super - (lock * c) @ of.i
     values = e - (of.w * c) @ of.i
     return keys, values, s, g
 
@@ -205,9 +226,16 @@ def _stacked(edits: Sequence[ConceptEdit], active: Sequence[int], like: Tensor) 
         beta=like.new_tensor([edit.bias for edit in taking_part]),
         tau=like.new_tensor([edit.temperature for edit in taking_part]),
         w=like.new_tensor([edit.strength for edit in taking_part]),
+        lock=_locks([edit.lock_in_force for edit in taking_part], like),
         paper=torch.tensor([edit.form == "paper" for edit in taking_part], device=like.device),
-        locked=torch.tensor([edit.form != "unlocked" for edit in taking_part], device=like.device),
+        own_keys=torch.tensor([edit.form in OWN_KEYS for edit in taking_part], device=like.device),
     )
+
+
+def _locks(locks: Sequence[float | Tensor], like: Tensor) -> Tensor:
+    """Locks as one tensor: [J], or [..., 1, J] where any of them differs from row to row."""
+    tensors = [torch.as_tensor(lock, dtype=like.dtype, device=like.device) for lock in locks]
+    return torch.stack(torch.broadcast_tensors(*tensors), dim=-1)
 
 
 def _stack_last(columns: list[Tensor], encoding: Tensor) -> Tensor:

@@ -31,6 +31,10 @@ def with_advice(problem: PerfusionError, advice: str) -> PerfusionError:
     return PerfusionError(f"{str(problem).rpartition(';')[0] or str(problem).rstrip('.')}; {advice}.")
 
 
+class GradientOverflowError(PerfusionError):
+    """A training step whose gradients left the range of numbers, which a smaller scale of them may cure."""
+
+
 class DependentConceptsError(PerfusionError):
     """Concepts that cannot be told apart in the text encoder's metric; `indices` says which of the list given."""
 

@@ -68,12 +68,17 @@ def validation_samples(samples_of_a_step: int) -> int:
 
 
 def validation_batches(
-    pictures: int, samples: int, at_once: int = AT_ONCE, bucket_of: Sequence[int] | None = None
+    pictures: int,
+    samples: int,
+    at_once: int = AT_ONCE,
+    bucket_of: Sequence[int] | None = None,
+    both_locks: bool = False,
 ) -> Iterator[tuple[Batch, torch.Generator]]:
     """The same samples each time, in batches with the generator of their noise; templates index HELD_OUT_TEMPLATES.
 
     at_once: size of the batches, always the same in a training: noise drawn in other portions would be other noise.
     bucket_of: the number of each picture's bucket; a batch has pictures of one.
+    both_locks: whether half of the samples, two by two, are measured with locked keys and half with own ones.
     """
     index = torch.arange(samples)
     everything = Batch(
@@ -81,6 +86,7 @@ def validation_batches(
         mirrored=torch.zeros(samples, dtype=torch.bool),
         templates=index % len(HELD_OUT_TEMPLATES),
         levels=((index + 0.5) * _GOLDEN_RATIO) % 1.0,
+        locks=(index // 2 % 2).float() if both_locks else None,
     )
     parts = [everything] if bucket_of is None else everything.by_bucket(bucket_of)
     for number, batch in enumerate(batch for part in parts for batch in part.split(at_once)):

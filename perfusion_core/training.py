@@ -2,7 +2,8 @@
 
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
 layer.  The target input i is not learned but follows: an exponential moving average of the word's encoding, moved once
-per optimiser step.  No key is learned: keys are locked to the superclass, or the word's own (form unlocked).
+per optimiser step.  No key is learned: keys are locked to the superclass, the word's own (form unlocked), or now the
+one and now the other (form lockable).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
 i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
@@ -19,9 +20,10 @@ import torch
 from torch import Tensor
 
 from .caption_templates import with_captions
-from .edit import ConceptEdit, EditedEncoding, edit_encoding
-from .errors import PerfusionError
+from .edit import ConceptEdit, EditedEncoding, edit_encoding, is_lock
+from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
+from .learning_rates import Rate, learning_rates, recorded_rates
 from .step_choice import (
     AT_ONCE,
     HELD_OUT_TEMPLATES,
@@ -61,13 +63,16 @@ class TrainingSettings:
     """Settings of one training.
 
     steps: optimiser steps.  batch_size: pictures per forward pass.  accumulation: forward passes per optimiser step.
-    value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors, as in the paper.
+    value_learning_rate, word_learning_rate: of Adam, for o_V and for the word's vectors, in their own units.
+    relative_value_rate, relative_word_rate: the same in units of the size that each has at the start, see
+    `learning_rates`; where one is given, it counts and the other does not.
     target_input_decay: of the moving average that i is.  bias, temperature: of the gate while training.
     normalise_gate: whether i is scaled, when all is learned, to a similarity of 1 with the word (`learned_tensors`).
     form: of the edit, see `edit.FORMS`.  flip: whether half of the pictures are mirrored.  seed: of everything
     random.  validate_every: steps between the validations that choose the best step; 0 takes the last one.
     noise_alone: share of the samples whose latent is noise alone, at the schedule's last level.  A sampler starts
     there, while the schedule keeps a trace of the picture.  The paper has none, and with own keys none is better.
+    lock: of the keys in the form lockable, 0 to 1; None draws 0 or 1 for each sample, so that one concept serves all.
     """
 
     steps: int = 300
@@ -84,6 +89,9 @@ class TrainingSettings:
     seed: int = 0
     validate_every: int = 25
     noise_alone: float = 0.0
+    relative_value_rate: float | None = None
+    relative_word_rate: float | None = None
+    lock: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
@@ -95,6 +103,22 @@ class TrainingSettings:
             raise PerfusionError(
                 f"The training setting noise_alone must be a share from 0 to 1, but it is {self.noise_alone}."
             )
+        if self.lock is not None and not (self.form == "lockable" and is_lock(self.lock)):
+            raise PerfusionError(
+                f"The training setting lock must be a number from 0 to 1 and needs the form lockable, but it is"
+                f" {self.lock} in the form {self.form}."
+            )
+
+    @property
+    def rates(self) -> tuple[Rate, Rate]:
+        """Of the values, and of the word's vectors."""
+        values = Rate(self.value_learning_rate, self.relative_value_rate)
+        return values, Rate(self.word_learning_rate, self.relative_word_rate)
+
+    @property
+    def draws_locks(self) -> bool:
+        """Whether each sample has a lock of its own."""
+        return self.form == "lockable" and self.lock is None
 
     @property
     def samples_of_a_step(self) -> int:
@@ -126,6 +150,10 @@ class DenoisingTask(Protocol):
         """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
         ...
 
+    def lower_gradient_scale(self) -> bool:
+        """Halve the factor by which gradients are scaled up inside the model; False where they are not any more."""
+        ...
+
 
 @dataclass(frozen=True)
 class StepReport:
@@ -154,6 +182,7 @@ class ConceptTrainer:
     micro_batch: pictures per forward pass at present, batch_size unless memory ran out.  losses: of all steps so far.
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
+    rates: Adam's learning rate of each of the `parameters`.  recorded_rates: as a file says them.
     start: what the learned values and the superclass' encoding were at step 0; it tells one model from another.
     """
 
@@ -187,19 +216,19 @@ class ConceptTrainer:
                 for name, value in task.value_outputs(self.superclass_encoding).items()
             }
         learned = copies(self.tensors())
+        self.rates = learning_rates(*settings.rates, self.parameters())
+        self.recorded_rates = recorded_rates(self.rates, self.parameters())
         self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
-            [
-                {"params": list(self.value_targets.values()), "lr": settings.value_learning_rate},
-                {"params": list(self.word_vectors.values()), "lr": settings.word_learning_rate},
-            ]
+            [{"params": [self.parameters()[name]], "lr": rate} for name, rate in self.rates.items()]
         )
 
     def step(self) -> StepReport:
         """One optimiser step, whole or not at all.
 
-        Raises PerfusionError where the loss or what it makes of the learned tensors is not finite; after this or any
-        other exception tensors, moments and random numbers are those before the step."""
+        Raises PerfusionError where the loss is not finite, GradientOverflowError where what it makes of the learned
+        tensors is not; after this or any other exception tensors, moments and random numbers are those before the step.
+        """
         settings, loss_sum, encodings_seen = self.settings, 0.0, []
         with unchanged_by_failure(self):
             self.optimiser.zero_grad(set_to_none=True)
@@ -219,7 +248,7 @@ class ConceptTrainer:
             self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).sum(dim=0)
             # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
             if not all_finite([*self.tensors().values(), *moments(self, MEANS).values()]):
-                raise self._not_finite("learned tensors became infinite or not a number")
+                raise self._not_finite("learned tensors became infinite or not a number", GradientOverflowError)
             self.step_number += 1
             self.losses.append(loss_sum)
         return StepReport(self.step_number, settings.steps, loss_sum, similarity, gate)
@@ -238,6 +267,7 @@ class ConceptTrainer:
             mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
             templates=torch.randint(len(TEMPLATES), size, generator=generator),
             noise_alone=torch.rand(size, generator=generator) < share if share else None,
+            locks=(torch.rand(size, generator=generator) < 0.5).float() if self.settings.draws_locks else None,
         )
 
     def _loss(
@@ -248,11 +278,11 @@ class ConceptTrainer:
         used, rows = batch.templates.unique(return_inverse=True)
         encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
-        edited = edit_encoding(encodings, [self.edit()])
+        edited = edit_encoding(encodings, [self.edit(batch.locks)])
         return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
 
-    def edit(self) -> ConceptEdit:
-        """The edit by what was learned so far, with the gate of the training."""
+    def edit(self, locks: Tensor | None = None) -> ConceptEdit:
+        """The edit by what was learned so far, with the gate of the training.  locks: of each sample, [B]."""
         settings = self.settings
         return ConceptEdit(
             self.target_input,
@@ -261,6 +291,7 @@ class ConceptTrainer:
             settings.bias,
             settings.temperature,
             form=settings.form,
+            lock=settings.lock if locks is None else locks[:, None],
         )
 
     def validate(self) -> None:
@@ -282,7 +313,10 @@ class ConceptTrainer:
         samples = validation_samples(self.settings.samples_of_a_step)
         at_once = min(AT_ONCE, self.settings.batch_size)
         error = 0.0
-        for batch, generator in validation_batches(self.task.picture_count, samples, at_once, self.task.bucket_of):
+        batches = validation_batches(
+            self.task.picture_count, samples, at_once, self.task.bucket_of, self.settings.draws_locks
+        )
+        for batch, generator in batches:
             error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
         return error
 
@@ -341,8 +375,8 @@ class ConceptTrainer:
         """The encoding of a word of these vectors, [d]: the mean over the templates."""
         return mean_encoding(*self.task.encode(vectors, TEMPLATES))
 
-    def _not_finite(self, problem: str) -> PerfusionError:
-        return PerfusionError(
+    def _not_finite(self, problem: str, kind: type[PerfusionError] = PerfusionError) -> PerfusionError:
+        return kind(
             f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
             " learning rates, or load the model and the VAE in float32."
         )

@@ -18,6 +18,7 @@ class Batch:
     templates: Tensor  # indices into a list of templates, int64 [B]
     levels: Tensor | None = None  # noise levels as shares of the schedule, 0..1, [B]; None draws them
     noise_alone: Tensor | None = None  # bool [B]: the latent is noise without a trace of the picture; None: nowhere
+    locks: Tensor | None = None  # of the keys, float [B]; None: that of the form everywhere
 
     def split(self, size: int) -> Iterator[Batch]:
         """The same samples in parts of at most `size`."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from .errors import PerfusionError
+from .errors import GradientOverflowError, PerfusionError
 from .out_of_memory import is_out_of_memory
 from .step_choice import StepChoice
 from .training import ConceptTrainer, StepReport
@@ -90,11 +90,21 @@ def step_within_memory(trainer: ConceptTrainer, release_memory: Callable[[], Non
     """Make one step; where memory runs out, make it again with half the micro-batch, down to one picture at a time.
 
     The pictures of a step stay as many, and their gradients are added up, so that only the time of a step changes.
+    Where gradients overflow, which half precision does, the step is made again with their scale halved.
     Raises PerfusionError, saying what would help, where one picture at a time is too much.
     """
     while True:
         try:
             return trainer.step()
+        except GradientOverflowError:
+            if not trainer.task.lower_gradient_scale():
+                raise
+            logger.warning(
+                "Gradients overflowed at step %d; going on with half their scale, which changes no number that is"
+                " learned.",
+                trainer.step_number + 1,
+            )
+            continue
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

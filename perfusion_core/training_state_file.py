@@ -26,7 +26,9 @@ FORMAT = "perfusion-training-state"
 VERSION = 1
 KIND = "Perfusion training state"
 
-NEW_INPUTS = ("VAE", "model")  # names of inputs that were not noted at first
+# Names of inputs that were not noted at first.  States from before go on, with what these are now; their mirrored
+# pictures were mirrored latents, which are worse.
+NEW_INPUTS = ("VAE", "model", "mirrored pictures")
 
 START = "start."
 LOSSES = "losses"
@@ -57,6 +59,10 @@ class KeptTraining:
         # States of earlier versions do not know the new ones, and still go on.
         names = [name for name in names if name in self.inputs or name not in NEW_INPUTS]
         return [name for name in names if self.inputs.get(name) != inputs.get(name)]
+
+    def not_noted(self, inputs: Mapping[str, Any]) -> list[str]:
+        """The names of the inputs that this state of an earlier version does not know."""
+        return [name for name in NEW_INPUTS if name in inputs and name not in self.inputs]
 
     def starts_like(self, start: Mapping[str, Tensor]) -> bool:
         """Whether a training that starts at these values is one of the same model."""

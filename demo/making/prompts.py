@@ -33,6 +33,8 @@ TRAINER = {
     "preview_every": 100,
     "gradient_checkpointing": False,
     "resolution": 0,
+    "relative_value_rate": 0.0,
+    "relative_word_rate": 0.0,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

@@ -13,6 +13,7 @@ from core_examples import PICTURE, SD15_VALUE_WIDTHS, make_concept
 from perfusion_core import tensor_file
 from perfusion_core.concept import Concept
 from perfusion_core.concept_file import load_concept, read_header, round_for_file, save_concept
+from perfusion_core.edit import FORMS
 from perfusion_core.errors import PerfusionError
 
 
@@ -32,12 +33,29 @@ def assert_same(found: Concept, expected: Concept) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"picture": PICTURE}, {"clip_layer": -2, "form": "paper", "base_model": "sd2"}]
+    "changes",
+    [
+        {},
+        {"picture": PICTURE},
+        {"clip_layer": -2, "form": "paper", "base_model": "sd2"},
+        {"form": "unlocked"},
+        {"form": "lockable"},
+        {"form": "lockable", "lock": 0.25},
+    ],
 )
 def test_round_trip(tmp_path, changes):
     concept = make_concept(**changes)
     save_concept(tmp_path / "hugsy.safetensors", concept)
     assert_same(load_concept(tmp_path / "hugsy.safetensors"), round_for_file(concept))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_packs_from_before_the_lock_read_the_old_forms_and_ask_for_an_update_at_the_new_one(tmp_path, form):
+    save_concept(tmp_path / "a.safetensors", make_concept(form=form))
+    with safetensors.safe_open(tmp_path / "a.safetensors", "pt") as file:
+        metadata = file.metadata()
+    assert metadata["perfusion.version"] == ("2" if form == "lockable" else "1")
+    assert metadata.get("perfusion.lock") == ("1.0" if form == "lockable" else None)
 
 
 def test_round_trip_of_two_encoders_and_odd_texts(tmp_path):

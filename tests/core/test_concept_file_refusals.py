@@ -129,6 +129,17 @@ def test_text_statistics_are_not_a_concept(tmp_path):
     assert "perfusion-text-statistics" in refusal(tmp_path, content)
 
 
+def test_the_form_with_a_lock_has_a_version_of_its_own(tmp_path):
+    save_concept(tmp_path / "lockable.safetensors", make_concept(form="lockable"))
+    lockable = (tmp_path / "lockable.safetensors").read_bytes()
+    assert "update the pack" in refusal(tmp_path, with_metadata(lockable, version="3"))
+    assert "says version '1'" in refusal(tmp_path, with_metadata(lockable, version="1"))
+    assert "lacks 'perfusion.lock'" in refusal(tmp_path, with_metadata(lockable, lock=None))
+    assert "wrong kind" in refusal(tmp_path, with_metadata(lockable, lock="half"))
+    for lock in ("1.5", "-1", "nan"):
+        assert "a lock from 0 to 1" in refusal(tmp_path, with_metadata(lockable, lock=lock), in_header=False)
+
+
 def test_newer_version(tmp_path, good):
     assert "update the pack" in refusal(tmp_path, with_metadata(good, version="2"))
     for version in ("0", "", "-1", "1.0", "²", "9" * 5000):

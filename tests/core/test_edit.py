@@ -11,7 +11,7 @@ from core_examples import make_edits, random, relative_error, second_moment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfusion_core.edit import FORMS, ConceptEdit, add_value_targets, edit_encoding, gate, similarity
+from perfusion_core.edit import FORMS, OWN_KEYS, ConceptEdit, add_value_targets, edit_encoding, gate, similarity
 from perfusion_core.errors import DependentConceptsError, PerfusionError
 
 WIDTH, OUT, TOKENS = 24, 10, 7
@@ -48,7 +48,7 @@ def paper_joint_coefficients(e, edits, inverse):
 
 
 def closing_on_the_superclass(e, edits, inverse):
-    """e' of the unlocked form, see the module."""
+    """e' of the forms unlocked and lockable, see the module."""
     gates, coefficients = gates_of(e, edits, inverse), paper_joint_coefficients(e, edits, inverse)
     own_tokens = gates_of(e, [replace(edit, bias=0.75, temperature=0.10) for edit in edits], inverse)
     for edit, g, a, d in zip(edits, gates, coefficients, own_tokens, strict=True):
@@ -60,7 +60,7 @@ def paper_layer(e, edits, inverse, weight, targets, form):
     """h of one layer for one token: single (Eq. 3) and joint (Eq. 4); all but the paper's form gate the coefficient."""
     gates = gates_of(e, edits, inverse)
     coefficients = paper_joint_coefficients(e, edits, inverse)
-    h = weight @ (closing_on_the_superclass(e, edits, inverse) if form == "unlocked" else e)
+    h = weight @ (closing_on_the_superclass(e, edits, inverse) if form in OWN_KEYS else e)
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
         h = h - (a if form == "paper" else g * a) * (weight @ edit.target_input.double()) + g * o
     return h

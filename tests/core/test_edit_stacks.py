@@ -21,6 +21,7 @@ one_concept = st.fixed_dictionaries(
         "strength": st.sampled_from([0.0, 0.3, 1.0, 1.7]),
         "bias": st.floats(-1, 2),
         "temperature": st.floats(0.02, 1),
+        "lock": st.none() | st.sampled_from([0.0, 1.0]) | st.floats(0, 1),
     }
 )
 
@@ -48,11 +49,11 @@ def layer(e, edits, weight_k, weight_v, targets):
     for j in there:
         edit, superclass = edits[j], edits[j].superclass_encoding.double()
         taken = a[j] if edit.form == "paper" else g[j] * a[j]
-        if edit.form == "unlocked":
+        if edit.form in ("unlocked", "lockable"):
             own = sigmoid((s[j] - 0.75) / 0.10)
             base += edit.strength * own * (1 - g[j]) * a[j] * (superclass - i[j])
-        else:
-            key += edit.strength * (g[j] * superclass - taken * i[j])
+        lock = edit.lock if edit.lock is not None else 0.0 if edit.form == "unlocked" else 1.0
+        key += lock * edit.strength * (g[j] * superclass - taken * i[j])
         value -= edit.strength * taken * i[j]
         added += edit.strength * g[j] * targets[j]
     return weight_k @ (base + key), weight_v @ (base + value) + added, s, g

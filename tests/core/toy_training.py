@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +22,7 @@ class ToyTask:
     """One linear value layer over encodings that mix the word into the token behind it; the target is fixed.
 
     spoil: factor of the loss.  room: pictures that fit into its memory at once.  noise: of the loss.
+    scale: of the gradients; above largest_scale they overflow.
     bucket_of: by picture; one bucket where it is empty.
     """
 
@@ -30,6 +32,8 @@ class ToyTask:
     room: int = 1000
     noise: float = 0.01
     seed: int = 5
+    scale: float = 1.0
+    largest_scale: float = math.inf
     bucket_of: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -59,7 +63,16 @@ class ToyTask:
         noise = self.noise * torch.randn(values.shape, generator=generator)
         if len(batch.pictures) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        return (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
+        loss = (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
+        if self.scale > self.largest_scale and loss.requires_grad:
+            loss.register_hook(lambda gradient: gradient * math.inf)
+        return loss
+
+    def lower_gradient_scale(self) -> bool:
+        if self.scale <= 1:
+            return False
+        self.scale /= 2
+        return True
 
 
 def start(task: ToyTask | None = None, **changes) -> ConceptTrainer:

@@ -22,7 +22,8 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     temperature = torch.tensor([g.temperature for g in stack]).double()
     strength = torch.tensor([g.strength for g in stack]).double()
     paper = torch.tensor([g.concept.form == "paper" for g in stack])
-    locked = torch.tensor([float(g.concept.form != "unlocked") for g in stack]).double()
+    own_keys = torch.tensor([float(g.concept.form in ("unlocked", "lockable")) for g in stack]).double()
+    lock = torch.tensor([g.concept.recommended_lock if g.lock is None else g.lock for g in stack]).double()
 
     alone = (e @ c.T) / (i * c).sum(-1)
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
@@ -32,8 +33,8 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     coefficients = strength * torch.where(paper, joint, gate * joint)
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
-    e = e + ((1 - locked) * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
-    key_context = e - (locked * coefficients) @ i + (locked * strength * gate) @ e_super
+    e = e + (own_keys * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
+    key_context = e - (lock * coefficients) @ i + (lock * strength * gate) @ e_super
     return key_context, e - coefficients @ i, strength * gate
 
 

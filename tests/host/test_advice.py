@@ -14,6 +14,8 @@ from perfusion_pack.nodes.training_settings import (
     CUSTOM,
     DEFAULTS,
     LOCKED_VALUE_RATE,
+    OF_CHECKPOINTS,
+    OF_DEMO,
     PRESETS,
     SETTING_OF,
     training_settings,
@@ -49,7 +51,10 @@ ALLOWED = {
     "bias": BIASES,
     "temperature": {advice.TEMPERATURE, advice.LEAKING_TEMPERATURE, DEFAULTS.temperature},
     "cfg": {advice.DEMO_CFG, advice.SD15_CFG, advice.SDXL_CFG},
-    "learning_rate": {DEFAULTS.value_learning_rate, LOCKED_VALUE_RATE, DEFAULTS.word_learning_rate},
+    "learning_rate": {
+        *(DEFAULTS.value_learning_rate, LOCKED_VALUE_RATE, DEFAULTS.word_learning_rate),
+        *(of[f"relative_{kind}_rate"] for of in (OF_DEMO, OF_CHECKPOINTS) for kind in ("value", "word")),
+    },
 }
 DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?!\d|\.\d)")
 
@@ -167,7 +172,7 @@ def test_the_help_page_tells_the_settings_of_a_preset(preset):
     assert settings.accumulation == 1 or parts in row[2]
     assert f"(`{settings.form}`)" in row[3]
     assert row[3].startswith("own" if settings.form == "unlocked" else "locked")
-    assert row[4] == f"{settings.value_learning_rate:g}"
+    assert row[4] == f"{settings.relative_value_rate:g}"
     seen, usual = settings.steps * pictures, DEFAULTS.steps * DEFAULTS.batch_size * DEFAULTS.accumulation
     for factor in re.findall(r"(\d\.\d) times", row[5]):
         assert round(seen / usual, 1) == float(factor)

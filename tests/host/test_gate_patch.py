@@ -44,11 +44,13 @@ def keys_and_values(model, context, sigma=2.0, **conds):
     return caught["k"], caught["v"]
 
 
+@pytest.mark.parametrize("lock", [None, 0.0, 0.3])
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("strengths", [(1.0,), (1.0, 0.6)])
-def test_keys_and_values_equal_a_direct_computation(model, clip, hugsy, cuppy, form, strengths):
+def test_keys_and_values_equal_a_direct_computation(model, clip, hugsy, cuppy, form, strengths, lock):
     concepts = [dataclasses.replace(concept, form=form) for concept in (hugsy, cuppy)]
-    stack = tuple(gated(concept, strength=strength) for concept, strength in zip(concepts, strengths, strict=False))
+    stack = tuple(gated(one, strength=strength) for one, strength in zip(concepts, strengths, strict=False))
+    stack = (dataclasses.replace(stack[0], lock=lock), *stack[1:])
     context = encode(add_words(clip, stack), "a photo of <hugsy> beside a cup")[0][0]
 
     k, v = keys_and_values(apply_concepts(model, stack), context)

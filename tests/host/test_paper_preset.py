@@ -16,6 +16,8 @@ PAPER = {
     "accumulation": 4,
     "value_learning_rate": 0.03,
     "word_learning_rate": 0.006,
+    "relative_value_rate": 0.03,  # of layers whose values are about 1
+    "relative_word_rate": 0.41,  # .006 of CLIP-L's .0145
     "target_input_decay": 0.99,
     "bias": 0.75,
     "temperature": 0.10,
@@ -25,6 +27,7 @@ PAPER = {
     "seed": 3,
     "validate_every": 25,
     "noise_alone": 0.0,
+    "lock": None,
 }
 
 

@@ -86,7 +86,9 @@ def losses(model, clip, target: Target, monkeypatch) -> tuple[float, float]:
     latents = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2))
     with torch.inference_mode(False), torch.enable_grad():
         vectors = encode_superclass_vectors(clip, "teddy")
-        with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
+        with HostDenoisingTask(
+            model, clip, latents, None, "<hugsy>", vectors, mirrored_latents=latents.flip(-1)
+        ) as task:
             sampling = model.get_model_object("model_sampling")
             last = len(sampling.sigmas) - 1
             levels = torch.tensor([0, 1, last // 9, last // 3, last // 2, last - last // 3, last - 1, last])

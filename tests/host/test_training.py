@@ -148,7 +148,9 @@ def test_the_loss_is_the_models_own_objective(host, prediction):
         latents = torch.randn(3, 4, 8, 8)
     with torch.inference_mode(False), torch.enable_grad():
         vectors = encode_superclass_vectors(clip, "teddy")
-        with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
+        with HostDenoisingTask(
+            model, clip, latents, None, "<hugsy>", vectors, mirrored_latents=latents.flip(-1)
+        ) as task:
             encodings, positions = task.encode(vectors, ["a photo of a {}"] * 2)
             token = encodings[positions][0]
             edit = ConceptEdit(token, token, token, 0.75, 0.1, "gated")

@@ -16,14 +16,14 @@ from training_inputs import run_node
 
 
 def test_every_picture_is_encoded_once(inputs, folder, monkeypatch):
-    """Through all steps, validations, previews and samples, and once more in another training."""
+    """Through all steps, validations, previews and samples, in each orientation; and again in another training."""
     autoencoder, encoded = inputs.vae.first_stage_model, []
     original = autoencoder.encode
     monkeypatch.setattr(autoencoder, "encode", lambda pixels: encoded.append(len(pixels)) or original(pixels))
     run_node(inputs, steps=6, preview_every=2, validate_every=2, samples=2)
-    assert sum(encoded) == len(inputs.images) == 3
-    run_node(inputs, steps=1)
-    assert sum(encoded) == 6
+    assert sum(encoded) == 2 * len(inputs.images) == 6  # as they are, and mirrored
+    run_node(inputs, steps=1, flip=False)
+    assert sum(encoded) == 9
 
 
 @contextmanager

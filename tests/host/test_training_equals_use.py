@@ -7,6 +7,7 @@ silently learn for another edit than the one that draws the pictures.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import comfy.sample
 import comfy.samplers
@@ -83,12 +84,14 @@ def relative(found: Tensor, expected: Tensor) -> float:
 
 
 @pytest.mark.parametrize("tokens", SUPERCLASSES)
-@pytest.mark.parametrize("form", FORMS)
-def test_the_trainers_forward_pass_is_the_gates(models, form, tokens, record_property):
+@pytest.mark.parametrize(
+    ("form", "lock"), [*((form, None) for form in FORMS), ("lockable", 0.0), ("lockable", 0.5), ("lockable", 1.0)]
+)
+def test_the_trainers_forward_pass_is_the_gates(models, form, lock, tokens, record_property):
     model, clip = models
     concept = learned_concept(models, form, tokens)
     noisy = torch.randn(len(TEMPLATES), 4, 8, 8, generator=torch.Generator().manual_seed(22))
-    stack = (gated(concept, bias=BIAS, temperature=TEMPERATURE),)
+    stack = (gated(concept, bias=BIAS, temperature=TEMPERATURE, lock=lock),)
     used, spoken = apply_concepts(model, stack), add_words(clip, stack)
     per_prompt = list(zip(TEMPLATES, noisy.split(1), SIGMAS, strict=True))
     expected = torch.cat([host_prediction(used, spoken, t.format("<hugsy>"), *rest) for t, *rest in per_prompt])
@@ -99,7 +102,8 @@ def test_the_trainers_forward_pass_is_the_gates(models, form, tokens, record_pro
     with torch.inference_mode(False), torch.enable_grad(), opened as task:
         encodings, positions = task.encode(vectors, TEMPLATES)
         learned = concept.target_input, concept.inverse_target_input, concept.superclass_encoding
-        edited = edit_encoding(encodings, [ConceptEdit(*learned, BIAS, TEMPERATURE, form=form)])
+        drawn = None if lock is None else torch.full((len(TEMPLATES), 1), lock)  # one a sample, as the trainer draws
+        edited = edit_encoding(encodings, [ConceptEdit(*learned, BIAS, TEMPERATURE, form=form, lock=drawn)])
         found = task.denoise(noisy, torch.tensor(SIGMAS), edited, concept.value_targets)
 
     assert positions.sum(dim=1).tolist() == [tokens] * len(TEMPLATES)
@@ -119,7 +123,17 @@ def test_the_forms_are_told_apart(models):
         stack = (gated(learned_concept(models, form, 1), bias=BIAS, temperature=TEMPERATURE),)
         used, spoken = apply_concepts(models[0], stack), add_words(models[1], stack)
         found.append(host_prediction(used, spoken, "a photo of a <hugsy>", noisy, 3.0))
-    assert all(relative(found[a], found[b]) > 1e-4 for a, b in ((0, 1), (0, 2), (1, 2)))
+    assert all(relative(one, other) > 1e-4 for one, other in itertools.combinations(found, 2))
+
+
+def test_locks_are_told_apart(models):
+    noisy = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(22))
+    concept, found = learned_concept(models, "lockable", 1), []
+    for lock in (0.0, 0.5, 1.0):
+        stack = (gated(concept, bias=BIAS, temperature=TEMPERATURE, lock=lock),)
+        used, spoken = apply_concepts(models[0], stack), add_words(models[1], stack)
+        found.append(host_prediction(used, spoken, "a photo of a <hugsy>", noisy, 3.0))
+    assert all(relative(one, other) > 1e-4 for one, other in itertools.combinations(found, 2))
 
 
 def test_values_start_at_what_the_layer_makes_of_the_superclass(models):

@@ -16,7 +16,9 @@ def first_gradients(
     latents = torch.randn(2, 4, size, size, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode(False), torch.enable_grad():
         vectors = {key: value.requires_grad_() for key, value in encode_superclass_vectors(clip, "teddy").items()}
-        with HostDenoisingTask(model, clip, latents, None, "<hugsy>", vectors) as task:
+        with HostDenoisingTask(
+            model, clip, latents, None, "<hugsy>", vectors, mirrored_latents=latents.flip(-1)
+        ) as task:
             task.gradient_checkpointing = gradient_checkpointing
             encodings, positions = task.encode(vectors, ["a photo of a {}"] * 2)
             token = encodings[positions].mean(dim=0).detach()

@@ -45,17 +45,21 @@ def learn(
     Settings: DEFAULTS, all of them.  With prior_weight the superclass, as the model itself paints it, is learned
     too."""
     prior_latents = prior(bench, lesson.superclass, settings["prior_pictures"]) if settings["prior_weight"] else None
-    latents = bench.encode_pictures(lesson.pictures)
+    latents, mirrored = (bench.encode_pictures(shown) for shown in (lesson.pictures, lesson.pictures.flip(-1)))
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as open_tasks:
         superclass_vectors = encode_superclass_vectors(bench.clip, lesson.superclass)
         masks = latent_masks(lesson.masks.clone(), len(latents), latents.shape[-2:]) if settings["mask"] else None
 
-        def task(shown: Tensor, weights: Tensor | None) -> HostDenoisingTask:
-            made = HostDenoisingTask(bench.model, bench.clip, shown.clone(), weights, lesson.word, superclass_vectors)
+        def task(shown: Tensor, weights: Tensor | None, mirrored: Tensor) -> HostDenoisingTask:
+            models = bench.model, bench.clip
+            pictures = {"mirrored_latents": mirrored.clone()}
+            made = HostDenoisingTask(*models, shown.clone(), weights, lesson.word, superclass_vectors, **pictures)
             return open_tasks.enter_context(made)
 
-        own = task(latents, masks)
-        prior_task = None if prior_latents is None else task(prior_latents, None)
+        own = task(latents, masks, mirrored)
+        prior_task = None
+        if prior_latents is not None:
+            prior_task = task(prior_latents, None, bench.encode_pictures(bench.decode(prior_latents).flip(-1)))
         on_device = {key: value.to(own.device) for key, value in superclass_vectors.items()}
         start = on_device if learn_word else rare_word(bench, lesson)
         vectors = {key: value.to(own.device, copy=True).requires_grad_(learn_word) for key, value in start.items()}

@@ -30,7 +30,7 @@ class Perfusion:
     itself, False for none; captions: on which C is measured."""
 
     training = "perfusion"
-    version = 1
+    version = 2
 
     def __init__(self, key_lock: str) -> None:
         self.key_lock = key_lock

@@ -64,7 +64,7 @@ class Method(Protocol):
 class TensorMethod:
     """A method whose artefacts are tensors in a safetensors file."""
 
-    version = 1
+    version = 2
     defaults: Mapping[str, Any] = {}
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class HostDenoisingTask:
     latents: of the pictures, [C, H, W] each, as the VAE gives them; the attribute holds them as the model wants them.
     masks: [1, H, W] each in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
     superclass_vectors: by embedding key, [m, width].  fits: how the pictures came to their sizes, which SDXL is told;
-    None where they were taken as they are.
+    None where they were taken as they are.  mirrored_latents: of the mirrored pictures, for batches that have some.
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
@@ -58,12 +58,16 @@ class HostDenoisingTask:
         word: str,
         superclass_vectors: Mapping[str, Tensor],
         fits: Sequence[Fit] | None = None,
+        mirrored_latents: PerPicture | None = None,
     ) -> None:
         self.model, self.clip, self.word = model, clip, word
         self.superclass_vectors = superclass_vectors
         self.device = model.load_device
         self.picture_count = len(latents)
         self.latents = per_picture([self._as_the_model_wants(latent) for latent in latents])
+        self.mirrored_latents = None
+        if mirrored_latents is not None:
+            self.mirrored_latents = per_picture([self._as_the_model_wants(latent) for latent in mirrored_latents])
         self.masks = None if masks is None else per_picture([ordinary(m).float().to(self.device) for m in masks])
         shapes = [latent.shape for latent in self.latents]
         self.bucket_of: Sequence[int] = [shapes.index(shape) for shape in shapes]
@@ -72,6 +76,7 @@ class HostDenoisingTask:
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
         self.gradient_checkpointing = False
+        self._gradient_scale, self._gradient_halvings = 1.0, 0
 
     def __enter__(self) -> HostDenoisingTask:
         self._base = self.model.model
@@ -174,8 +179,10 @@ class HostDenoisingTask:
         model, and so on.
         """
         size = len(batch.pictures)
-        clean = self._mirrored(self.latents, batch)
-        masks = None if self.masks is None else self._mirrored(self.masks, batch)
+        clean = self._oriented(self.latents, self.mirrored_latents, batch)
+        masks = None
+        if self.masks is not None:
+            masks = self._oriented(self.masks, [mask.flip(-1) for mask in self.masks], batch)
         if batch.levels is None:
             chosen = torch.randint(len(self._sampling.sigmas), (size,), generator=generator)
             sigma = self._sigmas(chosen)
@@ -209,9 +216,15 @@ class HostDenoisingTask:
         """What a sampler starts from at the levels sigma [B]: noise [B, C, h, w] in the host's scale, no picture."""
         return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, torch.zeros_like(noise), True)
 
-    def _mirrored(self, tensors: PerPicture, batch: Batch) -> Tensor:
-        chosen = torch.stack([tensors[picture] for picture in batch.pictures.tolist()])
-        return torch.where(batch.mirrored.to(chosen.device)[:, None, None, None], chosen.flip(-1), chosen)
+    @staticmethod
+    def _oriented(plain: PerPicture, mirrored: PerPicture | None, batch: Batch) -> Tensor:
+        """What belongs to the pictures of the batch, [B, ...], out of that for each orientation."""
+        samples = list(zip(batch.pictures.tolist(), batch.mirrored.tolist(), strict=True))
+        if mirrored is None and batch.mirrored.any():
+            raise ValueError("a batch with mirrored pictures needs their latents")
+        return torch.stack(
+            [mirrored[one] if turned and mirrored is not None else plain[one] for one, turned in samples]
+        )
 
     def _size_hints(self, batch: Batch) -> list[SizeHints] | None:
         """What SDXL is told of the size of each sample's picture; None where pictures were taken as they are."""
@@ -231,7 +244,7 @@ class HostDenoisingTask:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
         in the edit and the targets [d_out] of the layers.  hints: see `predict`."""
         dtype = self._compute_dtype
-        scale = gradient_scale(dtype, noisy.numel())
+        scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
         key_context, value_context, value_gates = (
             scaled_gradient(tensor, 1 / scale)
@@ -256,6 +269,13 @@ class HostDenoisingTask:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
             return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints), scale)
+
+    def lower_gradient_scale(self) -> bool:
+        """See `DenoisingTask.lower_gradient_scale`."""
+        if self._gradient_scale <= 1:
+            return False
+        self._gradient_halvings += 1
+        return True
 
     def predict(
         self, noisy: Tensor, sigma: Tensor, encoding: Tensor, hints: Sequence[SizeHints] | None = None

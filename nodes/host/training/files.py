@@ -69,6 +69,8 @@ class TrainingFiles:
         path, kept = found
         trainer.restore(kept.state)
         logger.info("Going on with %s after step %d.", path.name, kept.state.step)
+        if unknown := kept.not_noted(inputs):
+            logger.info("An earlier version, which kept it, did not note: %s.", ", ".join(unknown))
         if not (kept.finished and trainer.settings.steps > kept.state.step):
             # Otherwise a finished concept gets more steps: it stays, and the longer training has a file of its own.
             self.path = path

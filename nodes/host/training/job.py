@@ -99,14 +99,16 @@ class TrainingJob:
         request.check()
         self._started = time.monotonic()
         latents = encoded_pictures(request.pictures, request.vae)
+        mirrored = encoded_pictures(request.pictures, request.vae, mirrored=True) if request.settings.flip else None
         self._weights = picture_weights(request.pictures, latents)
         self.judge = judge = self._judge()
         with torch.inference_mode(False), torch.enable_grad(), host_in_training():
             with memory_for("the models were loaded for the training"):
                 model, clip = trainable_model(request.model), trainable_clip(request.clip)
                 self._superclass_vectors = encode_superclass_vectors(clip, request.superclass)
+            vectors = self._superclass_vectors
             task = HostDenoisingTask(
-                model, clip, latents, None, request.word, self._superclass_vectors, request.pictures.fits
+                model, clip, latents, None, request.word, vectors, request.pictures.fits, mirrored_latents=mirrored
             )
             with task as self.task:
                 self.trainer = self._trainer()
@@ -166,6 +168,7 @@ class TrainingJob:
         request, number = self.request, self.trainer.step_number
         training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.pictures)}
         training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
+        training |= self.trainer.recorded_rates
         if self.judge is not None:
             training["chosen_by"] = "harmonic mean of CLIP similarities"
         learned = self.trainer.learned(step)
@@ -176,6 +179,7 @@ class TrainingJob:
             encoding_width=len(learned.target_input),
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
+            lock=request.settings.lock,
             bias=RECOMMENDED_BIAS_OF_FORM.get(request.settings.form, RECOMMENDED_BIAS),
             temperature=RECOMMENDED_TEMPERATURE,
             statistics_hash=request.measured_statistics.hash(),

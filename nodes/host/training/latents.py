@@ -18,12 +18,17 @@ def vae_step(vae: VAE) -> int:
     return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
 
 
-def encoded_pictures(pictures: TrainingPictures, vae: VAE) -> PerPicture:
-    """Latents [C, h, w] of the pictures, as the VAE gives them.  Raises PerfusionError where memory runs out."""
+def encoded_pictures(pictures: TrainingPictures, vae: VAE, mirrored: bool = False) -> PerPicture:
+    """Latents [C, h, w] of the pictures, as the VAE gives them.  Raises PerfusionError where memory runs out.
+
+    mirrored: whether the pictures are mirrored first.  Mirrored latents are something else than the latents of mirrored
+    pictures, and worse (benchmarks/choices.md).
+    """
     found: dict[int, Tensor] = {}
     with memory_for("the VAE encoded the pictures", f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"):
         for numbers in buckets(pictures.fits).values():
-            latents = vae.encode(torch.stack([pictures.pictures[number] for number in numbers]))
+            shown = torch.stack([pictures.pictures[number] for number in numbers])
+            latents = vae.encode(shown.flip(2) if mirrored else shown)
             found |= dict(zip(numbers, latents, strict=True))
     return per_picture([found[number] for number in range(len(pictures))])
 

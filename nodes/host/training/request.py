@@ -127,6 +127,7 @@ class TrainingRequest:
             "CLIP layer": self.clip.layer_idx,
             "text statistics": self.measured_statistics.hash(),
             **settings,
+            "mirrored pictures": "encoded" if self.settings.flip else "none",
             "VAE": vae_hash(self.vae),
             "model": model_hash(self.model),
         }
