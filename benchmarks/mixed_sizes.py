@@ -2,10 +2,11 @@
 
     python benchmarks/mixed_sizes.py --cache DIR                              the tuning things: twenty minutes on a CPU
     python benchmarks/mixed_sizes.py --cache DIR --things hugsy
+    python benchmarks/mixed_sizes.py --denoising       how the model alone does at these sizes: a minute
 
-Trains things of the demo world on their five pictures, of which four are cut to landscapes and portraits, so that they
-come to four buckets, and compares likeness and obedience with those of the square pictures, read as the
-comparison of methods reads them (benchmarks/quality).  What a cache holds is not made again.
+Trains things of the demo world on their five pictures, of which four are cut to landscapes and portraits, and compares
+likeness and obedience with those of the square pictures, read as the comparison of methods reads them
+(benchmarks/quality).  What a cache holds is not made again.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ BIASES = (0.65, 0.75)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cache", type=Path, required=True, help="folder of finished work; shared with quality/run.py")
+    parser.add_argument("--denoising", action="store_true", help="print the model's own error at several sizes instead")
+    parser.add_argument("--cache", type=Path, help="folder of finished work; shared with quality/run.py")
     parser.add_argument("--things", nargs="+")
     parser.add_argument("--steps", type=int, help="of a training; the preset's where not given")
     arguments = parser.parse_args()
     open_pack()
+    if arguments.denoising:
+        denoising_errors()
+        return
+    if arguments.cache is None:
+        parser.error("--cache is needed")
     import quality.single
     from quality.archive import NAME, unpack
     from quality.cache import Cache
@@ -64,6 +71,37 @@ def row(thing: str, values: list[float]) -> str:
     return f"| {thing} | {square:.3f} | {mixed:.3f} | {mixed - square:+.3f} | {obeyed:.3f} | {obeyed_mixed:.3f} |"
 
 
+def denoising_errors() -> None:
+    """The model's error of the clean latents, per number, for plain teddies cut to each size; no concept."""
+    import torch
+    from perfusion_pack.demo.load import load_demo_model
+    from perfusion_pack.demo.making.candidates import plain_tensors
+    from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+    from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+
+    with torch.inference_mode():
+        model, clip, vae = load_demo_model()
+    pictures = torch.cat([plain_tensors("teddy", colour, count=4) for colour in ("red", "blue")]).movedim(1, -1)
+    levels = (0.2, 0.4, 0.6, 0.8, 0.95)
+    print("| size | " + " | ".join(f"noise level {level:g}" for level in levels) + " |\n|---" + "|---" * 5 + "|")
+    for width, height in ((128, 128), (128, 96), (96, 128), (96, 96)):
+        left, top = (128 - width) // 2, (128 - height) * 2 // 3
+        with torch.inference_mode():
+            latents = vae.encode(pictures[:, top : top + height, left : left + width])
+        with torch.inference_mode(False), torch.no_grad():
+            vectors = encode_superclass_vectors(clip, "teddy")
+            with HostDenoisingTask(model, clip, latents.clone(), None, "<it>", vectors) as task:
+                encoding, _ = task.encode(vectors, ["a photo of a {}"])
+                clean, errors = task.latents, []
+                noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
+                for level in levels:
+                    sigma = task.sigmas_at(torch.full((len(clean),), level))
+                    noisy = task.noised(clean, noise, sigma)
+                    denoised = task.predict(noisy, sigma, encoding.expand(len(clean), -1, -1))
+                    errors.append((denoised - clean).square().mean().item())
+        print(f"| {width} x {height} | " + " | ".join(f"{error:.3f}" for error in errors) + " |", flush=True)
+
+
 def mixed_sizes() -> Any:
     """The method, Perfusion on pictures that were cut."""
     import torch
@@ -84,7 +122,7 @@ def mixed_sizes() -> Any:
 
     class MixedSizes(Perfusion):
         training = "perfusion, mixed sizes"
-        version = 2  # 1 cut around the middle of the thing
+        version = 3  # 1 cut around the middle of the thing, 1 and 2 trained at four sizes
 
         def train(self, bench: Any, lesson: Any, settings: Mapping[str, Any], seed: int) -> Any:
             own = self.complete(settings)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from open_pack import open_pack
 
-RESOLUTIONS = {"demo, 128": (128, 32), "SD1.5, 512": (512, 64), "SDXL, 1024": (1024, 64)}
+RESOLUTIONS = {"demo, 128": (128, 128), "SD1.5, 512": (512, 64), "SDXL, 1024": (1024, 64)}
 
 
 def main() -> None:

@@ -257,6 +257,17 @@ def test_the_resolution_is_that_of_the_family(encoders, family_size):
     assert training_size(tiny_model(), encoders) == family_size
 
 
+def test_the_demo_model_takes_squares_alone():
+    from perfusion_pack.demo.load import load_demo_model
+    from perfusion_pack.nodes.host.text.encoders import text_encoders
+    from perfusion_pack.perfusion_core.picture_fitting import bucket_size
+
+    model, clip, _ = load_demo_model()
+    size = training_size(model, text_encoders(clip))
+    assert size == (128, 128)
+    assert {bucket_size(*shape, *size) for shape in ((4000, 3000), (300, 900), (128, 128), (50, 60))} == {(128, 128)}
+
+
 def test_sdxl_has_1024_and_v_models_of_sd2_have_768():
     import comfy.model_base
 
