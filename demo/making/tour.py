@@ -45,11 +45,12 @@ class Painter:
         self.seconds: dict[str, float] = {}
 
     async def pictures(self, prompt: dict, label: str) -> list[Image.Image]:
-        """All pictures that a prompt ends in."""
+        """All pictures that a prompt ends in; loaders show some too."""
         started = time.monotonic()
         outputs = await self._client.run(prompt, label)
         self.seconds[label] = time.monotonic() - started
-        return [picture for several in outputs.values() for picture in several]
+        ends = [node for node in outputs if prompt[node]["class_type"] in ("SaveImage", "PreviewImage")]
+        return [picture for node in ends for picture in outputs[node]]
 
 
 async def full_tour(painter: Painter, run: str) -> list[Row]:

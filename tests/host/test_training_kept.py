@@ -13,7 +13,7 @@ import folder_paths
 import pytest
 import torch
 from perfusion_pack.nodes.host.concept_folders import concept_names, register_concept_folders
-from perfusion_pack.nodes.host.progress import NodeProgress
+from perfusion_pack.nodes.host.progress import Interrupted, NodeProgress
 from perfusion_pack.nodes.host.training import concept_effect
 from perfusion_pack.nodes.host.training import files as training_files
 from perfusion_pack.nodes.host.training.concept_effect import check_effect
@@ -27,8 +27,6 @@ from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import encode, instance_forwards, sample, tiny_model
 from training_inputs import run_node
-
-Interrupted = comfy.model_management.InterruptProcessingException
 
 
 @pytest.fixture
@@ -383,11 +381,12 @@ def test_of_finished_trainings_the_newest_keep_their_state(inputs, folder, press
 
 
 def test_a_state_that_cannot_be_deleted_stops_no_training(inputs, folder, monkeypatch):
+    for number in range(training_files.KEPT_FINISHED):
+        run_node(inputs, steps=2, file_name=f"t{number}")
+
     def refused(*_args, **_more):
         raise PermissionError("read-only")
 
-    for number in range(training_files.KEPT_FINISHED):
-        run_node(inputs, steps=2, file_name=f"t{number}")
     monkeypatch.setattr(training_files.Path, "unlink", refused)
     training_files.forget_old_states(folder / "t9.training_state")
     assert len(list(folder.glob("*.training_state"))) == training_files.KEPT_FINISHED
