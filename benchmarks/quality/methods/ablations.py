@@ -52,11 +52,11 @@ class GradientThroughTarget(ConceptTrainer):
     def __init__(self, task: Any, *arguments: Any, **options: Any) -> None:
         super().__init__(_Watched(task), *arguments, **options)
 
-    def edit(self) -> ConceptEdit:
+    def edit(self, locks: Tensor | None = None) -> ConceptEdit:
         followed, encoding = self.target_input, self.task.word_encoding
         try:
             self.target_input = followed + encoding - encoding.detach()
-            return super().edit()
+            return super().edit(locks)
         finally:
             self.target_input = followed
 
