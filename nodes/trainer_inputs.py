@@ -21,7 +21,7 @@ from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
-from .training_settings import DEFAULTS, PRESETS, SETTING_OF, training_settings, uses_checkpointing
+from .training_settings import DEFAULTS, PRESETS, RELATIVE_RATES, SETTING_OF, training_settings, uses_checkpointing
 
 MASKS_IN_WORDS = {
     "given": "",
@@ -114,7 +114,9 @@ class TrainerInputs:
         """Which of the visible settings the preset does not take."""
         if self.preset not in PRESETS:
             return ""
-        idle = [name for name, value in self.custom.items() if value != getattr(settings, SETTING_OF[name])]
+        # A relative rate of 0 asks for nothing.
+        asked = {name: value for name, value in self.custom.items() if value or name not in RELATIVE_RATES}
+        idle = [name for name, value in asked.items() if value != getattr(settings, SETTING_OF.get(name, name))]
         return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
 
 

@@ -192,8 +192,9 @@ def test_the_line_says_what_the_preset_overrides(inputs, folder, texts, monkeypa
     for preset, expected in (("Standard", True), ("Custom", False)):
         texts.clear()
         with pytest.raises(Interrupted):
-            run_node(inputs, preset=preset, steps=30)
+            run_node(inputs, preset=preset, steps=30, relative_value_rate=0.0, relative_word_rate=0.2)
         assert ("preset Standard; for Custom only: steps" in texts[0]) == expected
+        assert ("relative_word_rate" in texts[0]) == expected and "relative_value_rate" not in texts[0]
         assert texts[0].startswith("300 steps of 8 · ") == expected
 
 
