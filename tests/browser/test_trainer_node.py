@@ -40,6 +40,7 @@ BUILD = """() => {
 # The pictures in the node: on the canvas, or as elements of the page.
 PICTURES = """(vue) => (vue ? [...document.querySelectorAll(`[data-node-id="${trainer.id}"] img`)] : trainer.imgs ?? [])
     .map(picture => [picture.naturalWidth, picture.naturalHeight])"""
+PANEL = "Comfy.RightSidePanel.IsOpen"  # a setting of front ends since 1.37
 SET = "async on => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', on)"
 
 
@@ -62,7 +63,9 @@ def test_the_report_takes_the_place_of_the_previews_and_the_node_keeps_its_size(
     shown = front_end.evaluate(PICTURES, vue)
     assert len(shown) == 1, f"one picture, the report, was expected: {shown}"
     sizes, now = front_end.evaluate("() => window.sizes"), front_end.evaluate("() => [...trainer.size]")
-    assert sizes and now == sizes[-1]
+    # In front ends before 1.37 Nodes 2.0 was on trial, and resized nodes by itself while their text changed.
+    on_trial = vue and not front_end.evaluate(f"() => '{PANEL}' in app.extensionManager.setting.settings")
+    assert sizes and (now == sizes[-1] or on_trial)
     said = front_end.evaluate("() => window.said.map(text => text.replace(/ ?·\\n/g, ' · '))")
     assert any(text.startswith("step ") and " left · loss " in text for text in said), said
     assert ".safetensors: step " in said[-1] and "effect" in said[-1]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_templates import RUN
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 TWO = json.loads((WORKFLOWS / "Two concepts in one picture.json").read_text(encoding="utf-8"))
@@ -20,13 +21,6 @@ DRAW = """async newer => {
 }"""
 
 LOAD = "async workflow => { await app.loadGraphData(workflow); }"
-
-RUN = """() => {
-    window.ended = null;
-    for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])
-        app.api.addEventListener(kind, event => { window.ended = {kind, ...event.detail}; }, {once: true});
-    return app.queuePrompt(0, 1);
-}"""
 
 # The text under a node as the page draws it, a paragraph or a span: what a person reads, not the HTML that was sent.
 DRAWN = """type => {
@@ -163,10 +157,17 @@ def test_an_error_is_its_sentence_behind_a_short_name(graph):
     change(graph, LOADER, concept_file="demo_hugsy.safetensors")
     ended = run(graph)
     assert (ended["kind"], ended["exception_type"]) == ("execution_error", "perfusion.Error")
-    graph.get_by_text("View details").click(timeout=60_000)
-    graph.get_by_text("perfusion.Error: Two concepts of the stack are called").first.wait_for(timeout=60_000)
-    assert "perfusion_core.errors" not in graph.inner_text("body")
-    graph.evaluate("async () => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")
+    # Front ends of hosts before 0.8 show a dialog with a report, later ones a panel on the right.
+    panel = graph.evaluate("() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings")
+    graph.get_by_text("View details" if panel else "Show Report").click(timeout=60_000)
+    told = "perfusion.Error: Two concepts of the stack are called" if panel else "Two concepts of the stack are called"
+    graph.get_by_text(told).first.wait_for(timeout=60_000)
+    shown = graph.inner_text("body")
+    assert "perfusion.Error" in shown and "perfusion_core.errors" not in shown
+    if panel:
+        graph.evaluate("async () => app.extensionManager.setting.set('Comfy.RightSidePanel.IsOpen', false)")
+    else:
+        graph.keyboard.press("Escape")
 
 
 def test_two_files_of_one_word_work_under_two(graph):
@@ -196,11 +197,15 @@ def test_save_shows_what_it_saved(graph, comfyui):
     assert graph.evaluate(SIZES, SAVER) == [128]
 
 
-def test_a_new_gate_has_one_free_input(drawing, front_end):
+def test_a_new_gate_has_one_free_input(drawing, front_end, comfyui):
+    """Old hosts, whose inputs do not grow, offer some at once."""
     front_end.evaluate("() => { app.graph.clear(); app.graph.add(LiteGraph.createNode('PerfusionConceptGate')); }")
-    front_end.wait_for_function("() => app.graph.nodes[0].inputs.length === 4")
+    offered = comfyui.get("/object_info")["PerfusionConceptGate"]["input"]
+    free = [name for kind in offered.values() for name in kind if name.startswith("concepts.")]
+    free = free or ["concepts.concept0"]
+    front_end.wait_for_function("count => app.graph.nodes[0].inputs.length === count", arg=3 + len(free))
     names = front_end.evaluate("() => app.graph.nodes[0].inputs.map(input => input.name)")
-    assert names == ["model", "clip", "concepts.concept0", "key_lock"]
+    assert set(names) == {"model", "clip", *free, "key_lock"} and names[:2] == ["model", "clip"]
 
 
 THREE = {"Load Perfusion Concept", "Apply Perfusion Concepts (Gate)", "Train Perfusion Concept"}
@@ -211,8 +216,10 @@ FOUND = """() => [...document.querySelectorAll('[data-testid=result-item]')]
 @pytest.mark.parametrize(
     "words", ["personalize", "personalization", "train face", "character", "embedding", "identity", "key-locked"]
 )
-def test_words_for_the_method_find_the_three_nodes_before_others_of_the_pack(front_end, words):
+def test_words_for_the_method_find_the_three_nodes_before_others_of_the_pack(front_end, comfyui, words):
     """What has such a word in its own name stands before them."""
+    if "search_aliases" not in comfyui.get("/object_info")["PerfusionConceptGate"]:
+        pytest.skip("needs ComfyUI 0.11.0: search aliases of nodes")
     front_end.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     box = front_end.get_by_role("combobox").last
     box.fill(words, timeout=60_000)
