@@ -90,6 +90,7 @@ def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 
             start_percent=0.0,
             end_percent=1.0,
             word="",
+            lock=-1.0,
         )
     if concepts:
         prompt["gate"] = _gate([[f"concept{number}", 0] for number in range(len(concepts))])
