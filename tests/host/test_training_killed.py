@@ -27,7 +27,7 @@ folder_paths.output_directory = sys.argv[2]
 from perfusion_pack.perfusion_core import training_run
 from training_inputs import run_node, training_inputs
 training_run.train.__defaults__ = (*training_run.train.__defaults__[:-1], 1)  # keep the work after every step
-run_node(training_inputs(), steps=100_000, resume=True, **{OPTIONS!r})
+run_node(training_inputs(), steps=10_000, resume=True, **{OPTIONS!r})
 """
 
 
