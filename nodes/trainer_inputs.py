@@ -21,7 +21,15 @@ from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
-from .training_settings import DEFAULTS, PRESETS, RELATIVE_RATES, SETTING_OF, training_settings, uses_checkpointing
+from .training_settings import (
+    DEFAULTS,
+    PRESETS,
+    RELATIVE_RATES,
+    SETTING_OF,
+    length_text,
+    training_settings,
+    uses_checkpointing,
+)
 
 MASKS_IN_WORDS = {
     "given": "",
@@ -101,9 +109,8 @@ class TrainerInputs:
     def overview(self, request: TrainingRequest) -> str:
         """What will be trained and for how long, in one line."""
         settings, pictures = request.settings, request.pictures
-        size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
         parts = [
-            f"{settings.steps} steps of {size} · {request.word}, a {request.superclass}",
+            f"{length_text(settings)} · {request.word}, a {request.superclass}",
             self._overridden(settings),
             _sizes(pictures),
             MASKS_IN_WORDS[request.mask_source],

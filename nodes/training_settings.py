@@ -99,12 +99,17 @@ def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
     return asked_for or bool(PRESETS.get(preset, {}).get(GRADIENT_CHECKPOINTING, False))
 
 
+def length_text(settings: TrainingSettings) -> str:
+    """How much is trained: "300 steps of 8", or "300 steps of 4 x 2" where gradients are accumulated."""
+    size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
+    return f"{settings.steps} steps of {size}"
+
+
 def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
     """The settings in words, for the report."""
     values, word = settings.rates
-    size = f"{settings.batch_size}" + (f" x {settings.accumulation}" if settings.accumulation > 1 else "")
     return (
-        f"preset {preset}: {settings.steps} steps of {size} out of {pictures} pictures;"
+        f"preset {preset}: {length_text(settings)} out of {pictures} pictures;"
         f" learning rates {values.text()} (values), {word.text()} (word);"
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"

@@ -97,11 +97,6 @@ def free_concept_paths(name: str) -> Iterator[Path]:
             yield path
 
 
-def free_concept_path(name: str) -> Path:
-    """The first of them."""
-    return next(free_concept_paths(name))
-
-
 def trained_concept_paths(name: str) -> list[Path]:
     """The paths of all concepts that were called `name`, with or without a number, and have the state of a training
     beside them; the one that was worked on last comes first.  Raises PerfusionError as above."""
