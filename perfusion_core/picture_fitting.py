@@ -2,6 +2,9 @@
 
 A model is trained at one area, its resolution squared, and at sides that are multiples of a step. Each picture takes
 the size of that kind that cuts least of it; pictures that take the same one share a bucket and can share a batch.
+
+A model that knows one square alone has a step as large as its resolution. There a cut would take away half of a thing
+and show the rest too large, so the whole picture is shown, and its edges go on to the sides of the square.
 """
 
 from __future__ import annotations
@@ -23,8 +26,8 @@ MOST_AREA = 1.1
 class Fit:
     """How a picture comes to its bucket; all sizes are (width, height) in pixels.
 
-    original: as it was given.  scaled: of the whole picture before the cut.  left, top: of the cut in it.  size: of the
-    bucket.
+    original: as it was given.  scaled: of the whole picture before the cut.  left, top: of the cut in it, below 0 where
+    the picture does not fill its bucket.  size: of the bucket.
     """
 
     original: tuple[int, int]
@@ -83,6 +86,8 @@ def fit_picture(width: int, height: int, resolution: int, step: int, mask: Tenso
     mask: [height, width] in 0..1, white where the thing is.
     """
     size = bucket_size(width, height, resolution, step)
+    if step == resolution:
+        return _whole_in(width, height, size)
     scale = max(size[0] / width, size[1] / height)
     scaled = max(size[0], round(width * scale)), max(size[1], round(height * scale))
     centre = (0.5, 0.5) if mask is None else _centre(mask)
@@ -91,6 +96,13 @@ def fit_picture(width: int, height: int, resolution: int, step: int, mask: Tenso
         for part, whole, kept in zip(centre, scaled, size, strict=True)
     )
     return Fit((width, height), scaled, left, top, size)
+
+
+def _whole_in(width: int, height: int, size: tuple[int, int]) -> Fit:
+    """The whole picture as large as the bucket allows, in its middle."""
+    scale = min(size[0] / width, size[1] / height)
+    scaled = max(1, round(width * scale)), max(1, round(height * scale))
+    return Fit((width, height), scaled, (scaled[0] - size[0]) // 2, (scaled[1] - size[1]) // 2, size)
 
 
 def _centre(mask: Tensor) -> tuple[float, float]:
@@ -105,8 +117,11 @@ def _centre(mask: Tensor) -> tuple[float, float]:
     return places[0], places[1]
 
 
-def fitted(picture: Tensor, fit: Fit) -> Tensor:
-    """The picture, or mask, [h, w, C] at its fit's size, [H, W, C] in 0..1, float32; one that fits is left as it is."""
+def fitted(picture: Tensor, fit: Fit, beyond: str = "replicate") -> Tensor:
+    """The picture, or mask, [h, w, C] at its fit's size, [H, W, C] in 0..1, float32; one that fits is left as it is.
+
+    beyond: what is beyond the edges of a picture that does not fill its bucket, a mode of torch's `pad`.
+    """
     width, height = fit.size
     if fit.scaled == fit.original == fit.size:
         return picture.float()
@@ -115,8 +130,11 @@ def fitted(picture: Tensor, fit: Fit) -> Tensor:
         # Antialiasing: a photo of many megapixels would otherwise be sampled, not scaled.
         size = fit.scaled[1], fit.scaled[0]
         channels_first = F.interpolate(channels_first, size=size, mode="bicubic", antialias=True)
-    cut = channels_first[0, :, fit.top : fit.top + height, fit.left : fit.left + width]
-    return cut.movedim(0, -1).clamp(0, 1).contiguous()
+    left, top = max(0, fit.left), max(0, fit.top)
+    cut = channels_first[..., top : top + height, left : left + width]
+    missing_width, missing_height = width - cut.shape[-1], height - cut.shape[-2]
+    margins = (-min(0, fit.left), missing_width + min(0, fit.left), -min(0, fit.top), missing_height + min(0, fit.top))
+    return F.pad(cut, margins, beyond)[0].movedim(0, -1).clamp(0, 1).contiguous()
 
 
 def buckets(fits: Sequence[Fit]) -> Mapping[tuple[int, int], tuple[int, ...]]:

@@ -95,7 +95,7 @@ def _fitted_mask(mask: Tensor, fit: Fit) -> Tensor:
         return mask.float()
     if mask.shape != (height, width):
         mask = functional.interpolate(mask[None, None].float(), size=(height, width), mode="bilinear")[0, 0]
-    return fitted(mask[..., None], fit)[..., 0]
+    return fitted(mask[..., None], fit, "constant")[..., 0]
 
 
 def per_picture(tensors: Sequence[Tensor]) -> PerPicture:

@@ -12,8 +12,8 @@ from ...perfusion_core.errors import PerfusionError
 _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "sdxl", ("clip_g",): "sdxl_refiner"}
 
 _STEP = 64  # pixels: a latent has 8, and the networks of these families are given latents of multiples of 8
-# The demo model has seen squares of one size alone and fails at others (benchmarks/mixed_sizes.md): with a step as
-# large as the resolution every picture is cut to such a square.
+# The demo model has seen squares of one size alone and fails at others (benchmarks/mixed_sizes.md): a step as large as
+# the resolution means such a square for every picture.
 _SIZES = {"sdxl": (1024, _STEP), "sdxl_refiner": (1024, _STEP), "perfusion_demo": (128, 128)}
 
 

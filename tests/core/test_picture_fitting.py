@@ -34,6 +34,25 @@ def test_the_cut_lies_inside_and_the_ratio_stays(width, height, model):
         assert fit.cut_share < 0.13
 
 
+@given(st.integers(1, 4000), st.integers(1, 4000))
+def test_a_model_of_one_square_sees_whole_pictures(width, height):
+    fit = fit_picture(width, height, 128, 128)
+    assert fit.size == (128, 128) and max(fit.scaled) == 128
+    for scaled, first in zip(fit.scaled, (fit.left, fit.top), strict=True):
+        assert -first >= 0 and abs((128 - scaled) + 2 * first) <= 1
+
+
+def test_beyond_the_picture_its_edges_go_on_and_no_mask_does():
+    picture = torch.rand(128, 80, 3)
+    fit = fit_picture(80, 128, 128, 128)
+    square = fitted(picture, fit)
+    assert square.shape == (128, 128, 3) and torch.equal(square[:, 24:104], picture)
+    assert torch.equal(square[:, :24], picture[:, :1].expand(-1, 24, -1))
+    assert torch.equal(square[:, 104:], picture[:, -1:].expand(-1, 24, -1))
+    mask = fitted(torch.ones(128, 80, 1), fit, "constant")
+    assert mask[:, 24:104].min() == 1 and mask.sum() == 128 * 80
+
+
 @given(st.integers(16, 4000), st.integers(16, 4000))
 def test_a_turned_picture_takes_the_turned_bucket(width, height):
     assert bucket_size(width, height, 512, 64) == bucket_size(height, width, 512, 64)[::-1]

@@ -258,15 +258,16 @@ def test_the_resolution_is_that_of_the_family(encoders, family_size):
     assert training_size(tiny_model(), encoders) == family_size
 
 
-def test_the_demo_model_takes_squares_alone():
+def test_the_demo_model_takes_squares_alone_of_whole_pictures():
     from perfusion_pack.demo.load import load_demo_model
     from perfusion_pack.nodes.host.text.encoders import text_encoders
-    from perfusion_pack.perfusion_core.picture_fitting import bucket_size
+    from perfusion_pack.perfusion_core.picture_fitting import fit_picture
 
     model, clip, _ = load_demo_model()
     size = training_size(model, text_encoders(clip))
     assert size == (128, 128)
-    assert {bucket_size(*shape, *size) for shape in ((4000, 3000), (300, 900), (128, 128), (50, 60))} == {(128, 128)}
+    fits = [fit_picture(*shape, *size) for shape in ((4000, 3000), (300, 900), (128, 128), (50, 60))]
+    assert {fit.size for fit in fits} == {(128, 128)} and [max(fit.scaled) for fit in fits] == [128] * 4
 
 
 def test_sdxl_has_1024_and_v_models_of_sd2_have_768():

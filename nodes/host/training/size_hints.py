@@ -17,8 +17,8 @@ def size_hints(fit: Fit, mirrored: bool = False) -> SizeHints:
     return {
         "width": fit.original[0],
         "height": fit.original[1],
-        "crop_w": left,
-        "crop_h": fit.top,
+        "crop_w": max(0, left),
+        "crop_h": max(0, fit.top),
         "target_width": fit.size[0],
         "target_height": fit.size[1],
     }
