@@ -25,7 +25,7 @@ PAGES_WITH_PICTURES = sorted(page.stem for page in PAGES.glob("*.md") if picture
 SELECT = """(type) => {
     app.graph.clear();
     const node = LiteGraph.createNode(type);
-    node.pos = [200, 200];
+    node.pos = [500, 450];  // its toolbox stands above it, clear of what the front end has at the top
     app.graph.add(node);
     app.canvas.ds.reset();
     app.canvas.selectNode(node);

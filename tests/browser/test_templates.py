@@ -29,6 +29,12 @@ SHORTEN = """(settings) => {
             node.widgets.find(widget => widget.name === name).value = value;
 }"""
 
+# Old front ends load a node's pictures when they first draw the node.
+COME_TO = """(kind) => {
+    app.canvas.centerOnNode(app.graph.nodes.find(node => node.type === kind));
+    app.canvas.setDirty(true, true);
+}"""
+
 # The front end of 0.3.75 says false of every prompt; of one that was taken no node has an error.
 RUN = """async () => {
     window.ended = null;
@@ -121,9 +127,11 @@ def test_template(template, comfyui, front_end):
     assert front_end.evaluate("() => window.ended.kind") == "execution_success", front_end.evaluate(
         "() => window.ended"
     )
-    front_end.wait_for_function(
-        "() => app.graph.nodes.some(node => node.type === 'SaveImage' && node.imgs?.length)", timeout=60_000
-    )
+    for kind in {"SaveImage", "PreviewImage"} & set(state["types"]):
+        front_end.evaluate(COME_TO, kind)
+        front_end.wait_for_function(
+            "kind => app.graph.nodes.some(node => node.type === kind && node.imgs?.length)", arg=kind, timeout=60_000
+        )
     shown = dict(front_end.evaluate(SHOWN))
     if "grid" in template.prompt:  # five biases side by side
         assert shown["SaveImage"] == [5 * 128 + 4 * 4]
