@@ -19,8 +19,8 @@ def use_comfyui() -> Path:
         raise SystemExit(f"No ComfyUI was found in {folder}: set COMFYUI_PATH to the folder that holds its main.py.")
     sys.path.insert(0, str(folder))
     require_supported_host()
-    import utils.extra_config  # noqa: F401  first, as in main.py: nodes.py puts comfy/ with its utils.py before it
     import torch
+    import utils.extra_config  # noqa: F401  first, as in main.py: nodes.py puts comfy/ with its utils.py before it
     from comfy.cli_args import args
 
     args.cpu = not torch.cuda.is_available()
