@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..perfusion_core.concept import Concept
+from ..perfusion_core.memory_plan import MemoryPlan
 from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_pictures import PerPicture
 from ..perfusion_core.training_status import TrainingStatus
@@ -36,10 +37,11 @@ class TrainingDisplay:
         self._progress = NodeProgress(request.settings.steps, node_id)
         self._status = TrainingStatus()
         self._step = 0
+        self._overview = ""
 
     def first_look(self, overview: str) -> None:
         """Show the pictures as they will be trained on, under their masks, and what will be done with them."""
-        pictures = self._request.pictures
+        pictures, self._overview = self._request.pictures, overview
         masks = [None if mask is None else mask[None].clamp(0, 1) for mask in pictures.masks]
         self._progress.show(0, overview, self._sheet(masks))
 
@@ -49,7 +51,7 @@ class TrainingDisplay:
         def show_preview(concept: Concept) -> None:
             self._progress.show(concept.training["steps"], preview=joined(painted.preview(concept)))
 
-        return TrainingHooks(self._show_step, show_preview, preview_every, self._show_masks)
+        return TrainingHooks(self._show_step, show_preview, preview_every, self._show_masks, self._show_memory_plan)
 
     def say(self, text: str) -> None:
         """Show a line of text."""
@@ -75,6 +77,9 @@ class TrainingDisplay:
     def _show_masks(self, masks: PerPicture) -> None:
         if self._request.mask_source != "given":  # those were shown at first
             self._progress.show(0, preview=self._sheet(masks))
+
+    def _show_memory_plan(self, plan: MemoryPlan) -> None:
+        self._progress.show(0, f"{self._overview} · {plan.text()}" if self._overview else plan.text())
 
     def _show_step(self, report: StepReport) -> None:
         self._step = report.step

@@ -65,7 +65,8 @@ class TrainingReport:
     ) -> TrainingReport:
         """The report of a training that is over.  samples: the rows that were painted."""
         pictures = request.pictures
-        settings = settings_text(preset, request.settings, len(pictures), request.gradient_checkpointing)
+        settings = settings_text(preset, request.settings, len(pictures))
+        settings += f"; {result.memory_plan.text()}" if result.memory_plan else ""
         settings += f"; pictures {pictures.described()}"
         captions = sum(template is not None for template in request.caption_templates)
         settings += f"; {captions} with captions" if captions else ""

@@ -95,7 +95,7 @@ def training_settings(
 
 
 def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
-    """Whether a training takes gradient checkpointing: where the preset says so, and wherever the input does."""
+    """Whether a training takes gradient checkpointing whatever room there is: where preset or input say so."""
     return asked_for or bool(PRESETS.get(preset, {}).get(GRADIENT_CHECKPOINTING, False))
 
 
@@ -105,7 +105,7 @@ def length_text(settings: TrainingSettings) -> str:
     return f"{settings.steps} steps of {size}"
 
 
-def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradient_checkpointing: bool = False) -> str:
+def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str:
     """The settings in words, for the report."""
     values, word = settings.rates
     return (
@@ -114,7 +114,6 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradie
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
-        + ("; gradient checkpointing" if gradient_checkpointing else "")
     )
 
 

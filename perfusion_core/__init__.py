@@ -14,10 +14,14 @@ The method:
 Learning a concept:
 
     training             the trainer: what one step does
-    training_batch       the samples of one forward pass
+    training_batch       the samples of one forward pass, and the mean of their errors
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
     caption_templates    captions of single pictures in the place of the templates
+    training_trial       one picture forward and backward, to see what it takes
+    memory_plan          how many pictures at once, and whether with gradient checkpointing
+    live_memory          the bytes of tensors as they come and go
     training_run         a training to its end, whatever happens
+    step_pace            noticing that steps take several times what they should
     training_state       all that it depends on between two steps
     training_state_file  the file from which it goes on
     training_status      the line of text while it runs

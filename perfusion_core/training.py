@@ -130,10 +130,12 @@ class DenoisingTask(Protocol):
     """The model under training, as the loop sees it.
 
     bucket_of: the number of each picture's bucket; the pictures of a batch have one size, so they are of one bucket.
+    gradient_checkpointing: whether it takes less memory for one more forward pass; may be set between two steps.
     """
 
     picture_count: int
     bucket_of: Sequence[int]
+    gradient_checkpointing: bool
 
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
@@ -144,10 +146,14 @@ class DenoisingTask(Protocol):
         """W_V e for every cross-attention layer: encoding [d] -> {layer name: [d_out]}, float32."""
         ...
 
+    def with_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with noise, and noise levels where it has none, from the generator, as often as it may be split."""
+        ...
+
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
+        """Denoising error, a scalar, of the batch under the edit; noise that it has not comes from the generator."""
         ...
 
     def lower_gradient_scale(self) -> bool:
@@ -160,7 +166,8 @@ class StepReport:
     """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
 
     best_step: the best of those that were validated so far, None before the first.  validation_given_up: whether memory
-    ran out while a step was validated, so that the last step will be taken.
+    ran out while a step was validated, so that the last step will be taken.  slowdown: how many times too long the last
+    few steps took, where that is several times.
     """
 
     step: int
@@ -170,6 +177,7 @@ class StepReport:
     gate: float
     best_step: int | None = None
     validation_given_up: bool = False
+    slowdown: float | None = None
 
 
 class ConceptTrainer:
@@ -229,23 +237,24 @@ class ConceptTrainer:
         Raises PerfusionError where the loss is not finite, GradientOverflowError where what it makes of the learned
         tensors is not; after this or any other exception tensors, moments and random numbers are those before the step.
         """
-        settings, loss_sum, encodings_seen = self.settings, 0.0, []
+        settings, loss_sum, word_sum, word_count = self.settings, 0.0, 0.0, 0
         with unchanged_by_failure(self):
             self.optimiser.zero_grad(set_to_none=True)
             for batch in self._micro_batches():
-                loss, encodings, positions, edited = self._loss(batch, TEMPLATES, self.generator)
+                loss, encodings, positions, edited = self.loss(batch, TEMPLATES, self.generator)
                 if not math.isfinite(loss.item()):
                     raise self._not_finite(f"loss became {loss.item()}")
                 share = len(batch.pictures) / settings.samples_of_a_step
                 (loss * share).backward()
                 loss_sum += loss.item() * share
-                encodings_seen.append(share * mean_encoding(encodings.detach(), positions))
+                at_words = encodings.detach()[positions].float()
+                word_sum, word_count = word_sum + at_words.sum(dim=0), word_count + len(at_words)
             at_word = positions[..., None].expand_as(edited.gates)
             similarity, gate = (t[at_word].mean().item() for t in (edited.similarities, edited.gates))
 
             self.optimiser.step()
             decay = settings.target_input_decay
-            self.target_input = decay * self.target_input + (1 - decay) * torch.stack(encodings_seen).sum(dim=0)
+            self.target_input = decay * self.target_input + (1 - decay) * (word_sum / word_count)
             # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
             if not all_finite([*self.tensors().values(), *moments(self, MEANS).values()]):
                 raise self._not_finite("learned tensors became infinite or not a number", GradientOverflowError)
@@ -254,11 +263,11 @@ class ConceptTrainer:
         return StepReport(self.step_number, settings.steps, loss_sum, similarity, gate)
 
     def _micro_batches(self) -> Iterator[Batch]:
-        """The samples of a step, in parts of one size that fit into the memory; drawn as they are needed, as the noise
-        is.  Pictures of several buckets so have the share in each step that they have in one bucket."""
+        """The samples of a step with their noise, in parts of one size that fit into the memory; what they are does not
+        depend on the parts.  Pictures of several buckets so have the share in each step that they have in one."""
         for _ in range(self.settings.accumulation):
             for bucket in self._draw().by_bucket(self.task.bucket_of):
-                yield from bucket.split(self.micro_batch)
+                yield from self.task.with_noise(bucket, self.generator).split(self.micro_batch)
 
     def _draw(self) -> Batch:
         size, generator, share = (self.settings.batch_size,), self.generator, self.settings.noise_alone
@@ -270,7 +279,7 @@ class ConceptTrainer:
             locks=(torch.rand(size, generator=generator) < 0.5).float() if self.settings.draws_locks else None,
         )
 
-    def _loss(
+    def loss(
         self, batch: Batch, templates: Sequence[str], generator: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor, EditedEncoding]:
         """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
@@ -317,7 +326,8 @@ class ConceptTrainer:
             self.task.picture_count, samples, at_once, self.task.bucket_of, self.settings.draws_locks
         )
         for batch, generator in batches:
-            error += self._loss(batch, HELD_OUT_TEMPLATES, generator)[0].item() * len(batch.pictures) / samples
+            for part in self.task.with_noise(batch, generator).split(self.micro_batch):
+                error += self.loss(part, HELD_OUT_TEMPLATES, generator)[0].item() * len(part.pictures) / samples
         return error
 
     def best_step(self) -> int:
@@ -385,15 +395,3 @@ class ConceptTrainer:
 def mean_encoding(encodings: Tensor, positions: Tensor) -> Tensor:
     """Mean encoding over all marked positions: [T, N, d], bool [T, N] -> [d], float32."""
     return encodings[positions].float().mean(dim=0)
-
-
-def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
-    """Mean of errors [B, C, H, W], weighted by masks [B, 1, H, W] if there are any.
-
-    Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean
-    (benchmarks/choices.md compares the plain mean of mask * error, in which big things count more).
-    """
-    if masks is None:
-        return errors.mean()
-    weighted = (errors * masks).sum(dim=(1, 2, 3)) / (masks.sum(dim=(1, 2, 3)) * errors.shape[1])
-    return weighted.mean()

@@ -1,4 +1,4 @@
-"""The samples of one forward pass of a training."""
+"""The samples of one forward pass of a training, and the mean of their errors."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Batch:
     levels: Tensor | None = None  # noise levels as shares of the schedule, 0..1, [B]; None draws them
     noise_alone: Tensor | None = None  # bool [B]: the latent is noise without a trace of the picture; None: nowhere
     locks: Tensor | None = None  # of the keys, float [B]; None: that of the form everywhere
+    noise: Tensor | None = None  # [B, ...] as the task draws it; None: not drawn yet
 
     def split(self, size: int) -> Iterator[Batch]:
         """The same samples in parts of at most `size`."""
@@ -37,3 +38,15 @@ class Batch:
     def _chosen(self, samples: Tensor) -> Batch:
         names = [field.name for field in fields(self) if getattr(self, field.name) is not None]
         return Batch(**{name: getattr(self, name)[samples] for name in names})
+
+
+def masked_mean(errors: Tensor, masks: Tensor | None) -> Tensor:
+    """Mean of errors [B, C, H, W], weighted by masks [B, 1, H, W] if there are any.
+
+    Each picture counts the same however small its mask is: sum(mask * error) / sum(mask), per picture, then the mean
+    (benchmarks/choices.md compares the plain mean of mask * error, in which big things count more).
+    """
+    if masks is None:
+        return errors.mean()
+    weighted = (errors * masks).sum(dim=(1, 2, 3)) / (masks.sum(dim=(1, 2, 3)) * errors.shape[1])
+    return weighted.mean()

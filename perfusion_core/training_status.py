@@ -42,6 +42,8 @@ class TrainingStatus:
             parts.append(f"best step {report.best_step}")
         if report.validation_given_up:
             parts.append("memory ran out while validating: the last step is taken")
+        if report.slowdown:
+            parts.append(f"{report.slowdown:.0f} times slower than it should be: memory may be spilling")
         if memory:
             parts.append(memory)
         return " · ".join(parts)

@@ -79,7 +79,7 @@ def main() -> None:
     settings = training_settings(preset, seed=0, flip=True, validate_every=25, custom={})
     settings = replace(settings, **dict(_setting(text, settings) for text in arguments.setting))
     if not arguments.rough_words:
-        print(settings_text(preset, settings, arguments.pictures, uses_checkpointing(preset)), flush=True)
+        print(settings_text(preset, settings, arguments.pictures), flush=True)
     recogniser = load_recogniser()
     with torch.inference_mode():
         model, clip, vae = load_demo_model()

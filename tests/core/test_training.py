@@ -14,10 +14,9 @@ from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
     TEMPLATES,
     TrainingSettings,
-    masked_mean,
     mean_encoding,
 )
-from perfusion_core.training_batch import Batch
+from perfusion_core.training_batch import Batch, masked_mean
 from perfusion_core.training_run import train
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class ToyTask:
     scale: float = 1.0
     largest_scale: float = math.inf
     bucket_of: list[int] = field(default_factory=list)
+    gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
         draw = torch.Generator().manual_seed(self.seed)
@@ -55,15 +56,21 @@ class ToyTask:
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         return {"layer.attn2": self.values @ encoding}
 
+    def with_noise(self, batch: Batch, generator) -> Batch:
+        if batch.noise is not None:
+            return batch
+        noise = self.noise * torch.randn(len(batch.pictures), TOKENS, OUT, generator=generator)
+        return replace(batch, noise=noise)
+
     def loss(self, batch: Batch, edited: EditedEncoding, value_targets, generator) -> Tensor:
+        batch = self.with_noise(batch, generator)
         self.batches.append(batch)
         values = add_value_targets(
             edited.value_context @ self.values.T, edited.value_gates, value_targets["layer.attn2"][None]
         )
-        noise = self.noise * torch.randn(values.shape, generator=generator)
         if len(batch.pictures) > self.room:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
-        loss = (values[:, 1] - self.target + noise[:, 1]).square().mean() * self.spoil
+        loss = (values[:, 1] - self.target + batch.noise[:, 1]).square().mean() * self.spoil
         if self.scale > self.largest_scale and loss.requires_grad:
             loss.register_hook(lambda gradient: gradient * math.inf)
         return loss

@@ -17,7 +17,7 @@ from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
 from tiny_models import tiny_model, tiny_sdxl, tiny_sdxl_clip
-from training_inputs import run_node
+from training_inputs import TRIES, run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
 SIZES = [(64, 64), (120, 70), (64, 128), (300, 80)]  # height, width
@@ -81,7 +81,7 @@ def test_a_training_of_several_sizes_resumes_bit_for_bit(inputs, folder, mixed, 
 
     def loss(self, *args):
         calls.append(1)
-        if len(calls) == 9:
+        if len(calls) == TRIES + 9:
             raise Interrupted
         return original(self, *args)
 

@@ -8,6 +8,7 @@ import torch
 from perfusion_pack.nodes.host.progress import NodeProgress
 from perfusion_pack.nodes.host.training import dynamic_memory
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
+from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import ConceptTrainer
 from perfusion_pack.perfusion_core.training_state_file import load_training
@@ -75,9 +76,8 @@ def test_the_automatic_mask_starts_again_with_fewer_pictures(inputs, folder, mon
             out_of_memory()
         return result
 
-    seen = []
-    choose = ConceptTrainer.__init__
-    monkeypatch.setattr(ConceptTrainer, "__init__", lambda s, task, *a: seen.append(task.masks) or choose(s, task, *a))
+    seen, run = [], TrainingJob.run
+    monkeypatch.setattr(TrainingJob, "run", lambda job: seen.append(job.task.masks) or run(job))
     options = {"masks": None, "steps": 1, "validate_every": 0, "batch_size": 2}
     run_node(inputs, **options)
     monkeypatch.setattr(HostDenoisingTask, "predict", predict)

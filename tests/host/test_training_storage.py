@@ -9,6 +9,7 @@ import pytest
 import torch
 from comfy.model_patcher import ModelPatcher
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training import denoising_task
 from perfusion_pack.nodes.host.training.autograd import gradient_scale, scaled_gradient
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
@@ -255,6 +256,32 @@ def test_gradient_checkpointing_changes_memory_and_nothing_else(inputs, dtype, c
     assert all(torch.equal(gradient, checkpointed[name]) for name, gradient in gradients.items())
     assert all(gradient.abs().sum() > 0 for gradient in gradients.values())
     assert least < 0.7 * most
+
+
+@pytest.mark.parametrize("patcher", [ModelPatcher, LowVramPatcher], ids=["loaded", "streamed"])
+@pytest.mark.parametrize(("dtype", "compute"), [(E4M3, BF16), (E5M2, F32), (F16, F32)])
+def test_no_cast_weight_is_kept_for_the_backward_pass(inputs, dtype, compute, patcher, record_property):
+    """A model held in one precision and computed in another keeps what one that is held as it is computed keeps."""
+    kept = []
+    native = stored_model(compute, None)
+    for model in (native, stored_model(dtype, compute, patcher=patcher)):
+        with torch.inference_mode(), SavedNumbers() as saved:
+            first_gradients(model, inputs.clip, size=16)
+        weights = {weight.untyped_storage().data_ptr() for weight in model.model.parameters()}
+        kept.append(sum(size for place, size in saved.storages.items() if place not in weights))
+    record_property(f"kept by {dtype} in {compute}, of what {compute} keeps", kept[1] / kept[0])
+    weights = sum(weight.numel() for weight in native.model.parameters()) * torch.empty((), dtype=compute).itemsize
+    assert kept[1] - kept[0] < 0.02 * weights  # normalisations, which are small, are cast and kept
+
+
+@pytest.mark.parametrize(("dtype", "compute"), [(E4M3, F32), (F32, None), (F16, None)])
+def test_recast_layers_have_the_gradients_of_the_hosts_own(inputs, monkeypatch, dtype, compute):
+    """Bit for bit, through linear layers and convolutions of every kind that a UNet has."""
+    model = stored_model(dtype, compute)
+    loss, gradients = first_gradients(model, inputs.clip, size=16)
+    monkeypatch.setattr(denoising_task, "recast_layers", lambda module: [])
+    again, expected = first_gradients(model, inputs.clip, size=16)
+    assert loss == again and all(torch.equal(gradients[name], tensor) for name, tensor in expected.items())
 
 
 def test_gradients_of_float32_are_not_scaled():

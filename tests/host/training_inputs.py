@@ -17,6 +17,8 @@ from perfusion_pack.perfusion_core.text_statistics import TextStatistics
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import fill, tiny_clip, tiny_model
 
+TRIES = 2  # how often a training tries one picture before its first step
+
 VAE_CONFIG = {
     "params": {
         "embed_dim": 4,

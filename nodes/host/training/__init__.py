@@ -8,6 +8,7 @@
     size_hints              what SDXL is told of a picture's size
     autograd                what the host does to its models that autograd cannot live with, and the cures
     gradient_checkpointing  less memory for one more forward pass
+    measured_memory         what a picture takes, and how many go through the model at once
     dynamic_memory          models that the host streams, copied so that they can be trained through
     attention_mask          where the thing is, by the model's attention to the superclass
     judge                   which step is best, by a CLIP vision model

@@ -2,7 +2,7 @@
 
     make_differentiable, ordinary   tensors made in inference mode, which cannot be saved for the backward pass
     differentiable_text_encoder     residuals added in place, over what layer normalisation saved for it
-    recast_linears                  weights cast for every operation, of which it keeps each copy
+    recast_layers                   weights cast for every operation, and inputs of convolutions, all of which it keeps
     gradient_scale, scaled_gradient float16, in which the gradient of a mean vanishes
     host_in_training                fused and in-place paths that have no backward pass
 
@@ -20,6 +20,7 @@ import comfy.model_management
 import comfy.ops
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 
 from ..old_hosts import has_training_flag
 
@@ -71,21 +72,38 @@ def differentiable_text_encoder(encoder: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def recast_linears(module: nn.Module) -> list[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
-    """What `swapped_forwards` needs for the frozen linear layers in a module to keep no weight for the backward pass.
+def recast_layers(module: nn.Module) -> list[tuple[nn.Module, Callable[[Tensor], Tensor]]]:
+    """What `swapped_forwards` needs for the frozen linear layers and convolutions in a module to keep nothing that the
+    gradient of their inputs does not need.
 
-    A text encoder is held in half precision and computed in float32, so a training step would hold all of it once more
-    in float32 while the UNet is at its peak.  Here the backward pass casts again instead.
-    Outputs and gradients stay what they were, bit for bit.  Left alone is a layer that somebody gave another forward,
-    whose gradient may be another one.
+    A text encoder held in half precision and computed in float32, or a UNet held in fp8, would otherwise be held once
+    more, in what it is computed in, when a training step is at its peak.  Here the backward pass casts again instead.
+    And a convolution would keep its input, which only the gradient of its weight needs.
+    Outputs and gradients stay what they were, bit for bit.  Left alone is a layer of a class that is not the host's,
+    that somebody gave another forward, or that scales its weight by itself: its gradient may be another one.
     """
+
+    def recast(layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def run(inputs: Tensor) -> Tensor:
+            frozen = isinstance(layer, nn.Conv2d) or _is_cast(layer, inputs)
+            return _FrozenLayer.apply(inputs, layer) if frozen else forward(inputs)
+
+        return run
+
     return [
-        (layer, lambda inputs, layer=layer, forward=layer.forward: _FrozenLinear.apply(inputs, layer, forward))
+        (layer, recast(layer, layer.forward))
         for layer in module.modules()
-        if isinstance(layer, nn.Linear)
-        and isinstance(layer, comfy.ops.CastWeightBiasOp)
+        if type(layer).__module__ == comfy.ops.__name__
+        and (isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.padding_mode == "zeros"))
         and "forward" not in layer.__dict__
+        and getattr(layer, "scale_weight", None) is None
     ]
+
+
+def _is_cast(layer: Any, inputs: Tensor) -> bool:
+    """Whether the host makes a copy of the layer's weight to compute with."""
+    weight = layer.weight
+    return weight.dtype != inputs.dtype or weight.device != inputs.device or len(layer.weight_function) > 0
 
 
 def gradient_scale(dtype: torch.dtype, numbers: int) -> float:
@@ -116,18 +134,29 @@ def host_in_training() -> Iterator[None]:
         comfy.model_management.in_training = before
 
 
-class _FrozenLinear(torch.autograd.Function):
+class _FrozenLayer(torch.autograd.Function):
     @staticmethod
-    def forward(context: Any, inputs: Tensor, layer: nn.Module, forward: Callable[[Tensor], Tensor]) -> Tensor:
-        context.layer = layer
-        return forward(inputs)
+    def forward(context: Any, inputs: Tensor, layer: Any) -> Tensor:
+        context.layer, context.shape = layer, inputs.shape
+        weight, bias, stream = comfy.ops.cast_bias_weight(layer, inputs, offloadable=True)
+        if isinstance(layer, nn.Conv2d):
+            outputs = layer._conv_forward(inputs, weight, bias)
+        else:
+            outputs = nn.functional.linear(inputs, weight, bias)
+        comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+        return outputs
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        weight, bias, stream = comfy.ops.cast_bias_weight(context.layer, gradient, offloadable=True)
-        passed_on = gradient @ weight
-        comfy.ops.uncast_bias_weight(context.layer, weight, bias, stream)
-        return passed_on, None, None
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        layer = context.layer
+        weight, bias, stream = comfy.ops.cast_bias_weight(layer, gradient, offloadable=True)
+        if isinstance(layer, nn.Conv2d):
+            how: Any = layer.stride, layer.padding, layer.dilation, layer.groups
+            passed_on = conv2d_input(context.shape, weight, gradient, *how)
+        else:
+            passed_on = gradient @ weight
+        comfy.ops.uncast_bias_weight(layer, weight, bias, stream)
+        return passed_on, None
 
 
 class _ScaledGradient(torch.autograd.Function):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -19,8 +20,7 @@ from ....perfusion_core.edit import EditedEncoding, add_value_targets
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import memory_for
 from ....perfusion_core.picture_fitting import Fit, whole_picture
-from ....perfusion_core.training import masked_mean
-from ....perfusion_core.training_batch import Batch
+from ....perfusion_core.training_batch import Batch, masked_mean
 from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ..gate.cross_attention import cross_attention_layers
 from ..gate.projection_swap import swapped_forwards
@@ -31,7 +31,7 @@ from .autograd import (
     gradient_scale,
     make_differentiable,
     ordinary,
-    recast_linears,
+    recast_layers,
     scaled_gradient,
 )
 from .gradient_checkpointing import checkpointed_forwards
@@ -76,6 +76,7 @@ class HostDenoisingTask:
         self._token_lists: dict[str, dict[str, list]] = {}
         self._pooled: Tensor | None = None
         self.gradient_checkpointing = False
+        self.memory_of_a_step = 0  # bytes beyond the models, once they are known
         self._gradient_scale, self._gradient_halvings = 1.0, 0
 
     def __enter__(self) -> HostDenoisingTask:
@@ -85,10 +86,11 @@ class HostDenoisingTask:
         encoders = text_encoders(self.clip)
         encoding_width = sum(encoder.width for encoder in encoders.values())
         self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
+        self._open.enter_context(swapped_forwards(recast_layers(self._base.diffusion_model)))
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
             self._open.enter_context(differentiable_text_encoder(encoder.model))
-            self._open.enter_context(swapped_forwards(recast_linears(encoder.model)))
+            self._open.enter_context(swapped_forwards(recast_layers(encoder.model)))
         return self
 
     def _as_the_model_wants(self, latent: Tensor) -> Tensor:
@@ -98,9 +100,9 @@ class HostDenoisingTask:
         """Make the models ready to train with: at the start, and after the host has sampled with them, which may have
         moved them to other memory, made inference tensors of them, and set the text encoder's options."""
         largest = max((latent.shape for latent in self.latents), key=lambda shape: shape.numel())
-        memory = self.model.memory_required([2 * self.picture_count, *largest])
-        # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: autograd
-        # keeps each weight that is streamed in until the backward pass, so streaming would cost time and save nothing.
+        memory = max(self.model.memory_required([2 * self.picture_count, *largest]), self.memory_of_a_step)
+        # Whole models under --lowvram too, as for the host's Train LoRA node unless its offloading is on: streaming
+        # would bring every weight in twice for each forward pass.
         # Without gradients: older hosts, such as 0.20.1, patch fp8 weights by operations that have none.
         with torch.no_grad(), memory_for("the models were loaded for the training"):
             comfy.model_management.load_models_gpu(
@@ -169,6 +171,16 @@ class HostDenoisingTask:
         dtype = self._compute_dtype
         return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self.layers.items()}
 
+    def with_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """See `DenoisingTask.with_noise`."""
+        if batch.noise is not None:
+            return batch
+        size, levels, last = len(batch.pictures), batch.levels, len(self._sampling.sigmas) - 1
+        if levels is None:
+            levels = torch.randint(last + 1, (size,), generator=generator) / last
+        shape = self.latents[int(batch.pictures[0])].shape
+        return replace(batch, levels=levels, noise=torch.randn((size, *shape), generator=generator))
+
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
@@ -183,12 +195,9 @@ class HostDenoisingTask:
         masks = None
         if self.masks is not None:
             masks = self._oriented(self.masks, [mask.flip(-1) for mask in self.masks], batch)
-        if batch.levels is None:
-            chosen = torch.randint(len(self._sampling.sigmas), (size,), generator=generator)
-            sigma = self._sigmas(chosen)
-        else:
-            sigma = self.sigmas_at(batch.levels)
-        noise = torch.randn(clean.shape, generator=generator).to(self.device)
+        batch = self.with_noise(batch, generator)
+        assert batch.levels is not None and batch.noise is not None
+        sigma, noise = self.sigmas_at(batch.levels), batch.noise.to(self.device)
         noisy = self.noised(clean, noise, sigma)
         if batch.noise_alone is not None:
             alone = batch.noise_alone.to(self.device)

@@ -20,13 +20,14 @@ from pathlib import Path
 
 import comfy.model_management
 import torch
-from torch import Tensor
 
 from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM, RECOMMENDED_TEMPERATURE, Concept
 from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
+from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ....perfusion_core.step_choice import Validation
+from ....perfusion_core.step_pace import StepPace
 from ....perfusion_core.training import ConceptTrainer, StepReport
 from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ....perfusion_core.training_run import best_step_within_memory, train
@@ -39,6 +40,7 @@ from .dynamic_memory import trainable_clip, trainable_model
 from .files import NoFiles, TrainingFiles
 from .judge import LikenessJudge
 from .latents import encoded_pictures, picture_weights
+from .measured_memory import plan_memory
 from .request import TrainingHooks, TrainingRequest
 
 logger = logging.getLogger(__name__)
@@ -51,7 +53,8 @@ class TrainingResult:
     losses: of every step.  effect: by how much the concept changes the model's prediction, relative to that.
     path: of its file, None where none was asked for.  masks: the weights of the loss, [1, h, w] by picture in 0..1 at
     the size of the latents, on the CPU; None where every place counted the same.  chosen_step: the one whose tensors
-    the concept holds.  validations: by which it was chosen.
+    the concept holds.  validations: by which it was chosen.  memory_plan: how the pictures of a step went through the
+    model; None where no step was left to make.
     """
 
     concept: Concept
@@ -62,6 +65,7 @@ class TrainingResult:
     masks: PerPicture | None = None
     chosen_step: int = 0
     validations: tuple[Validation, ...] = ()
+    memory_plan: MemoryPlan | None = None
 
 
 class TrainingJob:
@@ -82,6 +86,7 @@ class TrainingJob:
         self.hooks = hooks or TrainingHooks()
         self.files = files or NoFiles()
         self.judge: LikenessJudge | None = None
+        self.memory_plan: MemoryPlan | None = None
         self.task: HostDenoisingTask
         self.trainer: ConceptTrainer
 
@@ -113,6 +118,8 @@ class TrainingJob:
             with task as self.task:
                 self.trainer = self._trainer()
                 self.files.open(self.trainer, self._what_must_not_change())
+                self._plan_memory()
+                task.masks = self._masks_of_the_loss()
                 if judge is not None:
                     self.trainer.measure = lambda: self._unlikeness(judge)
                 yield
@@ -121,7 +128,7 @@ class TrainingJob:
         """Make all steps and choose the best one; the work is kept as it goes."""
         release_memory = comfy.model_management.soft_empty_cache
         with self.files.telling_where(self.trainer):
-            train(self.trainer, self._follow, self._keep, release_memory)
+            train(self.trainer, self._follow, self._keep, release_memory, pace=self._pace())
             self._chosen_step = best_step_within_memory(self.trainer, release_memory)
             self._learned = self.concept_at(self._chosen_step)
             self.files.save(self.trainer, lambda: self._learned)
@@ -150,6 +157,7 @@ class TrainingJob:
             masks=self._masks,
             chosen_step=self._chosen_step,
             validations=tuple(self.trainer.choice.validations),
+            memory_plan=self.memory_plan,
         )
         logger.info(
             "Trained %s to step %d in %.1f s and took step %d; loss %.4f at first, %.4f at last; effect %.0f %%.",
@@ -207,18 +215,32 @@ class TrainingJob:
 
     def _trainer(self) -> ConceptTrainer:
         task, settings = self.task, self.request.settings
-        task.gradient_checkpointing = self.request.gradient_checkpointing
         vectors = {key: value.to(task.device) for key, value in self._superclass_vectors.items()}
-        task.masks = self._masks_of_the_loss(vectors)
         captions = self.request.caption_templates
         with memory_for("the superclass was encoded"):
             return ConceptTrainer(task, settings, vectors, self.request.measured_statistics.inverse.clone(), captions)
 
-    def _masks_of_the_loss(self, vectors: Mapping[str, Tensor]) -> PerPicture | None:
+    def _plan_memory(self) -> None:
+        if self.trainer.step_number >= self.request.settings.steps:  # all that is left is to choose among what was kept
+            return
+        with memory_for("the models were loaded for the training"):
+            self.memory_plan = plan_memory(self.trainer, self.task, self.request.gradient_checkpointing)
+        logger.info("Training %s with %s.", self.request.word, self.memory_plan.text())
+        self.hooks.on_memory_plan(self.memory_plan)
+
+    def _pace(self) -> StepPace | None:
+        """What a step should take; none on a CPU, whose time belongs to others too."""
+        cost = self.memory_plan and self.memory_plan.cost
+        if cost is None or self.task.device.type == "cpu":
+            return None
+        return StepPace(cost.seconds * self.request.settings.samples_of_a_step)
+
+    def _masks_of_the_loss(self) -> PerPicture | None:
         """The given masks, and for pictures without one the model's attention, or the same weight everywhere."""
         given = self._weights
         if "attention" in self.request.mask_source:
-            found = attention_masks(self.task, vectors, at_once=self.request.settings.batch_size)
+            vectors = {key: value.to(self.task.device) for key, value in self._superclass_vectors.items()}
+            found = attention_masks(self.task, vectors, at_once=self.trainer.micro_batch)
         elif any(mask is not None for mask in given):
             found = [torch.ones_like(latent[:1]) for latent in self.task.latents]
         else:

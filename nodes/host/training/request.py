@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ....perfusion_core.caption_templates import caption_templates
 from ....perfusion_core.concept import Concept, normalise_word
+from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
 from ....perfusion_core.training import StepReport, TrainingSettings
@@ -30,13 +31,13 @@ from .weight_hash import model_hash, pictures_hash, vae_hash
 class TrainingRequest:
     """Learn the word for what the pictures show.
 
-    images: [P, H, W, C] in 0..1, lists of pictures in any nesting, or pictures that were prepared already.  masks:
-    [P, H, W], lists of them, or None; see `masks_of`.  resolution: see `training_pictures`.  captions: see
-    `captions_in`.  automatic_mask: whether, for pictures without a mask, the model's attention to the superclass takes
-    its place.  statistics: of the clip; a job needs them.  gradient_checkpointing: whether blocks run again in the
-    backward pass, for less memory and the same concept.  clip_vision: chooses the best step, from pictures painted with
-    CFG `sample_cfg`, in place of the validation error; see `LikenessJudge`.  picture: small JPEG for the concept's
-    file.
+    images: [P, H, W, C] in 0..1, lists of pictures in any nesting, or pictures that were prepared already. masks: [P,
+    H, W], lists of them, or None; see `masks_of`. resolution: see `training_pictures`. captions: see `captions_in`.
+    automatic_mask: whether, for pictures without a mask, the model's attention to the superclass takes its place.
+    statistics: of the clip; a job needs them. gradient_checkpointing: whether blocks run again in the backward pass,
+    for less memory and the same concept, even where there is room; elsewhere the job decides. clip_vision: chooses the
+    best step, from pictures painted with CFG `sample_cfg`, in place of the validation error; see `LikenessJudge`.
+    picture: small JPEG for the concept's file.
     Word and superclass are kept as prompts have them.  Raises PerfusionError for a word that no prompt could hold.
     """
 
@@ -139,10 +140,11 @@ class TrainingHooks:
 
     on_step: called after every step.  on_preview: is given the concept as it is after every `preview_every` steps, 0
     for never, to sample with; not after the last step.  on_masks: is given the weights of the loss before the first
-    step, where there are any.
+    step, where there are any.  on_memory_plan: is told before that how the pictures will go through the model.
     """
 
     on_step: Callable[[StepReport], None] = lambda report: None
     on_preview: Callable[[Concept], None] = lambda concept: None
     preview_every: int = 0
     on_masks: Callable[[PerPicture], None] = lambda masks: None
+    on_memory_plan: Callable[[MemoryPlan], None] = lambda plan: None
