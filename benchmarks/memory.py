@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,44 +113,47 @@ class FakeModels:
         return sum(sizes), sizes[0]
 
     def step(self, pictures: int, checkpointing: bool) -> None:
-        """The passes of a training step, text encoders included, with every cross-attention layer edited as the trainer
-        edits it. Each picture has a template of its own, the most that a step can take."""
+        """The passes of a training step, text encoders included. Each picture has a template of its own, the most that
+        a step can take."""
         import torch
-        from comfy.ldm.modules.attention import attention_pytorch
-        from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
-        from perfusion_pack.nodes.host.gate.projection_swap import swapped_forwards
-        from perfusion_pack.nodes.host.training.gradient_checkpointing import checkpointed_forwards
-        from perfusion_pack.perfusion_core.edit import add_value_targets
 
         encodings = []
         for encoder in self.encoders:
             words = torch.zeros(pictures, 77, encoder.text_model.final_layer_norm.weight.shape[0]).requires_grad_()
             encodings.append(encoder.text_model(embeds=words * 1, num_tokens=[8] * pictures)[0])
-        context = torch.cat(encodings, dim=-1).to(self.dtype)
-        gates = torch.zeros(pictures, 77, 1).requires_grad_()
-        layers = cross_attention_layers(self.unet)
-        targets = {name: torch.zeros(1, layer.to_v.out_features).requires_grad_() for name, layer in layers.items()}
-        replacements: list[Any] = []
-        for name, layer in layers.items():
-            replacements += [
-                (layer.to_k, lambda _context, keys=layer.to_k.forward: keys(context)),
-                (
-                    layer.to_v,
-                    lambda _context, values=layer.to_v.forward, target=targets[name]: add_value_targets(
-                        values(context), gates, target
-                    ),
-                ),
-            ]
-        if checkpointing:
-            replacements += checkpointed_forwards(self.unet, replacements)
-        pooled = self.unet.adm_in_channels and torch.zeros(pictures, self.unet.adm_in_channels, dtype=self.dtype)
-        # As the trainer has it, whatever the host chose.
-        options = {"optimized_attention_override": lambda _function, *args, **more: attention_pytorch(*args, **more)}
-        with swapped_forwards(replacements):
-            noisy = torch.zeros(pictures, 4, self.latent, self.latent, dtype=self.dtype)
-            times = torch.zeros(pictures)
-            predicted = self.unet(noisy, times, context=context, y=pooled, transformer_options=options)
-        predicted.float().square().mean().backward()
+        unet_step(self.unet, torch.cat(encodings, dim=-1).to(self.dtype), self.latent, checkpointing)
+
+
+def unet_step(unet: Any, context: Any, latent: int, checkpointing: bool) -> None:
+    """Forward and backward pass of a UNet for encodings [B, 77, d], with every cross-attention layer edited as the
+    trainer edits it."""
+    import torch
+    from comfy.ldm.modules.attention import attention_pytorch
+    from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.gate.projection_swap import swapped_forwards
+    from perfusion_pack.nodes.host.training.gradient_checkpointing import checkpointed_forwards
+    from perfusion_pack.perfusion_core.edit import add_value_targets
+
+    pictures, half = len(context), {"dtype": context.dtype}
+    gates = torch.zeros(pictures, 77, 1).requires_grad_()
+    layers = cross_attention_layers(unet)
+    targets = {name: torch.zeros(1, layer.to_v.out_features).requires_grad_() for name, layer in layers.items()}
+    replacements: list[Any] = []
+    for name, layer in layers.items():
+        keys, values, target = layer.to_k.forward, layer.to_v.forward, targets[name]
+        replacements += [
+            (layer.to_k, lambda _context, keys=keys: keys(context)),
+            (layer.to_v, lambda _context, v=values, target=target: add_value_targets(v(context), gates, target)),
+        ]
+    if checkpointing:
+        replacements += checkpointed_forwards(unet, replacements)
+    pooled = torch.zeros(pictures, unet.adm_in_channels, **half) if unet.adm_in_channels else None
+    # As the trainer has it, whatever the host chose.
+    options = {"optimized_attention_override": lambda _function, *args, **more: attention_pytorch(*args, **more)}
+    with swapped_forwards(replacements):
+        noisy, times = torch.zeros(pictures, 4, latent, latent, **half), torch.zeros(pictures)
+        predicted = unet(noisy, times, context=context, y=pooled, transformer_options=options)
+    predicted.float().square().mean().backward()
 
 
 def count(family: str, storage: str, pictures: int, checkpointing: bool, operations: bool = False) -> Count:
@@ -161,11 +164,12 @@ def count(family: str, storage: str, pictures: int, checkpointing: bool, operati
     with FakeModels(family, storage) as models:
         with LiveMemory() as memory:
             models.step(pictures, checkpointing)
-        return Count(memory.peak, *models.weights(), operations_of(models, checkpointing) if operations else 0)
+        made = operations_of(lambda: models.step(1, checkpointing)) if operations else 0
+        return Count(memory.peak, *models.weights(), made)
 
 
-def operations_of(models: FakeModels, checkpointing: bool) -> int:
-    """Convolutions, matrix products and attention of one picture's passes."""
+def operations_of(action: Callable[[], object]) -> int:
+    """How many additions and multiplications an action takes in convolutions, matrix products and attention."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
@@ -176,7 +180,7 @@ def operations_of(models: FakeModels, checkpointing: bool) -> int:
         backward: lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4]),
     }
     with FlopCounterMode(display=False, custom_mapping=formulas) as counter:
-        models.step(1, checkpointing)
+        action()
     return counter.get_total_flops()
 
 
@@ -185,9 +189,8 @@ def standard_within(size: float, off: Count, on: Count) -> tuple[Any, float]:
     from perfusion_pack.nodes.training_settings import DEFAULTS
     from perfusion_pack.perfusion_core.memory_plan import PictureCost, memory_plan
 
-    plan = memory_plan(
-        DEFAULTS.batch_size, int(size - off.weights), PictureCost(off.memory), PictureCost(on.memory)
-    )  # fmt: skip
+    costs = PictureCost(off.memory), PictureCost(on.memory)
+    plan = memory_plan(DEFAULTS.batch_size, int(size - off.weights), *costs)
     return plan, off.weights + plan.micro_batch * plan.cost.memory
 
 
@@ -198,7 +201,7 @@ def minutes(operations: int) -> float:
     return DEFAULTS.steps * DEFAULTS.samples_of_a_step * operations / OPERATIONS_A_SECOND / 60
 
 
-def tables(families: list[str]) -> str:
+def tables(families: list[str]) -> tuple[str, str]:
     """Both tables: what a picture takes, and what Standard does on cards of several sizes."""
     head = (
         "| model | UNet stored in | weights, GB | one picture, GB | with checkpointing, GB | 10^12 operations | with |"

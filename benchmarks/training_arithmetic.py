@@ -12,41 +12,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from random_sd15 import CONTEXT, UNET
+from memory import CLIP_L, SD15, operations_of, unet_step
+from random_sd15 import CONTEXT
 from training_cost import FORWARD, TEXT_ENCODER_BAR, TIME_BARS
-
-HEADS = {"num_heads": 8, "num_head_channels": -1}
-CLIP_L = {
-    "num_hidden_layers": 12,
-    "hidden_size": CONTEXT,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "hidden_act": "quick_gelu",
-    "max_position_embeddings": 77,
-    "eos_token_id": 49407,
-}
-
-
-def operations_of(action: Callable[[], object]) -> float:
-    """How many additions and multiplications an action takes, in 10^12."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
-
-    formulas = {  # the counter knows only those of GPUs
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda *shapes, **_: sdpa_flop_count(*shapes[:3]),
-        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda *shapes, **_: sdpa_backward_flop_count(*shapes[:4])
-        ),
-    }
-    counter = FlopCounterMode(display=False, custom_mapping=formulas)
-    with counter:
-        action()
-    return counter.get_total_flops() / 1e12
 
 
 def encode_template(encoder: object) -> None:
@@ -68,7 +40,6 @@ def main() -> None:
     import comfy.clip_model
     import comfy.ops
     import torch
-    from checkpointing import step
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from perfusion_pack.nodes.host.training.autograd import differentiable_text_encoder
     from perfusion_pack.perfusion_core.training import TEMPLATES
@@ -78,9 +49,9 @@ def main() -> None:
     print("| pixels | pictures | templates | step / forward | bar | text encoder / step | bar |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with FakeTensorMode():
-        unet = UNetModel(**UNET, **HEADS, dtype=torch.bfloat16, device="cpu", operations=plain).requires_grad_(False)
+        unet = UNetModel(**SD15, dtype=torch.bfloat16, device="cpu", operations=plain).requires_grad_(False)
         unet.adm_in_channels = None
-        encoder = comfy.clip_model.CLIPTextModel(CLIP_L, torch.float32, "cpu", plain).requires_grad_(False)
+        encoder = comfy.clip_model.CLIPTextModel(dict(CLIP_L), torch.float32, "cpu", plain).requires_grad_(False)
         with differentiable_text_encoder(encoder):
             template = operations_of(lambda: encode_template(encoder))
         for latent in arguments.latents:
@@ -88,7 +59,8 @@ def main() -> None:
             inputs = noisy.bfloat16(), torch.zeros(1), context.bfloat16()
             with torch.no_grad():
                 forward = operations_of(lambda inputs=inputs: unet(*inputs))
-            through_unet = operations_of(lambda latent=latent: step(unet, 1, latent, checkpointing=False))
+            leaf = inputs[2].requires_grad_()
+            through_unet = operations_of(lambda latent=latent, leaf=leaf: unet_step(unet, leaf, latent, False))
             for pictures in arguments.pictures:
                 templates = len(TEMPLATES) * (1 - (1 - 1 / len(TEMPLATES)) ** pictures)
                 whole = pictures * through_unet + templates * template

@@ -12,7 +12,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,8 +120,10 @@ def unmount(place: Path) -> None:
                 raise DevError(f"{place} is not a link that dev.py made: move it away.") from None
 
 
-def command(host: Path, interpreter: Interpreter, base_directory: Path, port: int) -> list[str]:
-    """The command line of the server."""
+def command(
+    host: Path, interpreter: Interpreter, base_directory: Path, port: int, options: Sequence[str] = ()
+) -> list[str]:
+    """The command line of the server.  options: more of the host's own."""
     line = [str(interpreter.python), str(host / "main.py"), "--listen", "127.0.0.1", "--port", str(port)]
     line += ["--base-directory", str(base_directory), "--disable-auto-launch", "--disable-api-nodes"]
     # The database would otherwise be the one in the host's own folder, which a running ComfyUI has locked.
@@ -130,12 +132,17 @@ def command(host: Path, interpreter: Interpreter, base_directory: Path, port: in
     line += ["--disable-all-custom-nodes", "--whitelist-custom-nodes", PACK_FOLDER]
     if interpreter.device == "cpu":
         line.append("--cpu")
-    return line
+    return [*line, *options]
 
 
 @contextlib.contextmanager
 def running(
-    host: Path, interpreter: Interpreter, base_directory: Path, port: int | None = None, repository: Path = REPOSITORY
+    host: Path,
+    interpreter: Interpreter,
+    base_directory: Path,
+    port: int | None = None,
+    repository: Path = REPOSITORY,
+    options: Sequence[str] = (),
 ) -> Iterator[Server]:
     """A server that answers and has loaded the pack, for the length of a `with` block; it is stopped however that ends.
 
@@ -154,7 +161,7 @@ def running(
     try:
         with open(log, "wb") as output:
             process = subprocess.Popen(
-                command(host, interpreter, base_directory, port),
+                command(host, interpreter, base_directory, port, options),
                 cwd=host,
                 env=environment,
                 stdin=subprocess.DEVNULL,

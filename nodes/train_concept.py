@@ -159,8 +159,8 @@ class TrainConcept(io.ComfyNode):
                     default=False,
                     optional=True,
                     **ADVANCED,
-                    tooltip="Less memory for about a third more arithmetic, and the same concept; always on in the "
-                    "preset Low memory. Start with off; on where even one picture at a time runs out of memory.",
+                    tooltip="Less memory for about a third more arithmetic, and the same concept. Start with off, for "
+                    "which the trainer takes it where memory asks for it; on takes it always.",
                 ),
                 io.ClipVision.Input(
                     "clip_vision",

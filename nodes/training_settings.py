@@ -43,7 +43,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "lock": None,
         "noise_alone": 0.0,
     },
-    # As many pictures as Standard, in as many steps.
+    # As many pictures as Standard, in as many steps, with the least memory however much is free.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
 }
 CUSTOM = "Custom"
@@ -59,8 +59,8 @@ KEYS_IN_WORDS = {
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
 PRESET_TOOLTIP = (
-    "Start with Standard; Quick is a first look, Quality twice as long, Paper the published recipe, Low memory for "
-    "small cards, and Custom takes the advanced inputs. The help page has the table of their settings."
+    "Start with Standard, which takes the memory that is free; Quick is a first look, Quality twice as long, Paper the "
+    "published recipe, Low memory the least, and Custom takes the advanced inputs. See the help page."
 )
 
 # Inputs of the preset Custom by name, and the setting that each one is.
@@ -140,8 +140,8 @@ def custom_inputs() -> list[io.Input]:
             "batch_size",
             1,
             64,
-            f"pictures at once. Start with {DEFAULTS.batch_size}; 1 learns unsteadily, too many run out of memory and "
-            "are then halved, which is slower.",
+            f"pictures per step. Start with {DEFAULTS.batch_size}; 1 learns unsteadily, more take longer. How many go "
+            "through the model at once is decided by the free memory.",
         ),
         number(
             whole,

@@ -52,9 +52,7 @@ class MemoryPlan:
         many = "one picture at a time" if number == 1 else f"{number} pictures at a time"
         many = f"all {size} pictures at once" if number == size > 1 else many
         how = " with gradient checkpointing" if self.gradient_checkpointing else ""
-        advice = (
-            "" if self.fits else "; that may be too much: close other programs, or load a smaller type of the model"
-        )
+        advice = "" if self.fits else "; that may be too much: close other programs or take a smaller type of model"
         return f"{many}{how} ({self._reason()}){advice}"
 
     def _reason(self) -> str:

@@ -45,7 +45,7 @@ folder, with about five pictures of any sizes, the thing before different backgr
 3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
 4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL.
 
-**What to turn**: preset *Quick* to try, *Standard* to keep, *Low memory* for small cards. How much the result looks \
+**What to turn**: preset *Quick* to try, *Standard* to keep, *Low memory* to take the least. How much the result looks \
 like your thing is set later, without training again, by the **bias** in *Load Perfusion Concept*.
 
 *Measure Text Statistics* may be left out: the trainer then measures by itself. *Save Perfusion Concept* is muted: \

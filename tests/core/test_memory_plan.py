@@ -61,12 +61,12 @@ def test_no_room_holds_nothing():
         (
             *(5.4, 0.8, 0.5),
             "one picture at a time with gradient checkpointing (0.8 GB for one, 5.4 GB without it; 0.5 GB free); that"
-            " may be too much: close other programs, or load a smaller type of the model",
+            " may be too much: close other programs or take a smaller type of model",
         ),
         (
             *(None, None, 0.5),
             "one picture at a time with gradient checkpointing (more than the 0.5 GB free for one); that may be too"
-            " much: close other programs, or load a smaller type of the model",
+            " much: close other programs or take a smaller type of model",
         ),
     ],
 )

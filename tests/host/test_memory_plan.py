@@ -24,9 +24,8 @@ GB = 1e9
 
 
 def planned(inputs, monkeypatch, free: float, settings=None, **changes):
-    """The plan of a training where so many bytes are free beyond the host's reserve; and the concept."""
-    room = free + comfy.model_management.extra_reserved_memory()
-    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_: room)
+    """The plan of a training where so many bytes are free; and the result."""
+    monkeypatch.setattr(measured_memory, "free_memory", lambda device: int(free))
     settings = settings or TrainingSettings(steps=2, batch_size=4, validate_every=0)
     asked = {**inputs._asdict(), "word": "<hugsy>", "superclass": "teddy", "settings": settings, **changes}
     plans = []
@@ -113,8 +112,7 @@ def test_the_micro_batch_of_a_training_that_goes_on_is_that_of_now(inputs, folde
     asked = {**inputs._asdict(), "word": "<hugsy>", "superclass": "teddy"}
 
     def train(steps: int, resume: bool, free: float):
-        room = free + comfy.model_management.extra_reserved_memory()
-        monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda *_: room)
+        monkeypatch.setattr(measured_memory, "free_memory", lambda device: int(free))
         wanted = TrainingSettings(**{**vars(settings), "steps": steps})
         job = TrainingJob(TrainingRequest(**asked, settings=wanted), files=TrainingFiles("hugsy", resume))
         with torch.inference_mode():
