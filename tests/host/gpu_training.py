@@ -1,6 +1,6 @@
 """What tests/host/test_on_a_gpu.py runs in a process of its own, since the tests' own process has its host on the CPU.
 
-    python tests/host/gpu_training.py node|memory|least FOLDER
+    python tests/host/gpu_training.py node|memory|least|standard FOLDER
 
 Prints what was found as one line of JSON. FOLDER: for the concepts.
 """
@@ -109,6 +109,32 @@ def least(_folder: str) -> dict[str, Any]:
     }
 
 
+def standard(_folder: str) -> dict[str, Any]:
+    """Preset Standard on SD1.5 and SDXL of full size with random weights in fp16, within 4 and 10 GB in all."""
+    import comfy.model_management
+    import torch
+    from gpu import MODELS, make_clip, make_model, measured_training, within
+
+    found = {}
+    with torch.inference_mode():
+        for family, (_, _, _, size) in MODELS.items():
+            comfy.model_management.unload_all_models()
+            with within(size), _warnings() as said:
+                model, clip = make_model(family, "fp16", dry=False), make_clip(family, dry=False)
+                result, given, taken, seconds = measured_training(family, model, clip, dry=False)
+            found[family] = {
+                "losses": result.losses,
+                "plan": result.memory_plan.text(),
+                "said": said,
+                "size": size,
+                "allocated": given,
+                "reserved": taken,
+                "seconds": seconds,
+            }
+            del model, clip
+    return found
+
+
 @contextmanager
 def _room_for(size: int) -> Iterator[None]:
     """Let torch take no more than `size` bytes of the device; what it is refused is a real out of memory."""
@@ -162,7 +188,7 @@ def main() -> None:
     open_pack()
     import utils.extra_config  # noqa: F401  first, as in main.py: nodes.py puts comfy/ with its utils.py before it
 
-    action = {"node": node, "memory": memory, "least": least}[sys.argv[1]]
+    action = {"node": node, "memory": memory, "least": least, "standard": standard}[sys.argv[1]]
     print(json.dumps(action(sys.argv[2])))
 
 

@@ -242,7 +242,7 @@ def test_presets_that_saved_workflows_hold_stay():
 def test_presets_differ_from_standard_in_what_they_are_for():
     usual = preset("Standard")
     assert replace(preset("Quality"), steps=usual.steps) == usual and preset("Quality").steps == 2 * usual.steps
-    low = preset("Low memory")
+    low = preset("Low memory")  # one picture at a time whatever is free
     assert low.batch_size == 1 and low.accumulation == usual.batch_size and low.steps == usual.steps
     assert [name for name in PRESETS if uses_checkpointing(name)] == ["Low memory"]
     assert uses_checkpointing("Standard", asked_for=True) and not uses_checkpointing(CUSTOM)
