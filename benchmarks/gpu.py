@@ -39,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent
 sys.path.append(str(HERE))
 
-from memory import SD15, SDXL, STORAGES  # noqa: E402
+from memory import SD15, SDXL, STORAGES  # noqa: E402  which also finds tests/host
 
 GB = 1e9
 PICTURES, STEPS, SAMPLER_STEPS = 5, 6, 8
@@ -49,6 +49,10 @@ TINY = {
     "model_channels": 64, "num_res_blocks": [1, 1], "channel_mult": [1, 2], "transformer_depth": [1, 1],
     "transformer_depth_output": [1, 1, 1, 1], "transformer_depth_middle": 1,
 }  # fmt: skip
+TINY_CONTEXT = {
+    "SD1.5": {"context_dim": 32},
+    "SDXL": {"context_dim": 80, "adm_in_channels": 48 + 6 * 256},  # of the tiny text encoders
+}
 LORA = ["--pictures", "1", "4", "--rounds", "2", "--steps", "3", "--no-memory", "--paper-steps", "8"]
 LORA += ["--nodes", "Train LoRA", "Train LoRA, bypass"]
 DRY_LORA = ["--smallest", "--pictures", "1", "--rounds", "1", "--steps", "1", "--no-memory", "--nodes", "Train LoRA"]
@@ -67,7 +71,7 @@ def make_model(family: str, storage: str, dry: bool) -> Any:
     if dry:
         computed = torch.float32
         stored = stored if storage == "fp8" else computed
-    config = getattr(comfy.supported_models, kind)({**unet, **(TINY if dry else {})})
+    config = getattr(comfy.supported_models, kind)({**unet, **({**TINY, **TINY_CONTEXT[family]} if dry else {})})
     config.set_inference_dtype(stored, None if stored == computed else computed)
     device = comfy.model_management.get_torch_device()
     base = config.get_model({}, "", device=device)
@@ -83,13 +87,15 @@ def make_clip(family: str, dry: bool) -> Any:
     import comfy.sdxl_clip
     from comfy.supported_models_base import ClipTarget
 
+    if dry:
+        from tiny_models import tiny_clip, tiny_sdxl_clip
+
+        return tiny_sdxl_clip() if family == "SDXL" else tiny_clip()
     target = {
         "SD1.5": ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel),
         "SDXL": ClipTarget(comfy.sdxl_clip.SDXLTokenizer, comfy.sdxl_clip.SDXLClipModel),
     }[family]
-    small = {"num_hidden_layers": 3}
-    options = {f"{name}_model_config": small for name in ("clip_l", "clip_g")} if dry else {}
-    clip = comfy.sd.CLIP(target, model_options=options)
+    clip = comfy.sd.CLIP(target)
     fill(clip.cond_stage_model, comfy.model_management.get_torch_device())
     return clip
 

@@ -69,15 +69,20 @@ def pictures_in(free: int, cost: PictureCost | None) -> int:
 
 
 def memory_plan(
-    batch_size: int, free: int, plain: PictureCost | None, checkpointed: PictureCost | None = None
+    batch_size: int,
+    free: int,
+    plain: PictureCost | None,
+    checkpointed: PictureCost | None = None,
+    at_most: int | None = None,
 ) -> MemoryPlan:
-    """The plan for pictures of these costs: see `MemoryPlan`.
+    """The plan for pictures of these costs: see `MemoryPlan`.  at_most: pictures at once, whatever room there is.
 
     Fewer pictures at once cost little time and gradient checkpointing a third more arithmetic, so it is taken only
     where not even one picture finds room without it.
     """
     checkpointing = pictures_in(free, plain) == 0
-    room = max(1, min(batch_size, pictures_in(free, checkpointed if checkpointing else plain)))
+    wanted = batch_size if at_most is None else min(batch_size, at_most)
+    room = max(1, min(wanted, pictures_in(free, checkpointed if checkpointing else plain)))
     passes = math.ceil(batch_size / room)
     return MemoryPlan(math.ceil(batch_size / passes), batch_size, checkpointing, free, plain, checkpointed)
 

@@ -107,7 +107,8 @@ def test_the_node_says_it_in_its_line_and_in_the_report(inputs, folder, monkeypa
     assert "; all 2 pictures at once (0." in texts[0]
 
 
-def test_the_micro_batch_of_a_training_that_goes_on_is_that_of_now(inputs, folder, monkeypatch):
+def test_a_training_that_goes_on_takes_no_more_at_once_than_before(inputs, folder, monkeypatch):
+    """Bit for bit as without the stop; and less where there is less room now."""
     settings = TrainingSettings(steps=2, batch_size=4, validate_every=0)
     asked = {**inputs._asdict(), "word": "<hugsy>", "superclass": "teddy"}
 
@@ -118,9 +119,12 @@ def test_the_micro_batch_of_a_training_that_goes_on_is_that_of_now(inputs, folde
         with torch.inference_mode():
             return job, job.train()
 
-    train(2, False, 0)
-    job, result = train(4, True, 10 * GB)
-    assert job.trainer.micro_batch == 4 and len(result.losses) == 4
+    first, _ = train(2, False, 10 * GB)
+    assert first.trainer.micro_batch == 4
+    narrow, result = train(3, True, 0)
+    assert narrow.trainer.micro_batch == 1 and len(result.losses) == 3
+    wide, result = train(4, True, 10 * GB)
+    assert wide.trainer.micro_batch == 1 and len(result.losses) == 4
     again, finished = train(4, True, 0)
     assert finished.memory_plan is None, "nothing is left to try anything for"
     assert load_concept(result.path).training["steps"] == 4 and again.trainer.step_number == 4

@@ -30,9 +30,10 @@ def plan_memory(trainer: ConceptTrainer, task: HostDenoisingTask, checkpointing:
     """Try one picture, and let the training go on as the plan says.
 
     checkpointing: whether gradient checkpointing is taken even where there is room without it.
+    No more pictures are taken at once than the trainer says: one that goes on so goes on bit for bit as it began.
     Nothing fails here for want of memory: a picture that finds no room is one that the first step will speak of.
     """
-    size, free = trainer.settings.batch_size, free_memory(task.device)
+    size, free = trainer.micro_batch, free_memory(task.device)
     plain = None if checkpointing else picture_cost(trainer, task, False, free)
     if not checkpointing and pictures_in(free, plain) < size:
         # Others make room, as far as they can.
@@ -45,7 +46,7 @@ def plan_memory(trainer: ConceptTrainer, task: HostDenoisingTask, checkpointing:
     checkpointed = None
     if pictures_in(free, plain) == 0:
         checkpointed = picture_cost(trainer, task, True, None)
-    plan = memory_plan(size, free, plain, checkpointed)
+    plan = memory_plan(trainer.settings.batch_size, free, plain, checkpointed, at_most=size)
     trainer.micro_batch, task.gradient_checkpointing = plan.micro_batch, plan.gradient_checkpointing
     task.memory_of_a_step = plan.micro_batch * plan.cost.memory if plan.cost else 0
     return plan
