@@ -53,9 +53,10 @@ def plan_memory(trainer: ConceptTrainer, task: HostDenoisingTask, checkpointing:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that the training may take; some the host keeps for others (its --reserve-vram)."""
+    """Bytes that the training may take; some of a card the host keeps for others (its --reserve-vram)."""
     free: Any = comfy.model_management.get_free_memory(device)  # a number, unless it is asked for more
-    return max(0, int(free - comfy.model_management.extra_reserved_memory()))
+    kept = 0 if device.type == "cpu" else comfy.model_management.extra_reserved_memory()
+    return max(0, int(free - kept))
 
 
 def picture_cost(
