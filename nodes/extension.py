@@ -15,6 +15,7 @@ from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
+from .kept_steps import KeptSteps
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
 from .load_pictures import LoadPictures
@@ -32,6 +33,6 @@ class PerfusionExtension(ComfyExtension):
         register_concept_folders()
         tell_of_queued_prompts(say)
         return [
-            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, SaveConcept, TextStatisticsNode,
-            DemoModel, DemoPictures,
+            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
+            TextStatisticsNode, DemoModel, DemoPictures,
         ]  # fmt: skip
