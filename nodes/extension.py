@@ -15,9 +15,9 @@ from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
-from .kept_steps import KeptSteps
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
+from .load_kept_steps import KeptSteps
 from .load_pictures import LoadPictures
 from .measure_statistics import TextStatisticsNode
 from .save_concept import SaveConcept

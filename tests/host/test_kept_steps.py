@@ -13,7 +13,7 @@ from perfusion_pack.nodes.host.concept_folders import concept_names, concept_pat
 from perfusion_pack.nodes.host.kept_steps import kept_steps, step_path
 from perfusion_pack.nodes.host.progress import Interrupted
 from perfusion_pack.nodes.host.training import files as training_files
-from perfusion_pack.nodes.kept_steps import KeptSteps, read_steps
+from perfusion_pack.nodes.load_kept_steps import KeptSteps, read_steps
 from perfusion_pack.nodes.training_samples import FINAL_STEPS, PREVIEW_STEPS, STRIP, TrainingSamples
 from perfusion_pack.nodes.training_settings import PRESETS, training_settings
 from perfusion_pack.perfusion_core.concept_file import load_concept
