@@ -22,6 +22,7 @@ DEMO_NOUNS = ("teddy", "ball", "cup", "car", "tree", "house", "fish", "star")
 NOUNS = ("dog", "cat", "horse", "teddy", "cup", "chair", "car", "boat", "house", "castle", "tree", "apple", "woman")
 HELD_OUT = 24  # captions for each noun
 BOUNDS = (1e5, 1e4, 1e3, 100, 30, 10)  # of the condition number
+OF_LONG_PROMPTS = 12  # held-out prompts for each noun
 BIAS, TEMPERATURE = 0.65, 0.15  # a gate in use, the one of the committed tables
 
 
@@ -158,6 +159,60 @@ def table(probe: Probe, measured: Mapping[str, Tensor], first: str, bounds: Mapp
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+def length(caption: str) -> int:
+    """In words and commas, about as many as its tokens."""
+    return len(caption.split()) + caption.count(",")
+
+
+def table_of_long_prompts(clip: Any, captions: int) -> str:
+    """Markdown: C over short captions alone, over the built-in mixture and over long ones alone; each met by long
+    prompts that hold a noun, through the gate that is recommended."""
+    from perfusion_pack.nodes.host.text.statistics import TokenKind, encoded_captions
+    from perfusion_pack.perfusion_core.captions import built_in_captions
+    from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
+    from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
+    from perfusion_pack.perfusion_core.training import TEMPLATES
+
+    everything, held_out = built_in_captions(24_000)[:20_000], built_in_captions(24_000)[20_000:]
+    sets = {
+        "short": [c for c in everything if length(c) < 40],
+        "every fourth long": everything,
+        "long": [c for c in everything if length(c) >= 46],
+    }
+
+    def tokens(text: str) -> Tensor:
+        return torch.tensor([entry[0] for chunk in clip.tokenize(text)["l"] for entry in chunk])
+
+    met, targets = [], {}
+    for noun in NOUNS:
+        number, asked = tokens(noun)[1], [template.format(noun) for template in TEMPLATES]
+        encoded = torch.cat([part[0] for part in encoded_captions(clip, asked)])
+        targets[noun] = encoded[torch.cat([tokens(text) for text in asked]) == number].double().mean(dim=0)
+        chosen = [c for c in held_out if noun in c.split() and length(c) >= 46][:OF_LONG_PROMPTS]
+        for prompt in chosen:
+            ((encodings, kinds, _),) = encoded_captions(clip, [prompt])
+            met.append((noun, encodings.double(), tokens(prompt) == number, kinds != TokenKind.PADDING))
+    rows = [["captions of C", "tokens", "own: mean", "others: mean, deviation", "others: 95 %, 99 %", "gate: others"]]
+    rows.append(["---"] * len(rows[0]))
+    for name, chosen in sets.items():
+        measured = moments(clip, chosen[:captions])["start to end"]
+        inverse, own, others = statistics_from_moment(measured, 1, "").inverse.double(), [], []
+        for noun, encodings, at_noun, counts in met:
+            s = encodings @ (inverse @ targets[noun]) / (targets[noun] @ inverse @ targets[noun])
+            own.append(s[at_noun])
+            others.append(s[~at_noun & counts])
+        mine, s = torch.cat(own), torch.cat(others)
+        gate = torch.sigmoid((s - RECOMMENDED_BIAS) / RECOMMENDED_TEMPERATURE).mean()
+        count = sum(
+            int((kinds != TokenKind.PADDING).sum()) for _, kinds, _ in encoded_captions(clip, chosen[:captions])
+        )
+        rows.append([
+            name, f"{count}", f"{mine.mean():.2f}", f"{s.mean():.3f}, {s.std():.3f}",
+            f"{s.quantile(0.95):.2f}, {s.quantile(0.99):.2f}", f"{gate:.4f}",
+        ])  # fmt: skip
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -187,6 +242,8 @@ def main() -> None:
             moment = measured["start to end"]
             print(f"\n{table(probe, dict.fromkeys(shrunk, moment), 'largest condition, start to end', shrunk)}")
             print(f"\n{table(probe, {str(count): measured[str(count)] for count in counts}, 'captions, start to end')}")
+        print(f"\n### Long prompts, the CLIP filled at random ({options.captions})\n")
+        print(table_of_long_prompts(random_clip(options.width, options.layers), options.captions))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
     label_grid          Label Grid
     load_pictures       Load Concept Pictures
     train_concept       Train Perfusion Concept
+    load_kept_steps     Load Kept Steps
     save_concept        Save Perfusion Concept
     measure_statistics  Measure Text Statistics
     demo                Load Perfusion Demo Model, Draw Demo Pictures

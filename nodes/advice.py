@@ -28,7 +28,10 @@ START_FOR_FREER_LAYOUT = 0.1
 
 TRAINING_PICTURES = 5
 DEMO_CFG, SD15_CFG, SDXL_CFG = 3.0, 7.0, 6.0
+CFG_OF_FAMILY = {"perfusion_demo": DEMO_CFG, "sdxl": SDXL_CFG, "sdxl_refiner": SDXL_CFG}  # of others SD15_CFG
+CFG_OF_THE_FAMILY = 0.0  # for "what suits the model's family"
 PREVIEW_EVERY = 100
+KEEP_EVERY = 50
 
 
 def in_words(numbers: tuple[float, ...]) -> str:

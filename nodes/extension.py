@@ -17,6 +17,7 @@ from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
+from .load_kept_steps import KeptSteps
 from .load_pictures import LoadPictures
 from .measure_statistics import TextStatisticsNode
 from .save_concept import SaveConcept
@@ -32,6 +33,6 @@ class PerfusionExtension(ComfyExtension):
         register_concept_folders()
         tell_of_queued_prompts(say)
         return [
-            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, SaveConcept, TextStatisticsNode,
-            DemoModel, DemoPictures,
+            LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
+            TextStatisticsNode, DemoModel, DemoPictures,
         ]  # fmt: skip

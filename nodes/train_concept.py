@@ -8,7 +8,15 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import alone, normalise_word
 from ..perfusion_core.errors import PerfusionError
-from .advice import DEMO_CFG, PREVIEW_EVERY, SD15_CFG, SDXL_CFG, TRAINING_PICTURES
+from .advice import (
+    CFG_OF_THE_FAMILY,
+    DEMO_CFG,
+    KEEP_EVERY,
+    PREVIEW_EVERY,
+    SD15_CFG,
+    SDXL_CFG,
+    TRAINING_PICTURES,
+)
 from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
@@ -106,15 +114,15 @@ class TrainConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "sample_cfg",
-                    default=3.0,
-                    min=1.0,
+                    default=CFG_OF_THE_FAMILY,
+                    min=CFG_OF_THE_FAMILY,
                     max=30.0,
                     step=0.5,
                     optional=True,
                     **ADVANCED,
-                    tooltip="CFG of the samples and previews; the concept does not depend on it. "
-                    f"Start with {DEMO_CFG:g} for the demo model, {SD15_CFG:g} for SD1.5, {SDXL_CFG:g} for SDXL; too "
-                    "low hardly follows the prompt, too high burns colours.",
+                    tooltip="CFG of samples and previews; the concept does not depend on it. Start with "
+                    f"{CFG_OF_THE_FAMILY:g}, which takes {SD15_CFG:g} for SD1.5 and SD2, {SDXL_CFG:g} for SDXL, "
+                    f"{DEMO_CFG:g} for the demo model; too low hardly follows the prompt, too high burns colours.",
                 ),
                 *custom_inputs(),
                 io.Boolean.Input(
@@ -188,6 +196,16 @@ class TrainConcept(io.ComfyNode):
                     "sofa. What a caption says beside the word is not learned; start with none.",
                 ),
                 *relative_rate_inputs(),
+                io.Int.Input(
+                    "keep_every",
+                    default=KEEP_EVERY,
+                    min=0,
+                    max=10_000,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="Steps between concepts that are kept beside the saved one; Load Kept Steps compares them. "
+                    f"Start with {KEEP_EVERY}; lower keeps more small files, higher misses the best step, 0: none.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,
@@ -221,7 +239,7 @@ class TrainConcept(io.ComfyNode):
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
         check_texts(inputs.word, inputs.superclass, inputs.file_name)
-        files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume)
+        files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume, inputs.keep_every)
         request = inputs.request(inputs.settings())
         request.check()
         display = TrainingDisplay(request, node_id)
@@ -233,7 +251,7 @@ class TrainConcept(io.ComfyNode):
             result = TrainingJob(request, display.hooks(inputs.preview_every, painted), files).train()
         count = inputs.samples
         display.say(f"painting {count} sample{'s' if count > 1 else ''}" if count else "drawing the report")
-        painted.final(result.concept, inputs.samples)
+        painted.final(result.concept, count, files.kept_steps())
         report = TrainingReport.of(inputs.preset, request, result, painted.rows).draw()
         files.save_report(report)
         # As the last preview and not as an output of the node: the front end shows previews in the place of outputs,

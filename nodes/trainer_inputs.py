@@ -16,6 +16,7 @@ from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
 from ..perfusion_core.training_pictures import TrainingPictures
+from .advice import CFG_OF_FAMILY, CFG_OF_THE_FAMILY, KEEP_EVERY, SD15_CFG
 from .host.concept_folders import file_stem
 from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
@@ -60,7 +61,7 @@ class TrainerInputs:
     masks: Any = None
     statistics: TextStatistics | None = None
     flip: bool = DEFAULTS.flip
-    sample_cfg: float = 3.0
+    sample_cfg: float = CFG_OF_THE_FAMILY
     resume: bool = False
     automatic_mask: bool = True
     validate_every: int = DEFAULTS.validate_every
@@ -69,6 +70,7 @@ class TrainerInputs:
     clip_vision: io.ClipVision.Type | None = None
     resolution: int = 0
     captions: Any = None
+    keep_every: int = KEEP_EVERY
     custom: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -103,8 +105,13 @@ class TrainerInputs:
             automatic_mask=self.automatic_mask,
             gradient_checkpointing=uses_checkpointing(self.preset, self.gradient_checkpointing),
             clip_vision=self.clip_vision,
-            sample_cfg=self.sample_cfg,
+            sample_cfg=self._cfg(),
         )
+
+    def _cfg(self) -> float:
+        """That of the samples; below 1, where CFG means nothing, what suits the model's family."""
+        family = model_family(self.model, text_encoders(self.clip))
+        return self.sample_cfg if self.sample_cfg >= 1 else CFG_OF_FAMILY.get(family, SD15_CFG)
 
     def overview(self, request: TrainingRequest) -> str:
         """What will be trained and for how long, in one line."""

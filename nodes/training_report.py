@@ -70,6 +70,7 @@ class TrainingReport:
         settings += f"; pictures {pictures.described()}"
         captions = sum(template is not None for template in request.caption_templates)
         settings += f"; {captions} with captions" if captions else ""
+        settings += f"; samples at CFG {request.sample_cfg:g}"
         return cls(
             title=title_of(result),
             settings=f"{settings}; text statistics: {request.measured_statistics.summary()}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from comfy_api.latest import io
@@ -9,7 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from ..perfusion_core.concept import Concept, alone
+from ..perfusion_core.concept_file import load_concept
 from .host.gate.patch import apply_concepts
+from .host.kept_steps import KeptStep
 from .host.text.words import add_words
 from .host.training.request import TrainingRequest
 from .host.training.sampling import sample_pictures
@@ -18,6 +21,10 @@ from .pictures import to_image
 SCENES = ("a photo of a {}", "a {} on the beach", "a {} in the snow", "a {} with a hat")
 PREVIEWS = 2  # scenes of a preview
 PREVIEW_STEPS, FINAL_STEPS = 8, 20  # of the sampler; a preview must not take long
+
+# Of kept steps: one scene, in which one sees the thing and whether the prompt still counts.  At most so many pictures
+# of PREVIEW_STEPS cost a few per cent of the training.
+STRIP_SCENE, STRIP = 1, 8
 
 
 @dataclass
@@ -46,23 +53,41 @@ class TrainingSamples:
         """Paint the first scenes, [PREVIEWS, H, W, 3], with a concept that is still learning."""
         return self._paint(concept, PREVIEWS, PREVIEW_STEPS, f"step {concept.training['steps']}: ")
 
-    def final(self, concept: Concept, count: int) -> None:
-        """Paint the first `count` scenes with the finished concept."""
+    def strip(self, kept: Sequence[KeptStep]) -> None:
+        """Paint one scene, always with the same seed, with the concepts of kept steps: at most STRIP of them, spread
+        evenly up to the last."""
+        count, row = min(len(kept), STRIP), []
+        for number in range(1, count + 1):
+            one = kept[number * len(kept) // count - 1]
+            row += self._captioned(load_concept(one.path), [STRIP_SCENE], PREVIEW_STEPS, f"step {one.step}, kept: ")[0]
+        if row:
+            self.rows.append(row)
+
+    def final(self, concept: Concept, count: int, kept: Sequence[KeptStep] = ()) -> None:
+        """Paint the strip of kept steps, and the first `count` scenes with the finished concept; 0 paints nothing."""
         if count:
+            self.strip(kept)
             self._paint(concept, count, FINAL_STEPS, "")
 
     def _paint(self, concept: Concept, count: int, steps: int, when: str) -> Tensor:
+        row, pictures = self._captioned(concept, range(count), steps, when)
+        self.rows.append(row)
+        return pictures
+
+    def _captioned(
+        self, concept: Concept, scenes: Sequence[int], steps: int, when: str
+    ) -> tuple[list[tuple[str, Image.Image]], Tensor]:
+        """Successive scenes with their captions, and as pictures [S, H, W, 3]."""
         stack = alone(concept)
-        prompts = [scene.format(concept.word) for scene in SCENES[:count]]
+        prompts = [SCENES[scene].format(concept.word) for scene in scenes]
         pictures = sample_pictures(
             apply_concepts(self.model, stack),
             add_words(self.clip, stack),
             self.vae,
             prompts,
             self.latent_shape,
-            self.seed,
+            self.seed + scenes[0],
             steps=steps,
             cfg=self.cfg,
         )
-        self.rows.append([(when + prompt, to_image(p)) for prompt, p in zip(prompts, pictures, strict=True)])
-        return pictures
+        return [(when + prompt, to_image(p)) for prompt, p in zip(prompts, pictures, strict=True)], pictures

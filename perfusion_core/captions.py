@@ -2,7 +2,8 @@
 
 Made from a small grammar and word lists of our own (`captions_words`). It covers people, animals, things, buildings,
 plants, food, scenes and ideas; their looks, materials, places, doings; and how pictures are made: the second moment C
-has to know which directions everyday prompts use, and how they vary together.
+has to know which directions everyday prompts use, and how they vary together.  Every fourth describes its picture at
+length, as people write for SDXL: encodings late in a prompt differ from those at its beginning.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ IRREGULAR_PLURALS = {
     "scissors": "scissors", "buffalo": "buffalo", "squid": "squid",
     "reindeer": "reindeer", "broccoli": "broccoli", "bamboo": "bamboo", "ivy": "ivy", "lavender": "lavender",
 }  # fmt: skip
+
+
+# Of a long caption, in words and commas; about as many tokens, so that most end within CLIP's 75.
+LONG = (54, 70)
 
 
 class _Kind(NamedTuple):
@@ -96,11 +101,28 @@ class _Writer:
         self._kinds = [kind for kind in _KINDS for _ in range(kind.weight)]
 
     def caption(self) -> str:
-        """One caption: a sentence of some form, with no, one or two remarks on how the picture is made."""
+        """One caption, short or long."""
+        return self._long() if self._choose((False, False, False, True)) else self._short()
+
+    def _short(self) -> str:
+        """A sentence of some form, with no, one or two remarks on how the picture is made."""
         text = self._card(self._forms)()
         kinds_of_remarks = self._draw.choices((words.QUALITIES, words.LIGHTS), k=self._choose((0, 0, 0, 1, 2)))
         remarks = [self._card(entries) for entries in kinds_of_remarks]
         return ", ".join([text, *remarks])
+
+    def _long(self) -> str:
+        """Sentences, or phrases between commas, and remarks on how the picture is made, up to a length."""
+        length, in_sentences = self._draw.randint(*LONG), self._choose((True, False))
+        remarks = [self._card(self._choose((words.QUALITIES, words.LIGHTS))) for _ in range(self._draw.randint(2, 6))]
+        ending = ", ".join(["", *dict.fromkeys(remarks)])
+        parts = [self._card(self._forms)()]
+        while True:
+            written = ". ".join(map(_capitalised, parts)) if in_sentences else ", ".join(parts)
+            parts.append(self._card(self._forms)())
+            longer = f"{written}, {parts[-1]}{ending}"
+            if len(longer.split()) + longer.count(",") > length:
+                return written + ending
 
     def _weighted_forms(self) -> list[tuple]:
         return [

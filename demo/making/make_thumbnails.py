@@ -31,6 +31,7 @@ async def make(server: str) -> None:
         shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
         text = "a photo of a <bruno> on the beach"
         new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
+        compared = (await client.run(prompts.compare_prompt(samples=0), "steps"))["picture"][0]
     # What goes into a training above what comes out of it.
     for name, pictures in (
         ("First picture", first),
@@ -38,7 +39,8 @@ async def make(server: str) -> None:
         ("Two concepts in one picture", two),
     ):
         save(name, mosaic(pictures))
-    save("Sweep the bias", ImageOps.pad(swept.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER))
+    for name, grid in (("Sweep the bias", swept), ("Compare steps", compared)):
+        save(name, ImageOps.pad(grid.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER))
 
 
 def save(name: str, thumbnail: Image.Image) -> None:

@@ -18,7 +18,7 @@ TRAINER = {
     "seed": 0,
     "samples": 4,
     "flip": True,
-    "sample_cfg": 3.0,
+    "sample_cfg": 0.0,
     "steps": 300,
     "batch_size": 8,
     "accumulation": 1,
@@ -35,6 +35,7 @@ TRAINER = {
     "resolution": 0,
     "relative_value_rate": 0.0,
     "relative_word_rate": 0.0,
+    "keep_every": 50,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 
@@ -146,6 +147,29 @@ def train_prompt(
         prompt["save again"] = _node(
             "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]
         )
+    return prompt
+
+
+def compare_prompt(
+    thing: str = "bruno",
+    text: str = "a photo of a <bruno> on the beach",
+    preset: str = "Quick",
+    seed: int = 1,
+    batch: int = 2,
+    save_as: str = "",
+    **settings: object,
+) -> Prompt:
+    """Template "Compare steps": a training, and the same noise painted with the concept of each of its kept steps.
+
+    save_as: also save these concepts under this name.  settings: inputs of the trainer other than its defaults."""
+    prompt = train_prompt(thing, text, preset=preset, samples_seed=seed, batch=batch, **settings)
+    del prompt["statistics"], prompt["train"]["inputs"]["statistics"], prompt["loss"]
+    prompt["kept"] = _node("PerfusionKeptSteps", training="(last training)", steps="", path=["train", 3])
+    prompt["gate"] = _gate([["kept", 0]])
+    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["kept", 1], columns=0)
+    prompt["picture"]["inputs"]["images"] = ["grid", 0]
+    if save_as:
+        prompt["save"] = _node("PerfusionSaveConcept", concept=["kept", 0], name=save_as)
     return prompt
 
 

@@ -43,7 +43,7 @@ and samples.
 2. *Load Concept Pictures* (muted here: Ctrl+M) in place of *Draw Demo Pictures*: a folder below ComfyUI's input \
 folder, with about five pictures of any sizes, the thing before different backgrounds. Masks are optional.
 3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
-4. *sample_cfg* of the trainer and *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL.
+4. *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL. The trainer's *sample_cfg* finds these by itself.
 
 **What to turn**: preset *Quick* to try, *Standard* to keep, *Low memory* to take the least. How much the result looks \
 like your thing is set later, without training again, by the **bias** in *Load Perfusion Concept*.
@@ -77,6 +77,22 @@ you want.
 3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
 
 With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
+"""
+
+
+COMPARE_NOTE = """\
+## Compare steps
+
+A training that goes on too long ignores prompts, and no number says surely when. *Train Perfusion Concept* keeps the \
+concept every 50 steps; *Load Kept Steps* gives all of them, and *Label Grid* joins what they paint.
+
+1. Press **Run**: a quick training, then two seeds with the concept of each step, and with the one that was saved.
+2. Change the **prompt** and run again: nothing is trained again.
+3. Write the step that you like into **steps**, unmute *Save Perfusion Concept* (Ctrl+M), and run: it becomes a file \
+of its own.
+
+Later, without the trainer: take away the link to **path** and choose a **training**. The steps stay for the last \
+three trainings.
 """
 
 
@@ -195,5 +211,31 @@ TEMPLATES = (
         },
         {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
         {"Model, concept and biases": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
+    ),
+    Template(
+        "Compare steps",
+        prompts.compare_prompt(save_as="bruno_best"),
+        COMPARE_NOTE,
+        {
+            NOTE: (-820, -50, 420, 560),
+            "pictures": (-360, 0, 300, 146),
+            "demo": (-360, 640, 300, 66),
+            "train": (0, 0, 340, 850),
+            "report": (-820, 640, 420, 400),
+            "kept": (400, 0, 300, 106),
+            "gate": (400, 400, 300, 220),
+            "save": (400, 720, 300, 80),
+            **_sampling(780, 0, 706),
+            "grid": (1520, 0, 460, 78),
+            "picture": (1520, 150, 460, 556),
+        },
+        {
+            **_SAMPLING_TITLES,
+            "picture": "Labelled pictures",
+            "report": "Report",
+            "save": "Save Perfusion Concept (muted)",
+        },
+        {"Training and its kept steps": (-380, -80, 1100, 950), **_sampling_groups(780, 0, 706)},
+        ("save",),
     ),
 )

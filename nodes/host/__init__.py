@@ -10,6 +10,7 @@ A wing imports from those above it and never from those below; what all may use 
     old_hosts        all that the oldest ComfyUI does otherwise than today's
     model_family     the name of a model's family, and models that see no text
     concept_folders  where concept files live
+    kept_steps       where a training keeps the concepts of its steps
     picture_files    a folder of pictures below the input folder
     progress         the progress bar, the line of text under a node, and Cancel
     executing_node   which node of the graph is running

@@ -18,6 +18,7 @@ from ...perfusion_core.errors import PerfusionError, quoted
 from ...perfusion_core.tensor_file import NameTakenError, check_room
 
 FOLDER = "perfusion"
+KEPT_STEPS = ".steps"  # ending of the folders of `kept_steps`
 logger = logging.getLogger(__name__)
 
 # Of a file's name, in bytes: with a number and an ending it must fit into the 255 that file systems have for it.
@@ -54,8 +55,10 @@ def output_folder() -> Path:
 
 
 def concept_names() -> list[str]:
-    """All concept files, as the loader lists them."""
-    return folder_paths.get_filename_list(FOLDER)
+    """All concept files, as the loader lists them: without the kept steps of trainings, which would hide the others.
+
+    Those are found under their names all the same."""
+    return [name for name in folder_paths.get_filename_list(FOLDER) if Path(name).parent.suffix != KEPT_STEPS]
 
 
 def concept_path(name: object) -> Path:

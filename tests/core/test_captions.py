@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from perfusion_core import captions_words
-from perfusion_core.captions import built_in_captions, plural_of
+from perfusion_core.captions import LONG, built_in_captions, plural_of
 
 WORD_LISTS = {name: value for name, value in vars(captions_words).items() if isinstance(value, tuple)}
 
@@ -42,6 +42,14 @@ def test_even_a_short_corpus_uses_nearly_all_nouns():
     assert len(missing) <= 0.01 * len(nouns), missing
 
 
+def test_every_fourth_caption_is_long(corpus):
+    """As long as the prompts that people write for SDXL; and the short ones stay as short as they were."""
+    lengths = sorted(len(caption.split()) + caption.count(",") for caption in corpus)
+    middle, long = lengths[len(lengths) // 2], [length for length in lengths if length > 38]
+    assert 0.2 < len(long) / len(corpus) < 0.3 and middle < 18
+    assert sum(long) / len(long) > 45 and lengths[-1] <= LONG[1]
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 300), st.integers(0, 300))
 def test_any_seed_gives_different_natural_captions(seed, count, more):
@@ -49,7 +57,7 @@ def test_any_seed_gives_different_natural_captions(seed, count, more):
     assert len(set(captions)) == count + more
     assert captions[:count] == built_in_captions(count, seed)
     for caption in captions:
-        assert caption == " ".join(caption.split()) and 0 < len(caption.split()) <= 45
+        assert caption == " ".join(caption.split()) and 0 < len(caption.split()) <= LONG[1]
         assert not re.search(r"[{}]|\b(a|an|the|one) (a|an|the|one)\b", caption)
         assert not re.search(r"\b[Aa] (apple|elephant|igloo|orange|umbrella|old|icon|hourglass)", caption)
 

@@ -129,7 +129,9 @@ def test_the_defaults_of_the_nodes_are_those_that_are_advised():
     loader = {one.id: one for one in SCHEMAS["PerfusionLoadConcept"].inputs}
     assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE)
     assert advice.BIAS_OF_THE_FILE < advice.LOWEST_BIAS, "every number that a saved workflow may hold stays that number"
-    assert (TRAINER["sample_cfg"].default, TRAINER["preview_every"].default) == (advice.DEMO_CFG, advice.PREVIEW_EVERY)
+    assert TRAINER["sample_cfg"].default == advice.CFG_OF_THE_FAMILY < 1, "every CFG of a saved workflow stays that CFG"
+    assert TRAINER["preview_every"].default == advice.PREVIEW_EVERY
+    assert TRAINER["keep_every"].default == advice.KEEP_EVERY
 
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
@@ -207,7 +209,7 @@ def test_the_figures_of_the_readme_are_those_of_the_quality_benchmark():
 
 
 def test_the_readme_starts_real_models_with_what_is_advised_and_estimated():
-    (cfg,) = [row for row in rows(README, 3) if row[0].startswith("`sample_cfg`")]
+    (cfg,) = [row for row in rows(README, 3) if row[0].endswith("`cfg`")]
     assert cfg[1:] == [f"{advice.SD15_CFG:g}", f"{advice.SDXL_CFG:g}"]
     page = (REPOSITORY / "benchmarks" / "memory.md").read_text(encoding="utf-8")
     estimated = {(row[0].split(",")[0], row[2]): row for row in rows(page, 7) if row[1] == "fp16"}

@@ -13,10 +13,12 @@ import pytest
 import torch
 from perfusion_pack.nodes import measure_statistics, train_concept
 from perfusion_pack.nodes.extension import PerfusionExtension
-from perfusion_pack.nodes.host.concept_folders import concept_names, register_concept_folders
+from perfusion_pack.nodes.host.concept_folders import concept_names, output_folder, register_concept_folders
+from perfusion_pack.nodes.host.kept_steps import step_path
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.load_pictures import LoadPictures
 from perfusion_pack.nodes.measure_statistics import TextStatisticsNode
+from perfusion_pack.perfusion_core.concept_file import save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from PIL import Image
 from tiny_models import gated
@@ -182,7 +184,7 @@ def test_what_a_wire_brings_works_or_is_told_by_the_name_of_the_input(node_id, n
 
 
 @pytest.mark.parametrize("node_id", NODES)
-def test_what_is_right_works(node_id, good, monkeypatch):
+def test_what_is_right_works(node_id, good, hugsy, monkeypatch):
     """So that the test above does not hold because everything is refused."""
 
     def reached(*_, **__):
@@ -190,6 +192,7 @@ def test_what_is_right_works(node_id, good, monkeypatch):
 
     monkeypatch.setattr(train_concept.TrainingJob, "train", reached)
     monkeypatch.setattr(measure_statistics, "cached_statistics", reached)
+    save_concept(step_path(output_folder() / "hugsy.safetensors", 50), hugsy)
     try:
         ran(node_id, good)
     except ReachedError:

@@ -113,12 +113,24 @@ def test_the_encoder_of_the_same_width_speaks():
 def test_encoders_that_do_not_belong_together_are_refused_before_the_training(inputs, vision, folder):
     with pytest.raises(PerfusionError, match="clip_vision input.*32 .clip_l., but they have 48"):
         run_node(inputs, clip_vision=tiny_vision(width=48))
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("memory", ["zeros", "numbers that are none", "what another model left"])
+def test_a_text_encoder_without_its_projection_is_told_in_one_sentence(inputs, vision, monkeypatch, memory):
+    """As in a checkpoint of SD1.5: the host makes the projection, and fills it with nothing."""
+    draw = torch.Generator().manual_seed(3)
     with torch.inference_mode():
         clip = tiny_clip()
-        clip.cond_stage_model.clip_l.transformer.text_projection.weight.zero_()
-    with pytest.raises(PerfusionError, match="clip_vision input.*found 0.00.*text projection"):
+        weight = clip.cond_stage_model.clip_l.transformer.text_projection.weight
+        weight.copy_(torch.randn(weight.shape, generator=draw) if memory.startswith("what") else torch.zeros(()))
+        if memory.startswith("numbers"):
+            weight.fill_(float("nan"))
+    if not memory.startswith("what"):  # then it is told before anything is painted
+        monkeypatch.setattr(likeness, "sample_pictures", None)
+    with pytest.raises(PerfusionError, match="clip_vision input.*found .*without a text projection") as caught:
         judge_of(inputs, vision, clip)
-    assert not folder.exists() or not list(folder.iterdir())
+    assert "\n" not in str(caught.value)
 
 
 def test_the_best_step_is_the_one_that_is_most_alike(inputs, vision, folder, monkeypatch):

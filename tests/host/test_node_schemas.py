@@ -22,6 +22,7 @@ TEXTS = {"tooltip", "description", "search_aliases"}
 AUTOGROW = "COMFY_AUTOGROW_V3"
 # Their options are the files and folders of the moment.
 LISTED_FILES = {("PerfusionLoadConcept", "concept_file"), ("PerfusionLoadPictures", "folder")}
+LISTED_FILES |= {("PerfusionKeptSteps", "training")}
 
 RECORD: dict[str, Any] = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {"host": "", "nodes": {}}
 

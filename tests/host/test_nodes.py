@@ -32,6 +32,7 @@ FIXED = {
         "model clip vae images masks word superclass preset seed samples file_name statistics resolution captions",
         "PERFUSION_CONCEPT LOSS_MAP IMAGE STRING",
     ),
+    "PerfusionKeptSteps": ("Load Kept Steps", "training steps path", "PERFUSION_CONCEPT STRING"),
     "PerfusionLoadPictures": ("Load Concept Pictures", "folder names", "IMAGE MASK STRING"),
     "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),

@@ -1,9 +1,10 @@
-"""The files of a training in output/perfusion: its concept, and beside it the state from which it can go on and, at
-the end, its report.
+"""The files of a training in output/perfusion: its concept, and beside it the state from which it can go on, the
+concepts of some of its steps and, at the end, its report.
 
-All have one stem (hugsy.safetensors, hugsy.training_state, hugsy.report.jpg).  Only the first has an ending that the
-loader lists.  Concepts and reports stay until the user takes them away.  A state stays while its training is not
-finished, and then as long as it is one of the KEPT_FINISHED newest, for whoever wants more steps after all.
+All have one stem (hugsy.safetensors, hugsy.training_state, hugsy.steps/, hugsy.report.jpg).  Only the first is listed
+by the loader.  Concepts and reports stay until the user takes them away.  State and steps stay while their training is
+not finished, and then as long as it is one of the KEPT_FINISHED newest, for whoever wants more steps or another one
+after all.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from ..concept_folders import (
     state_path,
     trained_concept_paths,
 )
+from ..kept_steps import KeptStep, forget_kept_steps, kept_steps, step_path
 
 REPORT_QUALITY = 92
 KEPT_FINISHED = 3  # states of finished trainings, each several times as large as its concept
@@ -43,15 +45,16 @@ class TrainingFiles:
     """Keeps one training on disk.
 
     name: wanted name of the concept file; a number is added where it is taken.  resume: whether to go on with the
-    training of that name that stopped last.  path: of the concept file, None while nothing was written.
+    training of that name that stopped last.  keep_every: steps between those of which the concept is kept, 0 for none.
+    path: of the concept file, None while nothing was written.
     Raises PerfusionError for a name that no file can have, and where nothing can be written.
     """
 
-    def __init__(self, name: str, resume: bool) -> None:
+    def __init__(self, name: str, resume: bool, keep_every: int = 0) -> None:
         # A name that cannot be, and a folder that takes nothing, are refused before the training and not after it.
         self._stem = file_stem(name)
         check_output_folder()
-        self.name, self.resume = name, resume
+        self.name, self.resume, self.keep_every = name, resume, keep_every
         self.path: Path | None = None
         self._inputs: Mapping[str, Any] = {}
 
@@ -134,8 +137,26 @@ class TrainingFiles:
             except NameTakenError:  # between the look and the state
                 state_path(path).unlink()
                 continue
+            forget_kept_steps(path)  # of a training whose concept and state are gone
             return path
         raise AssertionError("there is no end of names")
+
+    def keep_step(self, trainer: ConceptTrainer, concept: Callable[[], Concept]) -> None:
+        """Keep the concept of the present step, where that is due; a disk that refuses is told of in the log only.
+
+        concept: makes it."""
+        if not self.keep_every or trainer.step_number % self.keep_every:
+            return
+        if self.path is None:
+            self.save(trainer, concept)
+        try:
+            save_concept(step_path(self._written(), trainer.step_number), concept())
+        except PerfusionError as problem:
+            logger.warning("Step %d was not kept for comparison: %s", trainer.step_number, problem)
+
+    def kept_steps(self) -> list[KeptStep]:
+        """The steps that were kept of this training, also before it stopped and went on; the earliest first."""
+        return [] if self.path is None else kept_steps(self.path)
 
     def check(self, concept: Concept) -> None:
         """Raise PerfusionError where the file that was written last does not hold this concept."""
@@ -181,7 +202,7 @@ class TrainingFiles:
 
 
 def forget_old_states(finished: Path) -> None:
-    """Delete the states of finished trainings in the folder of this one, except the newest.
+    """Delete the states of finished trainings in the folder of this one, and their kept steps, except the newest.
 
     finished: the state that was written last.  One that cannot be deleted is left for the next time.
     """
@@ -194,6 +215,7 @@ def forget_old_states(finished: Path) -> None:
             logger.info("The old training state %s could not be deleted (%s).", path, problem)
         else:
             logger.info("Deleted %s, the state of a finished training; its concept stays.", path.name)
+            forget_kept_steps(path)
 
 
 class NoFiles:
@@ -206,6 +228,13 @@ class NoFiles:
 
     def save(self, trainer: ConceptTrainer, concept: Callable[[], Concept], finished: bool = False) -> None:
         """The concept is not even made."""
+
+    def keep_step(self, trainer: ConceptTrainer, concept: Callable[[], Concept]) -> None:
+        """The concept is not even made."""
+
+    def kept_steps(self) -> list[KeptStep]:
+        """There are none."""
+        return []
 
     def check(self, concept: Concept) -> None:
         """There is no file to read back."""

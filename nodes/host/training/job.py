@@ -128,6 +128,8 @@ class TrainingJob:
         """Make all steps and choose the best one; the work is kept as it goes."""
         release_memory = comfy.model_management.soft_empty_cache
         with self.files.telling_where(self.trainer):
+            if self.files.path is not None:  # a training that was killed may not have come to keeping this step
+                self.files.keep_step(self.trainer, self.concept_at)
             train(self.trainer, self._follow, self._keep, release_memory, pace=self._pace())
             self._chosen_step = best_step_within_memory(self.trainer, release_memory)
             self._learned = self.concept_at(self._chosen_step)
@@ -260,6 +262,7 @@ class TrainingJob:
         self.files.save(self.trainer, self.concept_at)
 
     def _follow(self, report: StepReport) -> None:
+        self.files.keep_step(self.trainer, self.concept_at)
         self.hooks.on_step(report)
         every = self.hooks.preview_every
         if every and report.step % every == 0 and report.step < report.steps:

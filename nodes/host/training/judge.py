@@ -60,15 +60,13 @@ class LikenessJudge:
         with torch.inference_mode():
             self._thing = image_embeddings(clip_vision, images)
             self._texts = text_embeddings(clip, prompts, self._thing.shape[-1])
+            # The host leaves a projection that is missing as the memory was: often zeros, which tell at once.
+            if not (self._texts.norm(dim=-1) > 0).all():
+                raise _of_no_text(superclass, "nothing that the clip input's texts could be compared by")
             plain = image_embeddings(clip_vision, self._paint(model, clip, prompts))
         self._agreement = paired_similarity(plain, self._texts)
         if not self._agreement >= LEAST_AGREEMENT:
-            raise PerfusionError(
-                f"The clip_vision input was expected to find the model's own pictures of {superclass!r} like their"
-                f" prompts by at least {LEAST_AGREEMENT}, but found {self._agreement:.2f}, as between encoders that"
-                " were not trained together; load a CLIP that has the text projection of this vision model (checkpoints"
-                " of SD1.5 come without one), or leave clip_vision open."
-            )
+            raise _of_no_text(superclass, f"{self._agreement:.2f}, as between encoders that were not trained together")
         plain_likeness = Likeness(mean_similarity(plain, self._thing), 1.0)
         logger.info(
             "The superclass itself: image similarity %.3f, text similarity %.3f.", plain_likeness.image, self._agreement
@@ -100,6 +98,15 @@ class LikenessJudge:
 
     def _paint(self, model: ModelPatcher, clip: CLIP, prompts: Sequence[str]) -> Tensor:
         return sample_pictures(model, clip, self._vae, prompts, self._latent_shape, SEED, steps=STEPS, cfg=self._cfg)
+
+
+def _of_no_text(superclass: str, found: str) -> PerfusionError:
+    return PerfusionError(
+        f"The clip_vision input was expected to find the model's own pictures of {superclass!r} like their prompts by"
+        f" at least {LEAST_AGREEMENT}, but found {found}; it does not work with the text encoder of a checkpoint that"
+        " comes without a text projection, as those of SD1.5 do, so load the whole CLIP of this vision model with Load"
+        " CLIP, or leave clip_vision open."
+    )
 
 
 def image_embeddings(clip_vision: ClipVisionModel, pictures: Tensor | Sequence[Tensor]) -> Tensor:
