@@ -37,6 +37,7 @@ from .concept_effect import check_effect
 from .denoising_task import HostDenoisingTask
 from .dynamic_memory import trainable_clip, trainable_model
 from .files import NoFiles, TrainingFiles
+from .inpainting import cut_out, paints_into_pictures
 from .judge import LikenessJudge
 from .latents import encoded_pictures, picture_weights
 from .request import TrainingHooks, TrainingRequest
@@ -210,6 +211,9 @@ class TrainingJob:
         task.gradient_checkpointing = self.request.gradient_checkpointing
         vectors = {key: value.to(task.device) for key, value in self._superclass_vectors.items()}
         task.masks = self._masks_of_the_loss(vectors)
+        if task.masks is not None and paints_into_pictures(self.request.model):
+            task.holes = cut_out(self.request.pictures, self.request.vae, task.masks, mirrored=settings.flip)
+            task.load()  # the VAE may have taken the models' place
         captions = self.request.caption_templates
         with memory_for("the superclass was encoded"):
             return ConceptTrainer(task, settings, vectors, self.request.measured_statistics.inverse.clone(), captions)
