@@ -28,7 +28,8 @@ BUILD = """type => {
 FOLDER = "() => loader.widgets.find(widget => widget.name === 'folder').value"
 # Where the button is drawn on the canvas, in pixels of the page.
 BUTTON = """() => {
-    const button = loader.widgets.find(widget => widget.name === 'upload'), box = app.canvas.canvas.getBoundingClientRect();
+    const button = loader.widgets.find(widget => widget.name === 'upload');
+    const box = app.canvas.canvas.getBoundingClientRect();
     if (!button.last_y) return null;
     const [x, y] = [loader.pos[0] + loader.size[0] / 2, loader.pos[1] + button.last_y + 10];
     return [box.x + (x + app.canvas.ds.offset[0]) * app.canvas.ds.scale,

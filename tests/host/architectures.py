@@ -141,9 +141,9 @@ def checkpoint(architecture: Architecture) -> dict[str, torch.Tensor]:
     return weights
 
 
-def text_checkpoint(architecture: Architecture) -> dict[str, torch.Tensor]:
+def text_checkpoint(architecture: Architecture, options: Mapping[str, Any] = TEXT_OPTIONS) -> dict[str, torch.Tensor]:
     """The text encoders' part of a checkpoint file, in the layout in which the host itself would save it."""
-    weights = random_weights(architecture.text_model(device="meta", dtype=HALF, model_options=TEXT_OPTIONS))
+    weights = random_weights(architecture.text_model(device="meta", dtype=HALF, model_options=dict(options)))
     return architecture.config(dict(architecture.unet)).process_clip_state_dict_for_saving(weights)
 
 

@@ -156,7 +156,9 @@ def turntable_p():
 
 
 def depth_of_a_picture():
-    unet = _image_unet(64, use_linear_in_transformer=True, adm_in_channels=4, num_classes="sequential", num_head_channels=16)
+    unet = _image_unet(
+        64, use_linear_in_transformer=True, adm_in_channels=4, num_classes="sequential", num_head_channels=16
+    )
     return without_weights(comfy.supported_models.LotusD(unet | {"in_channels": 4}), comfy.model_base.Lotus)
 
 
