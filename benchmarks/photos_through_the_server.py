@@ -54,7 +54,8 @@ def main() -> None:
         for model in set(chosen) & set(ARCHITECTURE):
             write_checkpoint(ARCHITECTURE[model], base, f"{model}.safetensors")
         host = dev_tools.host.find()
-        interpreter = dev_tools.interpreters.for_host(host)
+        device = "cpu" if not torch.cuda.is_available() else "cuda"
+        interpreter = dev_tools.interpreters.Interpreter(Path(sys.executable), device, False)
         dev_tools.server.START_SECONDS = 3600  # of a busy machine
         with dev_tools.server.running(host, interpreter, base) as server:
             print("| model | act | processor, s | highest memory, above that before |\n|---|---|---|---|", flush=True)
@@ -89,7 +90,9 @@ def write_checkpoint(name: str, base: Path, file_name: str) -> None:
 
     architecture = ARCHITECTURES[name]
     weights = checkpoint(architecture) | text_checkpoint(architecture, {})
-    weights |= random_weights(TAESD(), "first_stage_model.")
+    autoencoder = TAESD()
+    for part in ("taesd_encoder", "taesd_decoder"):
+        weights |= random_weights(getattr(autoencoder, part), f"first_stage_model.{part}.")
     folder = base / "models" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / file_name)

@@ -1,4 +1,7 @@
-"""Load Concept Pictures: a folder of pictures, with masks and captions beside them, for the trainer."""
+"""Load Concept Pictures: a folder of pictures, with masks and captions beside them, for the trainer.
+
+The button that uploads pictures into such a folder is web/upload_pictures.js.
+"""
 
 from __future__ import annotations
 
