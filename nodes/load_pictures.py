@@ -1,4 +1,7 @@
-"""Load Concept Pictures: a folder of pictures, with masks and captions beside them, for the trainer."""
+"""Load Concept Pictures: a folder of pictures, with masks and captions beside them, for the trainer.
+
+The button that uploads pictures into such a folder is web/upload_pictures.js.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +43,8 @@ class LoadPictures(io.ComfyNode):
                     "folder",
                     options=picture_folders(),
                     default=INPUT_FOLDER,
-                    tooltip="A folder below ComfyUI's input folder: make one for each thing, and press R to see it "
-                    "here. Pictures that were dropped onto ComfyUI lie in the input folder itself; name them below.",
+                    tooltip="A folder below ComfyUI's input folder: upload pictures into one by the button below, or "
+                    "make one and press R. Pictures of Load Image lie in the input folder itself; name them below.",
                 ),
                 io.String.Input(
                     "names",

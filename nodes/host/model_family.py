@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import comfy.model_base
+import comfy.model_sampling
 from comfy.model_patcher import ModelPatcher
 
 from ...perfusion_core.errors import PerfusionError
@@ -39,14 +40,20 @@ def training_size(model: ModelPatcher, encoders: Iterable[str]) -> tuple[int, in
 
 
 def check_text_conditioned(model: ModelPatcher) -> None:
-    """Raise PerfusionError for a MODEL whose cross-attention is given a picture: Stable Video Diffusion, Zero123.
+    """Raise PerfusionError for a MODEL that does not paint what a prompt says, though its layers look like a text
+    model's, so that a concept of the same width would be taken, and mean nothing.
 
-    Their layers look like a text model's, so that a concept of the same width would be taken, and mean nothing. The
-    former have layers that attend over time, the latter a projection of the picture beside the UNet.
+    Stable Video Diffusion (it has layers that attend over time) and Zero123 (a projection of the picture beside the
+    UNet) see a picture where others see the prompt; Lotus, which measures depth, starts from a picture, not from noise.
     """
     over_time = any(name.rpartition(".")[2] == "time_stack" for name, _ in model.model.diffusion_model.named_modules())
     if over_time or hasattr(model.model, "cc_projection"):
         raise PerfusionError(
             f"The MODEL needs cross-attention layers for text, but {type(model.model).__name__} sees a picture where"
             " others see the prompt; use a model of the SD1, SD2 or SDXL family."
+        )
+    if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.IMG_TO_IMG):
+        raise PerfusionError(
+            f"The MODEL needs to paint pictures from noise and a prompt, but {type(model.model).__name__} turns one"
+            " picture into another; use a model of the SD1, SD2 or SDXL family."
         )

@@ -20,6 +20,7 @@ RUNTIME = re.compile(
     | demo/(\w+|world/\w+)\.py
     | demo/weights/\w+\.(safetensors|json)
     | demo/concepts/\w+\.safetensors
+    | web/\w+\.js
     | web/docs/\w+\.md | web/docs/\w+/\w+\.jpg
     | workflows/[^/]+\.(json|jpg)
     | locales/.*\.json

@@ -38,12 +38,19 @@ class Architecture(NamedTuple):
 
 
 def _unet(
-    depth: list[int], output: list[int], middle: int, context: int, pooled: int | None, width: int = 320, linear=True
+    depth: list[int],
+    output: list[int],
+    middle: int,
+    context: int,
+    pooled: int | None,
+    width: int = 320,
+    linear=True,
+    channels: int = 4,
 ) -> dict:
     per_level = 1 if len(depth) == 3 else 2
     levels = len(depth) // per_level
     return {
-        "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": width, "num_head_channels": 64,
+        "image_size": 32, "in_channels": channels, "out_channels": 4, "model_channels": width, "num_head_channels": 64,
         "num_heads": -1, "use_spatial_transformer": True, "use_linear_in_transformer": linear, "legacy": False,
         "channel_mult": [1] * levels, "num_res_blocks": [per_level] * levels, "transformer_depth": depth,
         "transformer_depth_output": output, "transformer_depth_middle": middle, "context_dim": context,
@@ -51,16 +58,26 @@ def _unet(
     }  # fmt: skip
 
 
+INPAINTING, EDITING = 9, 8  # channels: latent, mask and masked picture; latent and the picture to change
+
 _SD1 = _unet([1, 0, 1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 1, 768, None, linear=False)
 _SD2 = _unet([1, 0, 1, 0, 0, 1, 0, 0], [1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0], 1, 1024, None)
 _REFINER = _unet([0, 0, 4, 4, 4, 4, 0, 0], [0] * 3 + [1] + [0] * 8, 1, 1280, 2560, width=384)
 _XL_WIDTHS = {"clip_l": 768, "clip_g": 1280}
 
 
-def _xl(config: type, depth: list[int], output: list[int], middle: int) -> Architecture:
-    unet = _unet(depth, output, middle, 2048, 2816)
+def _xl(config: type, depth: list[int], output: list[int], middle: int, channels: int = 4) -> Architecture:
+    unet = _unet(depth, output, middle, 2048, 2816, channels=channels)
     layers = sum(depth) + sum(output) + max(middle, 0)
     return Architecture(config, unet, comfy.sdxl_clip.SDXLClipModel, _XL_WIDTHS, layers, "sdxl")
+
+
+_SDXL = ([0, 0, 2, 2, 10, 10], [0, 0, 0, 2, 0, 0, 1, 0, 0], 2)
+
+
+def _unclip(config: type, pooled: int) -> Architecture:
+    unet = {**_SD2, "adm_in_channels": pooled, "num_classes": "sequential"}
+    return Architecture(config, unet, _sd2_text, {"clip_h": 1024}, 7, "sd2", velocity=True)
 
 
 _models, _sd2_text = comfy.supported_models, comfy.text_encoders.sd2_clip.SD2ClipModel
@@ -68,7 +85,25 @@ ARCHITECTURES = {
     "SD1.x": Architecture(_models.SD15, _SD1, comfy.sd1_clip.SD1ClipModel, {"clip_l": 768}, 7, "sd1"),
     "SD2.x, eps": Architecture(_models.SD20, _SD2, _sd2_text, {"clip_h": 1024}, 7, "sd2"),
     "SD2.x, v": Architecture(_models.SD20, _SD2, _sd2_text, {"clip_h": 1024}, 7, "sd2", velocity=True),
-    "SDXL": _xl(_models.SDXL, [0, 0, 2, 2, 10, 10], [0, 0, 0, 2, 0, 0, 1, 0, 0], 2),
+    "SD1.x, inpainting": Architecture(
+        _models.SD15, {**_SD1, "in_channels": INPAINTING}, comfy.sd1_clip.SD1ClipModel, {"clip_l": 768}, 7, "sd1"
+    ),
+    "SD2.x, inpainting": Architecture(
+        _models.SD20, {**_SD2, "in_channels": INPAINTING}, _sd2_text, {"clip_h": 1024}, 7, "sd2"
+    ),
+    "SD1.x, instruct-pix2pix": Architecture(
+        _models.SD15_instructpix2pix,
+        {**_SD1, "in_channels": EDITING},
+        comfy.sd1_clip.SD1ClipModel,
+        {"clip_l": 768},
+        7,
+        "sd1",
+    ),
+    "SD2.1, unCLIP L": _unclip(_models.SD21UnclipL, 1536),
+    "SD2.1, unCLIP H": _unclip(_models.SD21UnclipH, 2048),
+    "SDXL": _xl(_models.SDXL, *_SDXL),
+    "SDXL, inpainting": _xl(_models.SDXL, *_SDXL, channels=INPAINTING),
+    "SDXL, instruct-pix2pix": _xl(_models.SDXL_instructpix2pix, *_SDXL, channels=EDITING),
     "SDXL refiner": Architecture(
         _models.SDXLRefiner, _REFINER, comfy.sdxl_clip.SDXLRefinerClipModel, {"clip_g": 1280}, 18, "sdxl_refiner"
     ),
@@ -106,9 +141,9 @@ def checkpoint(architecture: Architecture) -> dict[str, torch.Tensor]:
     return weights
 
 
-def text_checkpoint(architecture: Architecture) -> dict[str, torch.Tensor]:
+def text_checkpoint(architecture: Architecture, options: Mapping[str, Any] = TEXT_OPTIONS) -> dict[str, torch.Tensor]:
     """The text encoders' part of a checkpoint file, in the layout in which the host itself would save it."""
-    weights = random_weights(architecture.text_model(device="meta", dtype=HALF, model_options=TEXT_OPTIONS))
+    weights = random_weights(architecture.text_model(device="meta", dtype=HALF, model_options=dict(options)))
     return architecture.config(dict(architecture.unet)).process_clip_state_dict_for_saving(weights)
 
 

@@ -142,13 +142,61 @@ def zero123():
     return without_weights(config, comfy.model_base.Stable_Zero123, **weights)
 
 
+def turntable(config: type, base: type, pooled: int):
+    unet = dict(video_diffusion().model.model_config.unet_config) | {"adm_in_channels": pooled}
+    return without_weights(config(unet), base)
+
+
+def turntable_u():
+    return turntable(comfy.supported_models.SV3D_u, comfy.model_base.SV3D_u, 256)
+
+
+def turntable_p():
+    return turntable(comfy.supported_models.SV3D_p, comfy.model_base.SV3D_p, 1280)
+
+
+def depth_of_a_picture():
+    unet = _image_unet(
+        64, use_linear_in_transformer=True, adm_in_channels=4, num_classes="sequential", num_head_channels=16
+    )
+    return without_weights(comfy.supported_models.LotusD(unet | {"in_channels": 4}), comfy.model_base.Lotus)
+
+
+def upscaler():
+    unet = _image_unet(64, use_linear_in_transformer=True) | {"in_channels": 7, "num_res_blocks": [1] * 4}
+    unet |= {"channel_mult": [1] * 4, "transformer_depth": [1, 0, 0, 0], "transformer_depth_output": [1] + [0] * 7}
+    return without_weights(comfy.supported_models.SD_X4Upscaler(unet), comfy.model_base.SD_X4Upscaler)
+
+
+def painting_over_a_depth_map():
+    """The host takes it for an inpainting model, and cannot sample with it."""
+    unet = _image_unet(64, use_linear_in_transformer=True) | {"in_channels": 5}
+    model = without_weights(comfy.supported_models.SD20(unet), comfy.model_base.BaseModel)
+    model.model.set_inpaint()
+    return model
+
+
 REFUSED = {
     flux: "Flux has none",
     stable_diffusion_3: "has none",
     qwen_image: "has none",
     video_diffusion: "sees a picture where others see the prompt",
     zero123: "sees a picture where others see the prompt",
+    turntable_u: "sees a picture where others see the prompt",
+    turntable_p: "sees a picture where others see the prompt",
+    depth_of_a_picture: "turns one picture into another",
+    upscaler: "SD_X4Upscaler sees 7, in which it has to be shown another picture",
+    painting_over_a_depth_map: "sees 5, in which it has to be shown another picture",
 }
+
+
+def test_every_unet_of_the_host_was_tried():
+    """A UNet that a new host brings is either trained above or refused by a sentence below."""
+    unets = {config for config in comfy.supported_models.models if "model_channels" in config.unet_config}
+    trained = {architecture.config for architecture in ARCHITECTURES.values()}
+    refused = {type(make().model.model_config) for make in REFUSED}
+    assert unets <= trained | refused
+    assert not trained & refused - {comfy.supported_models.SD20}  # of which one with a depth map is refused
 
 
 @pytest.mark.parametrize("make", REFUSED)

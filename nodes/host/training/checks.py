@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 
@@ -27,6 +28,7 @@ def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
             " gate node."
         )
     layers = cross_attention_layers(model.get_model_object("diffusion_model"))
+    check_what_it_sees(model)
     needed = next(iter(layers.values())).to_k.in_features
     encoders = text_encoders(clip)
     width = sum(encoder.width for encoder in encoders.values())
@@ -42,6 +44,23 @@ def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
         raise PerfusionError(
             f"The vae input was expected to give latents of {channels} channels, as the model input"
             f" ({type(model.model).__name__}) needs, but it gives {found}; connect the VAE that belongs to this MODEL."
+        )
+
+
+def check_what_it_sees(model: ModelPatcher) -> None:
+    """Raise PerfusionError for a MODEL that must be shown something that is neither noisy latent, prompt nor mask, such
+    as the small picture that an upscaler makes large, or a depth map.
+
+    Such a model has more channels than the host's own conditioning fills."""
+    latent = torch.zeros(1, model.model.latent_format.latent_channels, 8, 8)
+    beside = model.model.concat_cond(noise=latent, latent_image=latent, device=latent.device)
+    filled = latent.shape[1] + (0 if beside is None else beside.shape[1])
+    seen = getattr(model.model.diffusion_model, "in_channels", filled)
+    if seen != filled:
+        raise PerfusionError(
+            f"The model input was expected to paint from a prompt alone, in {filled} channels, but"
+            f" {type(model.model).__name__} sees {seen}, in which it has to be shown another picture; use the"
+            " model of the SD1, SD2 or SDXL family that it was made from."
         )
 
 

@@ -35,6 +35,7 @@ from .autograd import (
     scaled_gradient,
 )
 from .gradient_checkpointing import checkpointed_forwards
+from .inpainting import Holes
 from .size_hints import SizeHints, size_hints
 
 
@@ -46,6 +47,7 @@ class HostDenoisingTask:
     superclass_vectors: by embedding key, [m, width].  fits: how the pictures came to their sizes, which SDXL is told;
     None where they were taken as they are.  mirrored_latents: of the mirrored pictures, for batches that have some.
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
+    holes: what an inpainting model is shown; None hides the whole picture from it.  May be set at any time too.
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
 
@@ -77,6 +79,7 @@ class HostDenoisingTask:
         self._pooled: Tensor | None = None
         self.gradient_checkpointing = False
         self.memory_of_a_step = 0  # bytes beyond the models, once they are known
+        self.holes: Holes | None = None
         self._gradient_scale, self._gradient_halvings = 1.0, 0
 
     def __enter__(self) -> HostDenoisingTask:
@@ -203,7 +206,7 @@ class HostDenoisingTask:
             alone = batch.noise_alone.to(self.device)
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
             noisy = torch.where(alone[:, None, None, None], self._noise_of_a_sampler(noise, sigma), noisy)
-        denoised = self.denoise(noisy, sigma, edited, value_targets, self._size_hints(batch))
+        denoised = self.denoise(noisy, sigma, edited, value_targets, self._size_hints(batch), self._shown(batch))
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
@@ -242,6 +245,16 @@ class HostDenoisingTask:
         samples = zip(batch.pictures.tolist(), batch.mirrored.tolist(), strict=True)
         return [size_hints(self._fits[picture], mirrored) for picture, mirrored in samples]
 
+    def _shown(self, batch: Batch) -> dict[str, Tensor]:
+        """What each sample's inpainting model sees of its picture, by the host's names; nothing for other models."""
+        if self.holes is None:
+            return {}
+        holes = self.holes
+        return {
+            "concat_mask": self._oriented(holes.masks, [mask.flip(-1) for mask in holes.masks], batch),
+            "concat_latent_image": ordinary(self._oriented(holes.latents, holes.mirrored_latents, batch)),
+        }
+
     def denoise(
         self,
         noisy: Tensor,
@@ -249,9 +262,10 @@ class HostDenoisingTask:
         edited: EditedEncoding,
         value_targets: Mapping[str, Tensor],
         hints: Sequence[SizeHints] | None = None,
+        shown: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
-        in the edit and the targets [d_out] of the layers.  hints: see `predict`."""
+        in the edit and the targets [d_out] of the layers.  hints, shown: see `predict`."""
         dtype = self._compute_dtype
         scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
@@ -277,7 +291,7 @@ class HostDenoisingTask:
         if self.gradient_checkpointing:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
-            return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints), scale)
+            return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints, shown), scale)
 
     def lower_gradient_scale(self) -> bool:
         """See `DenoisingTask.lower_gradient_scale`."""
@@ -287,18 +301,24 @@ class HostDenoisingTask:
         return True
 
     def predict(
-        self, noisy: Tensor, sigma: Tensor, encoding: Tensor, hints: Sequence[SizeHints] | None = None
+        self,
+        noisy: Tensor,
+        sigma: Tensor,
+        encoding: Tensor,
+        hints: Sequence[SizeHints] | None = None,
+        shown: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d].
 
-        hints: by sample, what SDXL is told of its picture's size; None tells that of the latents."""
+        hints: by sample, what SDXL is told of its picture's size; None tells that of the latents.
+        shown: what an inpainting model sees of the pictures, by the host's names; None hides them."""
         whole = size_hints(whole_picture(noisy.shape[-1] * 8, noisy.shape[-2] * 8))
         hints = [whole] if hints is None else hints
 
         def conditions(one: SizeHints) -> dict[str, Tensor]:
-            conds = self._base.extra_conds(
-                cross_attn=encoding, pooled_output=self._pooled, noise=noisy, device=self.device, **one
-            )
+            # The host gives an empty latent where nothing is painted into; models without a mask look at its shape.
+            given = {"noise": noisy, "latent_image": torch.zeros_like(noisy), **(shown or {}), **one}
+            conds = self._base.extra_conds(cross_attn=encoding, pooled_output=self._pooled, device=self.device, **given)
             return {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
 
         arguments = conditions(hints[0])

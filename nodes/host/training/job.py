@@ -38,6 +38,7 @@ from .concept_effect import check_effect
 from .denoising_task import HostDenoisingTask
 from .dynamic_memory import trainable_clip, trainable_model
 from .files import NoFiles, TrainingFiles
+from .inpainting import cut_out, paints_into_pictures
 from .judge import LikenessJudge
 from .latents import encoded_pictures, picture_weights
 from .measured_memory import plan_memory
@@ -120,6 +121,9 @@ class TrainingJob:
                 self.files.open(self.trainer, self._what_must_not_change())
                 self._plan_memory()
                 task.masks = self._masks_of_the_loss()
+                if task.masks is not None and paints_into_pictures(request.model):
+                    task.holes = cut_out(request.pictures, request.vae, task.masks, mirrored=request.settings.flip)
+                    task.load()  # the VAE may have taken the models' place
                 if judge is not None:
                     self.trainer.measure = lambda: self._unlikeness(judge)
                 yield
