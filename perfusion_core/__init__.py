@@ -5,6 +5,7 @@ Nothing in this package knows of a host program, of a graph of nodes or of a net
 The method:
 
     edit                 the equations: similarity, gate, edited contexts
+    word_in_prompt       the similarity relative to the word as it stands in a prompt
     joint_directions     the part of them that is solved for several concepts at once
     text_statistics      the second moment of text encodings, C, and its inverse
     captions             the built-in captions on which C is measured
