@@ -42,6 +42,8 @@ PRESETS: dict[str, dict[str, object]] = {
         "form": "paper",
         "lock": None,
         "noise_alone": 0.0,
+        "word_first": False,
+        "pooled_lock": False,
     },
     # As many pictures as Standard, in as many steps.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
@@ -89,7 +91,7 @@ def training_settings(
     else:
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
         chosen |= {name: custom[name] for name in RELATIVE_RATES if custom.get(name)}
-        chosen["normalise_gate"] = chosen.get("form", DEFAULTS.form) != "paper"
+        chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 

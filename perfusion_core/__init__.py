@@ -17,7 +17,7 @@ Learning a concept:
     training             the trainer: what one step does
     training_batch       the samples of one forward pass
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
-    caption_templates    captions of single pictures in the place of the templates
+    caption_templates    the texts that a word is learned in: templates, and captions in their place
     training_run         a training to its end, whatever happens
     training_state       all that it depends on between two steps
     training_state_file  the file from which it goes on
@@ -25,6 +25,7 @@ Learning a concept:
     picture_inputs       pictures, masks and captions as people connect them
     picture_fitting      the size that a picture of any size is trained at
     training_pictures    pictures and masks at these sizes
+    varied_prompts       how similar a word is to its concept in many prompts, and so which bias
     step_choice          which step is best, by samples that were held out
     likeness             the same by the similarity of painted pictures
     attention_maps       soft masks from cross-attention

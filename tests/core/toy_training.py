@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from perfusion_core.caption_templates import WORD_FIRST
 from perfusion_core.edit import EditedEncoding, add_value_targets
 from perfusion_core.step_choice import HELD_OUT_TEMPLATES
 from perfusion_core.training import TEMPLATES, ConceptTrainer, TrainingSettings
 from perfusion_core.training_batch import Batch
 
-ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES)
+ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES, *WORD_FIRST)
 WIDTH, TOKENS, OUT = 6, 4, 5
 
 

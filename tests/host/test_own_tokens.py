@@ -89,6 +89,20 @@ def test_a_word_of_several_tokens_is_measured_as_a_whole(clip):
         torch.testing.assert_close(marked.words[rows], mean.expand(2, -1))
 
 
+def test_with_two_encoders_both_must_have_the_word_there():
+    """As in CLIP Text Encode (SDXL), which takes a text for each."""
+    clip = tiny_sdxl_clip()
+    concept = make_concept(tiny_model(context_dim=80), clip)
+    spoken = add_words(clip, (gated(concept),))
+    word, plain, later = (spoken.tokenize(text) for text in ("a <hugsy>", "a ball", "a red <hugsy>"))
+
+    def marked(g, l_):
+        return CONDITIONING_KEY in spoken.encode_from_tokens_scheduled({"g": g["g"], "l": l_["l"]})[0][1]
+
+    assert marked(word, word) and marked(later, later)
+    assert not any(marked(*pair) for pair in ((word, plain), (plain, word), (word, later)))
+
+
 concat = nodes.ConditioningConcat().concat
 average = nodes.ConditioningAverage().addWeighted
 

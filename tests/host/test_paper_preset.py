@@ -28,6 +28,8 @@ PAPER = {
     "validate_every": 25,
     "noise_alone": 0.0,
     "lock": None,
+    "word_first": False,
+    "pooled_lock": False,
 }
 
 
@@ -56,14 +58,18 @@ def test_other_defaults_do_not_change_it(monkeypatch, name):
 
 
 def test_the_nine_templates():
-    assert TEMPLATES == (
-        "a photo of a {}",
-        "a good photo of a {}",
-        "the photo of a {}",
-        "a good photo of the {}",
-        "image of a {}",
-        "image of the {}",
-        "A photograph of {}",
-        "A {} shown in a photo",
-        "A photo of {}",
+    assert (
+        paper().templates
+        == TEMPLATES
+        == (
+            "a photo of a {}",
+            "a good photo of a {}",
+            "the photo of a {}",
+            "a good photo of the {}",
+            "image of a {}",
+            "image of the {}",
+            "A photograph of {}",
+            "A {} shown in a photo",
+            "A photo of {}",
+        )
     )

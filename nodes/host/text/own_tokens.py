@@ -70,16 +70,16 @@ def find_tokens(tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
     encoded = encode(tokens, *args, **kwargs)
-    first = [entry for batch in next(iter(tokens.values()), ()) for entry in batch]
-    own = [place for place, entry in enumerate(first) if hasattr(entry[0], IDENTITY)]
-    if not own or encoded[0].shape[:2] != (1, len(first)):  # another pack's encoding has tokens of its own
+    owners = _owners(tokens)
+    if not any(owners) or encoded[0].shape[:2] != (1, len(owners)):  # another pack's encoding has tokens of its own
         return encoded
     encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
-    plain = encoding
-    if any(first[place][1] != 1 for place in own):
-        plain = encode(_unweighted(tokens), *args, **kwargs)[0]
+    plain = encode(_unweighted(tokens), *args, **kwargs)[0] if _is_weighted(tokens) else encoding
     marks: dict[str, list[tuple[Tensor, Tensor]]] = {}
-    for identity, places in _words(first):
+    for identity, run in groupby(range(len(owners)), key=owners.__getitem__):
+        if not identity:
+            continue
+        places = list(run)
         word = plain[0, places].float().mean(dim=0)
         marks.setdefault(identity, []).extend((encoding[0, place], word) for place in places)
     made = {
@@ -90,10 +90,19 @@ def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any
     return encoding, pooled, {**extra, CONDITIONING_KEY: made}
 
 
-def _words(entries: list[tuple]) -> Iterable[tuple[str, list[int]]]:
-    """Yield each word in a flat token list, as whose it is and its places."""
-    by_owner = groupby(range(len(entries)), key=lambda place: getattr(entries[place][0], IDENTITY, ""))
-    return ((identity, list(places)) for identity, places in by_owner if identity)
+def _owners(tokens: Mapping[str, Any]) -> list[str]:
+    """Whose each token of an encoding is, "" for nobody's; with two encoders, what both have the same word for."""
+    lists = [[entry for batch in batches for entry in batch] for batches in tokens.values()]
+    if len({len(entries) for entries in lists}) != 1:
+        return []
+    at_places = ({getattr(entry[0], IDENTITY, "") for entry in entries} for entries in zip(*lists, strict=True))
+    return [names.pop() if len(names) == 1 else "" for names in at_places]
+
+
+def _is_weighted(tokens: Mapping[str, Any]) -> bool:
+    """Whether a word of a concept has another weight than 1."""
+    entries = (entry for batches in tokens.values() for batch in batches for entry in batch)
+    return any(hasattr(entry[0], IDENTITY) and entry[1] != 1 for entry in entries)
 
 
 def _unweighted(tokens: Mapping[str, Any]) -> dict[str, Any]:
