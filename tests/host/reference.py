@@ -54,10 +54,12 @@ def edited_contexts(
         for row in range(own.shape[0] if own.dim() == 3 else 0):
             if own[row, :, j].any():
                 measure[row, ~own[row, :, j], j] = measure[row, own[row, :, j], j].mean()
-    assert (measure > 0.5).all(), "the words of these tests are like their concepts"
-    largest = joint / measure == (joint / measure).amax(dim=-1, keepdim=True)
+    divisor = measure.clamp(min=0.5)
+    joint_relative = joint / divisor
+    largest = joint_relative == joint_relative.amax(dim=-1, keepdim=True)
     largest = torch.where(own.any(dim=-1, keepdim=True), own, largest)
-    similarity = torch.where(paper | largest, alone / measure, torch.minimum(alone, joint) / measure)
+    relative = torch.where(own, 1 + (alone - measure) / divisor, alone / divisor)
+    similarity = torch.where(paper | largest, relative, torch.minimum(relative, joint_relative))
     gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     coefficients = strength * torch.where(paper, joint, gate * joint)
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))

@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from perfusion_pack.nodes import training_settings as presets
 from perfusion_pack.perfusion_core import training
-from perfusion_pack.perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
+from perfusion_pack.perfusion_core.training import TrainingSettings
 
 # Perfusion, section 4.4 and appendix, with the re-implementations where these are silent (docs/method.md, "Training").
 PAPER = {
