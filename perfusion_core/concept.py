@@ -118,6 +118,11 @@ class Concept:
         """The lock with which the concept is used where nobody chooses another one."""
         return LOCK_OF[self.form] if self.lock is None else self.lock
 
+    @property
+    def pooled_lock(self) -> bool:
+        """Whether it was trained, and is used, with the pooled vectors of prompts with its superclass."""
+        return self.training.get("pooled_lock") is True
+
     @cached_property
     def word_hash(self) -> str:
         """What tells this concept's word from that of another one, however both are called."""

@@ -143,7 +143,9 @@ class DenoisingTask(Protocol):
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator."""
+        """Denoising error, a scalar, of the batch under the edit; noise and noise levels come from the generator.
+
+        The batch's templates, each once and in the order of their numbers, are those of the last `encode`."""
         ...
 
     def lower_gradient_scale(self) -> bool:

@@ -1,9 +1,21 @@
-"""Prompts in which a word stands in many ways: how similar it is to its concept in all of them, and so which bias.
+"""How similar a word is to its concept in many prompts, and which bias the gate so wants.
 
-None of them is a caption; they are plain, so that every text encoder knows their words.
+The prompts differ in where and how often the word stands; they are plain, so that every text encoder knows their words.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM
+from .edit import similarity
+
+KEY = "word_similarity"  # of what is said here, among a concept's training settings
 
 VARIED_PROMPTS = (
     # The word first.
@@ -42,3 +54,55 @@ VARIED_PROMPTS = (
     "a photo of a {0} with a hat, the {0} on the grass",
     "a small {0} on the left, a big {0} on the right, in a studio",
 )
+
+
+@dataclass(frozen=True)
+class WordSimilarity:
+    """The similarity of a word to its concept by itself: over so many prompts, the middle one and the extremes."""
+
+    prompts: int
+    median: float
+    lowest: float
+    highest: float
+
+    def recorded(self) -> dict[str, Any]:
+        """As a concept's training settings say it."""
+        return {KEY: asdict(self)}
+
+    def text(self) -> str:
+        """For people."""
+        return f"similarity {self.median:.2f} ({self.lowest:.2f} to {self.highest:.2f} in {self.prompts} prompts)"
+
+
+def measured_similarity(
+    encodings: Tensor, positions: Tensor, target_input: Tensor, inverse_target_input: Tensor
+) -> WordSimilarity:
+    """Measure it in encodings of prompts, [T, N, d], at the positions of the word, bool [T, N]."""
+    found = similarity(encodings, target_input, inverse_target_input)
+    each = torch.stack([row[at].mean() for row, at in zip(found, positions, strict=True)])
+    # Rounded, since the last digits depend on the machine.
+    median, lowest, highest = (round(number.item(), 3) for number in (each.median(), each.min(), each.max()))
+    return WordSimilarity(len(each), median, lowest, highest)
+
+
+def recorded_similarity(training: Mapping[str, Any]) -> WordSimilarity | None:
+    """What a concept's training settings say of it; None where they say nothing, or something else."""
+    found = training.get(KEY)
+    if not isinstance(found, Mapping):
+        return None
+    try:
+        return WordSimilarity(int(found["prompts"]), *(float(found[name]) for name in ("median", "lowest", "highest")))
+    except (TypeError, ValueError, KeyError, OverflowError):
+        return None
+
+
+def recommended_bias(form: str, measured: WordSimilarity | None) -> float:
+    """The bias that lies as far below the word's similarity, as the gate measures it, as the recommended one below 1.
+
+    Relative to the word itself that is 1 in every prompt; the form paper measures plainly.
+    """
+    if form != "paper":
+        return RECOMMENDED_BIAS
+    if measured is None:
+        return RECOMMENDED_BIAS_OF_FORM[form]
+    return round(measured.median - (1 - RECOMMENDED_BIAS), 2)
