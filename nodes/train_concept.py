@@ -188,6 +188,14 @@ class TrainConcept(io.ComfyNode):
                     "sofa. What a caption says beside the word is not learned; start with none.",
                 ),
                 *relative_rate_inputs(),
+                io.Boolean.Input(
+                    "pooled_lock",
+                    default=DEFAULTS.pooled_lock,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="SDXL is told a summary of the prompt too: on, it is that of the superclass, here and "
+                    "wherever the concept is used. Start with off; on for freer scenes with less likeness.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,

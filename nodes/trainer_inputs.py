@@ -6,7 +6,7 @@ The node takes lists, so that pictures of several sizes make one training; the h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -69,6 +69,7 @@ class TrainerInputs:
     clip_vision: io.ClipVision.Type | None = None
     resolution: int = 0
     captions: Any = None
+    pooled_lock: bool = DEFAULTS.pooled_lock
     custom: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -84,7 +85,8 @@ class TrainerInputs:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
         # Custom means the same for every model.
         family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
-        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
+        settings = training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
+        return replace(settings, pooled_lock=self.pooled_lock)
 
     def request(self, settings: TrainingSettings) -> TrainingRequest:
         """The training that is asked for, with the statistics of the input, if there are any."""

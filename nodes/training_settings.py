@@ -116,6 +116,7 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int, gradie
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
+        + ("; pooled vectors of the superclass" if settings.pooled_lock else "")
         + ("; gradient checkpointing" if gradient_checkpointing else "")
     )
 

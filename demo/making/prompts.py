@@ -35,6 +35,7 @@ TRAINER = {
     "resolution": 0,
     "relative_value_rate": 0.0,
     "relative_word_rate": 0.0,
+    "pooled_lock": False,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

@@ -9,6 +9,7 @@
     prompt_notes         what is noted of prompts: words in them, and words that look like it
     clip_layer           clip skip: a warning of another layer than a concept's
     superclass_encoding  the second text encoding that the lock of the whole prompt feeds to the keys
+    pooled_lock          the pooled vector of the prompt with the superclass, for concepts trained with it
     statistics           the second moment of a CLIP's encodings, measured and kept
 
 Imports nothing from the other wings.

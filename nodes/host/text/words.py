@@ -22,9 +22,10 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack, norma
 from ....perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
-from .encoders import ANY_LAYER, IDENTITY, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
+from .encoders import ANY_LAYER, IDENTITY, LAYER, POOLED_LOCK, SUPERCLASS, WORD, TextEncoder, text_encoders
 from .encoding_memory import remembered, share_memory
 from .own_tokens import mark_own_tokens
+from .pooled_lock import lock_pooled
 from .superclass_encoding import encode_superclass_too
 from .whole_words import keeping_together
 
@@ -42,7 +43,7 @@ class ConceptWord(NamedTuple):
 
     The vectors may be under training: the encoding is differentiable in them.
     clip_layer: as in `Concept`, or ANY_LAYER.  base_model: family that the concept was made for, "" for the CLIP's own.
-    identity: `Concept.word_hash`, by which its tokens are marked; "" marks none.
+    identity: `Concept.word_hash`, by which its tokens are marked; "" marks none.  pooled_lock: as in `Concept`.
     """
 
     word: str
@@ -51,11 +52,13 @@ class ConceptWord(NamedTuple):
     clip_layer: int | None = ANY_LAYER
     base_model: str = ""
     identity: str = ""
+    pooled_lock: bool = False
 
     @classmethod
     def of(cls, concept: Concept) -> ConceptWord:
         vectors = concept.word_vectors, concept.superclass_vectors
-        return cls(concept.word, *vectors, concept.clip_layer, concept.base_model, concept.word_hash)
+        origin = concept.clip_layer, concept.base_model, concept.word_hash
+        return cls(concept.word, *vectors, *origin, concept.pooled_lock)
 
 
 def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
@@ -99,6 +102,8 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     mark_own_tokens(clone)
+    if any(word.pooled_lock for word in words):
+        lock_pooled(clone)
     if key_lock == "global":
         encode_superclass_too(clone)
     return clone
@@ -228,6 +233,8 @@ class WordTokenizer:
             setattr(vector, LAYER, word.clip_layer)
             if word.identity:
                 setattr(vector, IDENTITY, word.identity)
+            if word.pooled_lock:
+                setattr(vector, POOLED_LOCK, True)
             marked.append(vector)
         return marked
 
