@@ -85,7 +85,7 @@ class Probe:
 
     def __init__(self, clip: Any, nouns: Sequence[str], captions: Sequence[str]) -> None:
         from perfusion_pack.nodes.host.text.statistics import TokenKind, encoded_captions
-        from perfusion_pack.perfusion_core.training import TEMPLATES
+        from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 
         self._clip = clip
         chosen = [c for noun in nouns for c in [c for c in captions if noun in c.split()][:HELD_OUT]]

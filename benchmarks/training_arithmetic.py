@@ -42,7 +42,7 @@ def main() -> None:
     import torch
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from perfusion_pack.nodes.host.training.autograd import differentiable_text_encoder
-    from perfusion_pack.perfusion_core.training import TEMPLATES
+    from perfusion_pack.perfusion_core.training import TrainingSettings
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     plain = comfy.ops.disable_weight_init
@@ -62,7 +62,8 @@ def main() -> None:
             leaf = inputs[2].requires_grad_()
             through_unet = operations_of(lambda latent=latent, leaf=leaf: unet_step(unet, leaf, latent, False))
             for pictures in arguments.pictures:
-                templates = len(TEMPLATES) * (1 - (1 - 1 / len(TEMPLATES)) ** pictures)
+                count = len(TrainingSettings().templates)
+                templates = count * (1 - (1 - 1 / count) ** pictures)
                 whole = pictures * through_unet + templates * template
                 cells = [8 * latent, pictures, f"{templates:.2f}", f"{whole / (pictures * forward):.3f}"]
                 cells += [f"<= {TIME_BARS[FORWARD]:.2f}", f"{templates * template / whole:.3f}"]

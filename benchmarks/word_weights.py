@@ -38,13 +38,16 @@ Row = dict[str, float]
 def at_the_word(model: Any, clip: Any, gated: Any, weight: float) -> Row:
     """Return similarity, gate, and the parts of o_V in the values and of the locked key in the keys, at the word."""
     from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+    from perfusion_pack.nodes.host.gate.run import GateRun
     from perfusion_pack.nodes.host.text.encoders import word_positions
-    from perfusion_pack.perfusion_core.edit import add_value_targets, edit_encoding
+    from perfusion_pack.nodes.host.text.own_tokens import marks_of
+    from perfusion_pack.perfusion_core.edit import add_value_targets
 
     concept = gated.concept
     tokens = clip.tokenize(PROMPT.format(concept.word, weight))
     position = word_positions(tokens, concept.word)[0]
-    edited = edit_encoding(clip.encode_from_tokens(tokens), [gated.edit()])
+    ((encoding, extra),) = clip.encode_from_tokens_scheduled(tokens)
+    edited = GateRun((gated,), False, False, marks_of([extra])).edited(encoding, (0,))
     values, keys = [], []
     for name, layer in cross_attention_layers(model.model.diffusion_model).items():
         target = concept.value_targets[name].float()

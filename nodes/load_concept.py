@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack, normalise_word
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
+from ..perfusion_core.varied_prompts import recorded_similarity
 from . import advice
 from .declared import as_declared
 from .host.concept_folders import concept_names, concept_path
@@ -190,4 +191,6 @@ def _summary(concept: Concept, bias: float) -> str:
     of_the_file = f"bias {concept.bias:g}, as the file recommends"
     own = f"bias {bias:g}; the file recommends {concept.bias:g}"
     gate = of_the_file if bias < advice.LOWEST_BIAS or bias == concept.bias else own
-    return f"{concept.word} · {concept.superclass} · for {concept.base_model} models · {gate}"
+    similarity = recorded_similarity(concept.training)
+    parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
+    return " · ".join(parts if similarity is None else [*parts, similarity.text()])

@@ -206,6 +206,14 @@ class TrainConcept(io.ComfyNode):
                     tooltip="Steps between concepts that are kept beside the saved one; Load Kept Steps compares them. "
                     f"Start with {KEEP_EVERY}; lower keeps more small files, higher misses the best step, 0: none.",
                 ),
+                io.Boolean.Input(
+                    "pooled_lock",
+                    default=DEFAULTS.pooled_lock,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="SDXL is told a summary of the prompt too: on, it is that of the superclass, here and "
+                    "wherever the concept is used. Start with off; on for freer scenes with less likeness.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,

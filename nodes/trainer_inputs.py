@@ -6,7 +6,7 @@ The node takes lists, so that pictures of several sizes make one training; the h
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from comfy_api.latest import io
@@ -71,6 +71,7 @@ class TrainerInputs:
     resolution: int = 0
     captions: Any = None
     keep_every: int = KEEP_EVERY
+    pooled_lock: bool = DEFAULTS.pooled_lock
     custom: Mapping[str, object] = field(default_factory=dict)
 
     @classmethod
@@ -86,7 +87,8 @@ class TrainerInputs:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
         # Custom means the same for every model.
         family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
-        return training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
+        settings = training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
+        return replace(settings, pooled_lock=self.pooled_lock)
 
     def request(self, settings: TrainingSettings) -> TrainingRequest:
         """The training that is asked for, with the statistics of the input, if there are any."""

@@ -42,6 +42,8 @@ PRESETS: dict[str, dict[str, object]] = {
         "form": "paper",
         "lock": None,
         "noise_alone": 0.0,
+        "word_first": False,
+        "pooled_lock": False,
     },
     # As many pictures as Standard, in as many steps, with the least memory however much is free.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
@@ -89,7 +91,7 @@ def training_settings(
     else:
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
         chosen |= {name: custom[name] for name in RELATIVE_RATES if custom.get(name)}
-        chosen["normalise_gate"] = chosen.get("form", DEFAULTS.form) != "paper"
+        chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 
@@ -114,6 +116,7 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
+        + ("; pooled vectors of the superclass" if settings.pooled_lock else "")
     )
 
 

@@ -5,6 +5,7 @@ Nothing in this package knows of a host program, of a graph of nodes or of a net
 The method:
 
     edit                 the equations: similarity, gate, edited contexts
+    word_in_prompt       the similarity relative to the word as it stands in a prompt
     joint_directions     the part of them that is solved for several concepts at once
     text_statistics      the second moment of text encodings, C, and its inverse
     captions             the built-in captions on which C is measured
@@ -16,7 +17,7 @@ Learning a concept:
     training             the trainer: what one step does
     training_batch       the samples of one forward pass, and the mean of their errors
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
-    caption_templates    captions of single pictures in the place of the templates
+    caption_templates    the texts that a word is learned in: templates, and captions in their place
     training_trial       one picture forward and backward, to see what it takes
     memory_plan          how many pictures at once, and whether with gradient checkpointing
     live_memory          the bytes of tensors as they come and go
@@ -28,6 +29,7 @@ Learning a concept:
     picture_inputs       pictures, masks and captions as people connect them
     picture_fitting      the size that a picture of any size is trained at
     training_pictures    pictures and masks at these sizes
+    varied_prompts       how similar a word is to its concept in many prompts, and so which bias
     step_choice          which step is best, by samples that were held out
     likeness             the same by the similarity of painted pictures
     attention_maps       soft masks from cross-attention

@@ -1,4 +1,4 @@
-"""Captions of single pictures in the place of the templates.
+"""The texts that a word is learned in: templates for every picture, or captions of single pictures in their place.
 
 A template names the thing and nothing else, so whatever else all pictures share is learned with it.  What a caption
 says of the rest of its picture, the model already knows words for, and it is not learned.
@@ -14,6 +14,21 @@ import torch
 
 from .errors import PerfusionError
 from .training_batch import Batch
+
+# Of the paper's training, as its re-implementations list them (docs/method.md, "Training").
+TEMPLATES = (
+    "a photo of a {}",
+    "a good photo of a {}",
+    "the photo of a {}",
+    "a good photo of the {}",
+    "image of a {}",
+    "image of the {}",
+    "A photograph of {}",
+    "A {} shown in a photo",
+    "A photo of {}",
+)
+# None of the paper's begins with the word, whose encoding there differs most from all others.
+WORD_FIRST = ("{}", "{} shown in a photo", "{}, a good photo")
 
 
 def caption_templates(captions: Sequence[str], word: str, superclass: str) -> list[str | None]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -115,6 +117,20 @@ class Concept:
     def recommended_lock(self) -> float:
         """The lock with which the concept is used where nobody chooses another one."""
         return LOCK_OF[self.form] if self.lock is None else self.lock
+
+    @property
+    def pooled_lock(self) -> bool:
+        """Whether it was trained, and is used, with the pooled vectors of prompts with its superclass."""
+        return self.training.get("pooled_lock") is True
+
+    @cached_property
+    def word_hash(self) -> str:
+        """What tells this concept's word from that of another one, however both are called."""
+        digest = hashlib.sha256()
+        for key, vectors in sorted(self.word_vectors.items()):
+            digest.update(f"{key} {list(vectors.shape)} ".encode())
+            digest.update(vectors.numpy().tobytes())
+        return digest.hexdigest()
 
     def _error(self, problem: str) -> PerfusionError:
         return PerfusionError(f"Concept {self.word} {problem}; train or save it again.")

@@ -14,7 +14,9 @@ Equations, for the forms that a concept can have (paper, gated, unlocked, lockab
 
     s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                              similarity, 1 where e = i_j
     a   = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j          joint coefficients; a = s where J = 1
-    s_j = min(s_j, a_j)                                                but for the largest a_j, and in the paper form
+    s_j = s_j / r_j                                                    r_j: s_j of the word itself in this prompt, where
+                                                                       its place is known; not in the paper form
+    s_j = min(s_j, a_j / r_j)                                          but for the largest, and in the paper form
     g_j = sigmoid((s_j - beta_j) / tau_j)                              gate
     d_j = sigmoid((s_j - .75) / .10)                                   whether the token is the concept's own
 
@@ -27,6 +29,7 @@ Equations, for the forms that a concept can have (paper, gated, unlocked, lockab
 
 A concept can be used with any lock; paper and gated were trained with l = 1, unlocked with 0, lockable with both.
 The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
+What r_j is: word_in_prompt.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from torch import Tensor
 
 from .errors import PerfusionError
 from .joint_directions import joint_directions, single_directions
+from .word_in_prompt import WordsInPrompt
 
 # Each form with the lock that a concept of it has where nobody chooses another one.
 LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0}
@@ -125,13 +129,16 @@ def gate(similarities: Tensor, bias: float | Tensor, temperature: float | Tensor
     return torch.sigmoid((similarities - bias) / temperature)
 
 
-def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
+def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor, own: Tensor | None = None) -> Tensor:
     """Return the similarities by which the gates of several concepts are measured, [..., N, J] (docs/method.md,
     "Several concepts").
 
-    alone: s, each by itself.  coefficients: a.  paper_form: bool, [J]; these keep to themselves.
+    alone: s, each by itself.  coefficients: a.  paper_form: bool, [J]; these keep to themselves.  own: tokens that are
+    known to be a concept's, bool [..., N, J]; there its coefficient need not be the largest, and no other's is.
     """
     largest = coefficients == coefficients.amax(dim=-1, keepdim=True)
+    if own is not None:
+        largest = own | (largest & ~own.any(dim=-1, keepdim=True))
     return torch.where(paper_form | largest, alone, torch.minimum(alone, coefficients))
 
 
@@ -152,10 +159,14 @@ class _Concepts:
     own_keys: Tensor
 
 
-def _equations(e: Tensor, of: _Concepts) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _equations(e: Tensor, of: _Concepts, words: WordsInPrompt | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The equations of the module: what W_K and W_V are applied to, [..., N, d], and s and g, [..., N, J]."""
     s, a = e @ of.single.T, e @ of.joint.T
-    s = joint_similarities(s, a, of.paper)
+    if words is None:
+        s = joint_similarities(s, a, of.paper)
+    else:
+        words = words.without(of.paper)
+        s = joint_similarities(words.relative(s), a / words.references(), of.paper, words.own)
     g = gate(s, of.beta, of.tau)
     d = gate(s, OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
 
@@ -169,11 +180,12 @@ def _equations(e: Tensor, of: _Concepts) -> tuple[Tensor, Tensor, Tensor, Tensor
     return keys, values, s, g
 
 
-def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncoding:
+def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit], words: WordsInPrompt | None = None) -> EditedEncoding:
     """Return the inputs of to_k and to_v under all concepts at once (module docstring).
 
-    encoding: [..., N, d]. Differentiable in the encoding and in the tensors of the edits. A concept of strength 0
-    takes no part, exactly; where none takes part both contexts are the encoding itself.
+    encoding: [..., N, d].  words: where the words of all these concepts stand in it; None where that is not known, and
+    then similarities are what they are.  Differentiable in the encoding and in the tensors of the edits. A concept of
+    strength 0 takes no part, exactly; where none takes part both contexts are the encoding itself.
     Raises PerfusionError for a wrong width, DependentConceptsError for concepts that cannot be told apart.
     """
     for index, edit in enumerate(edits):
@@ -187,8 +199,10 @@ def edit_encoding(encoding: Tensor, edits: Sequence[ConceptEdit]) -> EditedEncod
         return EditedEncoding(encoding, encoding, value_gates, similarities, gates)
 
     concepts = _stacked(edits, active, similarities)
-    keys, values, s, g = _equations(encoding.to(similarities.dtype), concepts)
     columns = torch.tensor(active, device=encoding.device)
+    keys, values, s, g = _equations(
+        encoding.to(similarities.dtype), concepts, None if words is None else words.of(columns)
+    )
     return EditedEncoding(
         keys.to(encoding.dtype),
         values.to(encoding.dtype),

@@ -19,7 +19,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .caption_templates import with_captions
+from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
 from .edit import ConceptEdit, EditedEncoding, edit_encoding, is_lock
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
@@ -44,19 +44,6 @@ from .training_state import (
     unchanged_by_failure,
 )
 
-# The templates of the paper's training, as its re-implementations list them (docs/method.md, "Training").
-TEMPLATES = (
-    "a photo of a {}",
-    "a good photo of a {}",
-    "the photo of a {}",
-    "a good photo of the {}",
-    "image of a {}",
-    "image of the {}",
-    "A photograph of {}",
-    "A {} shown in a photo",
-    "A photo of {}",
-)
-
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -73,6 +60,8 @@ class TrainingSettings:
     noise_alone: share of the samples whose latent is noise alone, at the schedule's last level.  A sampler starts
     there, while the schedule keeps a trace of the picture.  The paper has none, and with own keys none is better.
     lock: of the keys in the form lockable, 0 to 1; None draws 0 or 1 for each sample, so that one concept serves all.
+    word_first: whether some of the templates begin with the word.  The paper has none.
+    pooled_lock: whether a model that is told the prompt's pooled vector, as SDXL is, is told that of the superclass.
     """
 
     steps: int = 300
@@ -92,6 +81,8 @@ class TrainingSettings:
     relative_value_rate: float | None = None
     relative_word_rate: float | None = None
     lock: float | None = None
+    word_first: bool = True
+    pooled_lock: bool = False
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
@@ -114,6 +105,11 @@ class TrainingSettings:
         """Of the values, and of the word's vectors."""
         values = Rate(self.value_learning_rate, self.relative_value_rate)
         return values, Rate(self.word_learning_rate, self.relative_word_rate)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """Of the prompts that the word is learned in."""
+        return (*TEMPLATES, *WORD_FIRST) if self.word_first else TEMPLATES
 
     @property
     def draws_locks(self) -> bool:
@@ -153,7 +149,9 @@ class DenoisingTask(Protocol):
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
     ) -> Tensor:
-        """Denoising error, a scalar, of the batch under the edit; noise that it has not comes from the generator."""
+        """Denoising error, a scalar, of the batch under the edit; noise that it has not comes from the generator.
+
+        The batch's templates, each once and in the order of their numbers, are those of the last `encode`."""
         ...
 
     def lower_gradient_scale(self) -> bool:
@@ -241,7 +239,7 @@ class ConceptTrainer:
         with unchanged_by_failure(self):
             self.optimiser.zero_grad(set_to_none=True)
             for batch in self._micro_batches():
-                loss, encodings, positions, edited = self.loss(batch, TEMPLATES, self.generator)
+                loss, encodings, positions, edited = self.loss(batch, settings.templates, self.generator)
                 if not math.isfinite(loss.item()):
                     raise self._not_finite(f"loss became {loss.item()}")
                 share = len(batch.pictures) / settings.samples_of_a_step
@@ -274,7 +272,7 @@ class ConceptTrainer:
         return Batch(
             pictures=torch.randint(self.task.picture_count, size, generator=generator),
             mirrored=(torch.rand(size, generator=generator) < 0.5) & self.settings.flip,
-            templates=torch.randint(len(TEMPLATES), size, generator=generator),
+            templates=torch.randint(len(self.settings.templates), size, generator=generator),
             noise_alone=torch.rand(size, generator=generator) < share if share else None,
             locks=(torch.rand(size, generator=generator) < 0.5).float() if self.settings.draws_locks else None,
         )
@@ -383,7 +381,7 @@ class ConceptTrainer:
     @torch.no_grad()
     def _word_encoding(self, vectors: Mapping[str, Tensor]) -> Tensor:
         """The encoding of a word of these vectors, [d]: the mean over the templates."""
-        return mean_encoding(*self.task.encode(vectors, TEMPLATES))
+        return mean_encoding(*self.task.encode(vectors, self.settings.templates))
 
     def _not_finite(self, problem: str, kind: type[PerfusionError] = PerfusionError) -> PerfusionError:
         return kind(

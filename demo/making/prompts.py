@@ -36,6 +36,7 @@ TRAINER = {
     "relative_value_rate": 0.0,
     "relative_word_rate": 0.0,
     "keep_every": 50,
+    "pooled_lock": False,
 }
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 

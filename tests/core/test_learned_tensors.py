@@ -12,7 +12,6 @@ from toy_training import WIDTH, start
 
 from perfusion_core.edit import FORMS, OWN_KEYS, ConceptEdit, edit_encoding, similarity
 from perfusion_core.learned_tensors import learned_tensors
-from perfusion_core.training import TEMPLATES
 from perfusion_core.training_run import train
 
 
@@ -24,7 +23,7 @@ def trained(**changes):
 
 def own_similarity(trainer, learned) -> float:
     """The mean similarity of the word's tokens in all templates."""
-    encodings, positions = trainer.task.encode(learned.word_vectors, TEMPLATES)
+    encodings, positions = trainer.task.encode(learned.word_vectors, trainer.settings.templates)
     return similarity(encodings[positions], learned.target_input, learned.inverse_target_input).mean().item()
 
 

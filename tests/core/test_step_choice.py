@@ -8,7 +8,7 @@ from toy_training import ToyTask, assert_same_state, start
 
 from perfusion_core.errors import PerfusionError
 from perfusion_core.step_choice import HELD_OUT_TEMPLATES, StepChoice, Validation, validation_batches
-from perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_core.training import TrainingSettings
 from perfusion_core.training_run import best_step_within_memory, train
 from perfusion_core.training_state_file import KeptTraining, load_training, save_training
 
@@ -42,7 +42,7 @@ def test_a_validation_is_the_same_each_time_and_spreads_its_samples():
     assert torch.histc(levels, 8, 0, 1).min() >= 1  # no eighth of the schedule is left out
     assert {i for batch, _ in first for i in batch.pictures.tolist()} == {0, 1, 2}
     assert not any(batch.mirrored.any() for batch, _ in first)
-    assert not set(HELD_OUT_TEMPLATES) & set(TEMPLATES)
+    assert not set(HELD_OUT_TEMPLATES) & set(TrainingSettings().templates)
 
 
 def test_validations_change_nothing_in_the_training():

@@ -12,7 +12,6 @@ from toy_training import ToyTask, assert_same_state, start
 
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import (
-    TEMPLATES,
     TrainingSettings,
     mean_encoding,
 )
@@ -22,7 +21,7 @@ from perfusion_core.training_run import train
 
 def test_starts_at_the_superclass():
     trainer = start()
-    encodings, positions = trainer.task.encode(trainer.word_vectors, TEMPLATES)
+    encodings, positions = trainer.task.encode(trainer.word_vectors, trainer.settings.templates)
     expected = encodings[positions].mean(dim=0)
     assert torch.equal(trainer.target_input, trainer.superclass_encoding)
     assert torch.allclose(trainer.superclass_encoding, expected)
@@ -67,7 +66,9 @@ def test_target_input_is_a_moving_average_moved_once_per_step(accumulation):
         assert len(task.batches) == accumulation
         seen = []
         for batch in task.batches:
-            encodings, positions = task.encode(trainer.word_vectors, [TEMPLATES[i] for i in batch.templates])
+            encodings, positions = task.encode(
+                trainer.word_vectors, [trainer.settings.templates[i] for i in batch.templates]
+            )
             seen.append(mean_encoding(encodings.detach(), positions))
         expected = 0.99 * expected + 0.01 * torch.stack(seen).mean(dim=0)
     assert torch.allclose(trainer.target_input, expected, atol=1e-6)

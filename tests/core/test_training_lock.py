@@ -9,7 +9,7 @@ from toy_training import ToyTask, assert_same_state, start
 from perfusion_core.edit import edit_encoding
 from perfusion_core.errors import GradientOverflowError, PerfusionError
 from perfusion_core.step_choice import validation_batches
-from perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_core.training import TrainingSettings
 from perfusion_core.training_run import step_within_memory, train
 
 
@@ -38,7 +38,7 @@ def test_other_trainings_draw_no_lock_and_what_they_drew_before(changes):
 def test_each_sample_is_edited_with_its_lock():
     trainer = start(form="lockable")
     batch = trainer._draw()
-    _, encodings, _, edited = trainer.loss(batch, TEMPLATES, trainer.generator)
+    _, encodings, _, edited = trainer.loss(batch, trainer.settings.templates, trainer.generator)
     assert len(set(batch.locks.tolist())) == 2
     for row, lock in enumerate(batch.locks.tolist()):
         alone = edit_encoding(encodings[row], [trainer.edit(torch.tensor([lock]))])

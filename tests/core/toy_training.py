@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from perfusion_core.caption_templates import TEMPLATES, WORD_FIRST
 from perfusion_core.edit import EditedEncoding, add_value_targets
 from perfusion_core.step_choice import HELD_OUT_TEMPLATES
-from perfusion_core.training import TEMPLATES, ConceptTrainer, TrainingSettings
+from perfusion_core.training import ConceptTrainer, TrainingSettings
 from perfusion_core.training_batch import Batch
 
-ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES)
+ALL_TEMPLATES = (*TEMPLATES, *HELD_OUT_TEMPLATES, *WORD_FIRST)
 WIDTH, TOKENS, OUT = 6, 4, 5
 
 
@@ -40,9 +41,11 @@ class ToyTask:
     def __post_init__(self) -> None:
         draw = torch.Generator().manual_seed(self.seed)
         shared = torch.randn(TOKENS, WIDTH, generator=draw)
-        self.base = shared + 0.1 * torch.randn(len(ALL_TEMPLATES), TOKENS, WIDTH, generator=draw)
+        others = torch.randn(len(ALL_TEMPLATES) - len(WORD_FIRST), TOKENS, WIDTH, generator=draw)
         self.values = torch.randn(OUT, WIDTH, generator=draw)
         self.target = torch.randn(OUT, generator=draw)
+        word_first = torch.randn(len(WORD_FIRST), TOKENS, WIDTH, generator=draw)
+        self.base = shared + 0.1 * torch.cat([others, word_first])
         self.bucket_of = self.bucket_of or [0] * self.picture_count
 
     def encode(self, word_vectors, templates) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import fit_superclass_encoding, superclass_encoding_of
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept import ConceptStack
-from reference import reference_model
+from reference import own_words, reference_model
 from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip, tiny_model
 from torch import Tensor
 
@@ -51,9 +51,9 @@ class Scene:
         """Return the concepts with a window that never opens: all of the patch is there and nothing may come of it."""
         return tuple(gated(one.concept, start_percent=1.0) for one in self.stack)
 
-    def reference(self, locked: list[tuple[Tensor, Tensor]]) -> ModelPatcher:
-        """Return the scene's MODEL with the concepts built into it."""
-        return reference_model(self.stack, locked, **self.settings)
+    def reference(self, conditioning: list, lock: str) -> ModelPatcher:
+        """Return the scene's MODEL with the concepts built into it, for these prompts."""
+        return reference_model(self.stack, locked_pairs(conditioning, lock), own_words(conditioning), **self.settings)
 
     def absent(self) -> ConceptStack:
         """Return the concepts with strength 0."""
@@ -137,7 +137,7 @@ def check_pair(
     alone = partner.drawn(partner.patched(model), *prompts, **sampling)
     size = alone.abs().max().item()
     results = [drawn(scene.stack, partner) for drawn in orders]
-    expected = (reference or partner.patched)(scene.reference(locked_pairs(sum(prompts, []), lock)))
+    expected = (reference or partner.patched)(scene.reference(sum(prompts, []), lock))
     numbers = {
         "concept closed": difference(concepts_first(scene.closed(), partner), alone),
         "concept at strength 0": difference(concepts_last(scene.absent(), partner), alone),

@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import comfy.model_patcher
 import torch
 from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.text.own_tokens import CONDITIONING_KEY
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from tiny_models import tiny_model
 from torch import Tensor
 
 
-def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the key context, the value context [..., N, d] and gate times strength [..., N, J], float64."""
+def own_words(conditioning: Iterable) -> list[tuple[str, Tensor, Tensor]]:
+    """What is known of the concepts' words in a conditioning: of whose concept, a token [d] and its plain word [d]."""
+    marks = [extra.get(CONDITIONING_KEY, getattr(encoding, CONDITIONING_KEY, {})) for encoding, extra in conditioning]
+    return [
+        (identity, token, word)
+        for marked in marks
+        for identity, (tokens, words) in marked.items()
+        for token, word in zip(tokens, words, strict=True)
+    ]
+
+
+def edited_contexts(
+    encoding: Tensor, stack: Sequence[GatedConcept], known: Sequence[tuple[str, Tensor, Tensor]] = ()
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the key context, the value context [..., N, d] and gate times strength [..., N, J], float64.
+
+    known: of `own_words`."""
     e = encoding.double()
     i = torch.stack([g.concept.target_input for g in stack]).double()
     c = torch.stack([g.concept.inverse_target_input for g in stack]).double()
@@ -28,8 +44,22 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
     alone = (e @ c.T) / (i * c).sum(-1)
     gram = c @ i.T  # row j: what is left of e must have no part along C^-1 i_j
     joint = torch.linalg.solve(gram, (e @ c.T).flatten(0, -2).T).T.reshape(alone.shape)
-    largest = joint == joint.amax(dim=-1, keepdim=True)
-    similarity = torch.where(paper | largest, alone, torch.minimum(alone, joint))
+    own, measure = torch.zeros_like(alone, dtype=torch.bool), torch.ones_like(alone)
+    for j, g in enumerate(stack):
+        for identity, token, word in known:
+            if identity == g.concept.word_hash and g.concept.form != "paper":
+                there = (encoding == token.to(encoding)).all(dim=-1)
+                own[..., j] |= there
+                measure[..., j] = torch.where(there, word.double() @ c[j] / (i[j] @ c[j]), measure[..., j])
+        for row in range(own.shape[0] if own.dim() == 3 else 0):
+            if own[row, :, j].any():
+                measure[row, ~own[row, :, j], j] = measure[row, own[row, :, j], j].mean()
+    divisor = measure.clamp(min=0.5)
+    joint_relative = joint / divisor
+    largest = joint_relative == joint_relative.amax(dim=-1, keepdim=True)
+    largest = torch.where(own.any(dim=-1, keepdim=True), own, largest)
+    relative = torch.where(own, 1 + (alone - measure) / divisor, alone / divisor)
+    similarity = torch.where(paper | largest, relative, torch.minimum(relative, joint_relative))
     gate = 1 / (1 + torch.exp(-(similarity - bias) / temperature))
     coefficients = strength * torch.where(paper, joint, gate * joint)
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
@@ -41,12 +71,15 @@ def edited_contexts(encoding: Tensor, stack: Sequence[GatedConcept]) -> tuple[Te
 class ReferenceProjection(torch.nn.Module):
     """A to_k or to_v that applies the edit to whatever arrives, whenever it is called."""
 
-    def __init__(self, linear, stack, layer: str, keys: bool, locked: Sequence[tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self, linear, stack, layer: str, keys: bool, locked: Sequence[tuple[Tensor, Tensor]], known: Sequence[tuple]
+    ) -> None:
         super().__init__()
         self.linear, self.stack, self.layer, self.keys, self.locked = linear, stack, layer, keys, locked
+        self.known = known
 
     def forward(self, encoding: Tensor) -> Tensor:
-        key_context, value_context, gates = edited_contexts(encoding, self.stack)
+        key_context, value_context, gates = edited_contexts(encoding, self.stack, self.known)
         if self.keys:
             for row, one in enumerate(encoding):
                 for own, superclass in self.locked:
@@ -59,14 +92,18 @@ class ReferenceProjection(torch.nn.Module):
 
 
 def reference_model(
-    stack: Sequence[GatedConcept], locked: Sequence[tuple[Tensor, Tensor]] = (), **settings: object
+    stack: Sequence[GatedConcept],
+    locked: Sequence[tuple[Tensor, Tensor]] = (),
+    known: Sequence[tuple[str, Tensor, Tensor]] = (),
+    **settings: object,
 ) -> comfy.model_patcher.ModelPatcher:
     """Return the tiny model of the other tests, made anew, whose projections are replaced for good.
 
-    locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.  settings: of `tiny_model`.
+    locked: pairs of (encoding, superclass encoding), [N, d], for the global key lock.  known: of
+    `own_words`.  settings: of `tiny_model`.
     """
     model = tiny_model(**settings)
     for name, layer in cross_attention_layers(model.model.diffusion_model).items():
-        layer.to_k = ReferenceProjection(layer.to_k, stack, name, True, locked)
-        layer.to_v = ReferenceProjection(layer.to_v, stack, name, False, locked)
+        layer.to_k = ReferenceProjection(layer.to_k, stack, name, True, locked, known)
+        layer.to_v = ReferenceProjection(layer.to_v, stack, name, False, locked, known)
     return model

@@ -3,7 +3,7 @@
 import comfy.hooks
 import pytest
 import torch
-from coexistence import EFFECT, PROMPT, ROUNDING, locked_pairs, make_scene, record_pair
+from coexistence import EFFECT, PROMPT, ROUNDING, make_scene, record_pair
 from comfy_extras.nodes_hooks import SetClipHooks
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, superclass_encoding_of
@@ -52,7 +52,7 @@ def test_lora_hook_on_the_text_encoder(scene, clip, lock, scheduled, record_prop
     size = base.abs().max().item()
     result = sample(apply_concepts(scene.model, scene.stack, lock), positive, negative, steps=4)
     closed = sample(apply_concepts(scene.model, scene.closed(), lock), positive, negative, steps=4)
-    reference = scene.reference(locked_pairs(positive + negative, lock))
+    reference = scene.reference(positive + negative, lock)
     without = encode(add_words(clip, scene.stack, lock), PROMPT)
     numbers = {
         "concept closed": difference(closed, base),

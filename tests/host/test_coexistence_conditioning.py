@@ -14,7 +14,7 @@ from comfy_extras.nodes_perpneg import PerpNeg, PerpNegGuider
 from needs_host import needs_host
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
-from reference import reference_model
+from reference import own_words, reference_model
 from tiny_models import CountForwards, difference, encode, gated, sample, tiny_controlnet, tiny_model
 
 import nodes
@@ -214,7 +214,8 @@ def test_dual_model_guider(scene, record_property):
 
     result, base = drawn(apply_concepts(scene.model, scene.stack), other), drawn(scene.model, other)
     size = base.abs().max().item()
-    expected = drawn(reference_model(scene.stack), reference_model(scene.stack, seed=21))
+    known = own_words([*scene.positive, *encode(scene.clip, "blurry <cuppy>")])
+    expected = drawn(*(reference_model(scene.stack, known=known, **seed) for seed in ({}, {"seed": 21})))
     numbers = {
         "concept closed": difference(drawn(apply_concepts(scene.model, scene.closed()), other), base),
         "concepts on the second alone": difference(drawn(scene.model, apply_concepts(other, scene.stack)), base),

@@ -10,7 +10,7 @@ from comfy_extras.nodes_clip_sdxl import CLIPTextEncodeSDXL
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
 from perfusion_pack.nodes.host.text.words import add_words
-from reference import reference_model
+from reference import own_words, reference_model
 from safetensors.torch import save_file
 from tiny_models import (
     WIDTH,
@@ -42,7 +42,9 @@ def measured(model, stack, closed, lock, positive, negative, **settings):
     base = sample(model, positive, negative)
     size = base.abs().max().item()
     result = sample(apply_concepts(model, stack, lock), positive, negative)
-    reference = reference_model(stack, locked_pairs(positive + negative, lock), **settings)
+    reference = reference_model(
+        stack, locked_pairs(positive + negative, lock), own_words(positive + negative), **settings
+    )
     return {
         "concept closed": difference(sample(apply_concepts(model, closed, lock), positive, negative), base),
         "reference": difference(result, sample(reference, positive, negative)) / size,
@@ -159,7 +161,7 @@ def test_clip_skip_before_or_after_the_node(scene, caplog, record_property):
     base = sample(scene.model, before, negative)
     result = sample(apply_concepts(scene.model, stack), before, negative)
     size = base.abs().max().item()
-    error = difference(result, sample(reference_model(stack), before, negative)) / size
+    error = difference(result, sample(reference_model(stack, known=own_words(before)), before, negative)) / size
     effect = difference(result, base) / size
     record_pair(
         record_property,

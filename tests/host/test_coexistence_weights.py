@@ -12,7 +12,7 @@ from needs_host import needs_host
 from perfusion_pack.nodes.host.gate import patch as gate_patch
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
-from reference import reference_model
+from reference import own_words, reference_model
 from tiny_models import ONE_LAYER, WIDTH, LowVramPatcher, difference, encode, gated, make_concept, sample, tiny_model
 
 import nodes
@@ -267,7 +267,7 @@ def test_low_vram(scene, lock, record_property):
 def test_fp8_weights(scene, dtype, lock, record_property):
     model = tiny_model(dtype=dtype, manual_cast_dtype=torch.float32)
     prompts = scene.positive, scene.negative
-    reference = reference_model(scene.stack, locked_pairs(sum(prompts, []), lock))
+    reference = reference_model(scene.stack, locked_pairs(sum(prompts, []), lock), own_words(sum(prompts, [])))
     rounded = model.model.diffusion_model.parameters()
     for parameter, stored in zip(reference.model.diffusion_model.parameters(), rounded, strict=True):
         parameter.data = stored.float()
@@ -307,7 +307,7 @@ def test_unloading_and_loading_again(scene, lock, record_property):
         meanwhile()
         changes += [difference(sample(patched, *prompts), first), difference(sample(scene.model, *prompts), base)]
     size = base.abs().max().item()
-    reference = sample(scene.reference(locked_pairs(sum(prompts, []), lock)), *prompts)
+    reference = sample(scene.reference(sum(prompts, []), lock), *prompts)
     name = "unloading and loading again"
     numbers = {"reference": difference(first, reference) / size, "concept's effect": difference(first, base) / size}
     record_pair(record_property, f"{name}, global lock" if lock == "global" else name, **numbers)
@@ -323,10 +323,10 @@ def test_two_models_in_turn(scene, first, record_property):
     other_stack = (*scene.stack[:1], gated(make_concept(other, scene.clip, "<other>", seed=9)))
     clip = add_words(scene.clip, other_stack[1:], "global")
     prompts = encode(clip, f"{PROMPT} and an <other>"), encode(clip, "blurry, dark")
-    locked = locked_pairs(sum(prompts, []), "global")
+    locked, known = locked_pairs(sum(prompts, []), "global"), own_words(sum(prompts, []))
     expected = {
-        "one": sample(reference_model(scene.stack), *prompts),
-        "two": sample(reference_model(other_stack, locked, seed=seed), *prompts),
+        "one": sample(reference_model(scene.stack, known=known), *prompts),
+        "two": sample(reference_model(other_stack, locked, known, seed=seed), *prompts),
         "base": sample(tiny_model(), *prompts),
         "other base": sample(tiny_model(seed=seed), *prompts),
     }

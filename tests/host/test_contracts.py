@@ -10,7 +10,7 @@ import torch
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding
 from perfusion_pack.nodes.host.text.words import add_words
-from reference import reference_model
+from reference import own_words, reference_model
 from tiny_models import CountForwards, difference, encode, gated, instance_forwards, sample
 
 import nodes
@@ -207,7 +207,8 @@ def test_every_graph_gives_what_the_edited_layers_give(model, spoken, stack, neg
         result = sample(patched, positive, negative, **settings)
     assert forwards.batches == base_forwards.batches, "cond and uncond share their batches as they do in the base"
 
-    expected = sample(reference_model(stack, pairs(positive + negative, lock)), positive, negative, **settings)
+    reference = reference_model(stack, pairs(positive + negative, lock), own_words(positive + negative))
+    expected = sample(reference, positive, negative, **settings)
     rounding = 2e-5 * base.abs().max().item()
     assert difference(result, expected) <= rounding
     if name != "zeroed":  # a closed gate on encodings of zeros: nothing should happen
@@ -282,7 +283,7 @@ def test_a_lora_on_the_projections_counts(model, stack, positive, negative, conc
         patched = apply_concepts(patched, stack)
     result = sample(patched, positive, negative)
 
-    reference = reference_model(stack)
+    reference = reference_model(stack, known=own_words(positive))
     layer = reference.model.diffusion_model.get_submodule(LAYER)
     for projection in (layer.to_k, layer.to_v):
         projection.linear.weight += 0.1
@@ -307,5 +308,5 @@ def test_replaced_attention_may_change_keys_and_values_in_place(model, stack, po
         return clone
 
     result = sample(replaced(apply_concepts(model, stack)), positive, negative)
-    expected = sample(replaced(reference_model(stack)), positive, negative)
+    expected = sample(replaced(reference_model(stack, known=own_words(positive))), positive, negative)
     assert difference(result, expected) <= 2e-5 * result.abs().max().item()

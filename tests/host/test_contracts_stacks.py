@@ -7,7 +7,7 @@ import torch
 from perfusion_pack.nodes.host.gate import run as gate_run
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
-from reference import reference_model
+from reference import own_words, reference_model
 from test_contracts import pairs
 from test_gate_patch import keys_and_values
 from tiny_models import difference, encode, gated, make_concept, sample, tiny_model, tiny_sdxl_clip
@@ -77,7 +77,9 @@ def test_two_text_encoders(two_encoders, lock):
     positive, negative = encode(spoken, f"{PROMPT}, (<hugsy>:0.8)"), encode(spoken, "blurry")
     base = sample(model, positive, negative)
     result = sample(apply_concepts(model, stack, lock), positive, negative)
-    expected = sample(reference_model(stack, pairs(positive + negative, lock), **TWO_ENCODERS), positive, negative)
+    prompts = positive + negative
+    reference = reference_model(stack, pairs(prompts, lock), own_words(prompts), **TWO_ENCODERS)
+    expected = sample(reference, positive, negative)
     rounding = 2e-5 * base.abs().max().item()
     assert difference(result, expected) <= rounding
     assert difference(result, base) > 20 * rounding

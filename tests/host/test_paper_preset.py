@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from perfusion_pack.nodes import training_settings as presets
 from perfusion_pack.perfusion_core import training
-from perfusion_pack.perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
+from perfusion_pack.perfusion_core.training import TrainingSettings
 
 # Perfusion, section 4.4 and appendix, with the re-implementations where these are silent (docs/method.md, "Training").
 PAPER = {
@@ -28,6 +29,8 @@ PAPER = {
     "validate_every": 25,
     "noise_alone": 0.0,
     "lock": None,
+    "word_first": False,
+    "pooled_lock": False,
 }
 
 
@@ -56,14 +59,18 @@ def test_other_defaults_do_not_change_it(monkeypatch, name):
 
 
 def test_the_nine_templates():
-    assert TEMPLATES == (
-        "a photo of a {}",
-        "a good photo of a {}",
-        "the photo of a {}",
-        "a good photo of the {}",
-        "image of a {}",
-        "image of the {}",
-        "A photograph of {}",
-        "A {} shown in a photo",
-        "A photo of {}",
+    assert (
+        paper().templates
+        == TEMPLATES
+        == (
+            "a photo of a {}",
+            "a good photo of a {}",
+            "the photo of a {}",
+            "a good photo of the {}",
+            "image of a {}",
+            "image of the {}",
+            "A photograph of {}",
+            "A {} shown in a photo",
+            "A photo of {}",
+        )
     )

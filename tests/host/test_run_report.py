@@ -44,7 +44,8 @@ def painted(model, clip, positive, negative=""):
         return sample(model, encode(clip, positive), encode(clip, negative))
 
 
-OPEN = r"gate (0\.9\d|1\.00)"
+SIMILARITY = r"\(similarity [\d.]+\)"
+OPEN, GATE = rf"gate (0\.9\d|1\.00) {SIMILARITY}", rf"gate [\d.]+ {SIMILARITY}"
 
 
 @pytest.mark.parametrize("lock", ["local", "global"])
@@ -58,19 +59,21 @@ def test_both_words(gate, lock, caplog):
 
 
 def test_the_gate_that_is_told_is_the_one_that_acts(gate, hugsy, model, clip):
-    """The gate's own equation, at the encoding of the word as it stands in that prompt, with its weight."""
+    """The gate's own equation at the word as it stands in that prompt, with its weight, against it without; and how
+    similar it is there."""
     from perfusion_pack.nodes.host.text.encoders import word_positions
-    from perfusion_pack.perfusion_core.edit import edit_encoding
+    from perfusion_pack.perfusion_core.edit import similarity
 
     stack = (gated(hugsy, bias=0.9, temperature=0.2),)
     patched, speaking, line = gate(stack=stack)
     prompt = "two red balls, (<hugsy>:0.8) at night"
     painted(patched, speaking, prompt)
-    encoding = encode(speaking, prompt)[0][0]
     (at,) = word_positions(speaking.tokenize(prompt), "<hugsy>")
-    expected = edit_encoding(encoding, [stack[0].edit()]).gates[0, at, 0].item()
-    assert 0.02 < expected < 0.98
-    assert line() == f"<hugsy>: gate {expected:.2f}"
+    encodings = (encode(speaking, text)[0][0][0, at] for text in (prompt, prompt.replace(":0.8", ":1")))
+    weighted, plain = (similarity(e, hugsy.target_input, hugsy.inverse_target_input).item() for e in encodings)
+    expected = torch.sigmoid(torch.tensor((weighted / plain - 0.9) / 0.2)).item()
+    assert 0.02 < expected < 0.98 and plain < 0.9
+    assert line() == f"<hugsy>: gate {expected:.2f} (similarity {weighted:.2f})"
 
 
 @pytest.mark.parametrize(
@@ -81,7 +84,7 @@ def test_the_gate_that_is_told_is_the_one_that_acts(gate, hugsy, model, clip):
         ("a photo of <HUGSY>", f"<hugsy>: {OPEN} · <cuppy>: in no prompt"),
         (
             "a photo of <hugsi> and <cuppy>",
-            r"<hugsi> is no word of a concept here; write <hugsy> · <hugsy>: in no prompt · <cuppy>: gate [\d.]+",
+            f"<hugsi> is no word of a concept here; write <hugsy> · <hugsy>: in no prompt · <cuppy>: {GATE}",
         ),
         (
             "<zzzz> on the beach",
@@ -92,7 +95,7 @@ def test_the_gate_that_is_told_is_the_one_that_acts(gate, hugsy, model, clip):
             "a prompt says hugsy; write <hugsy>, with its brackets · <hugsy>: in no prompt · .*",
         ),
         ("hugsyland and my-hugsy", "<hugsy>: in no prompt · <cuppy>: in no prompt"),
-        ("a <hugsy> that is my hugsy", r"<hugsy>: gate [\d.]+ · <cuppy>: in no prompt"),
+        ("a <hugsy> that is my hugsy", f"<hugsy>: {GATE} · <cuppy>: in no prompt"),
         ("<lora:thing:1> a < b > c", "<hugsy>: in no prompt · <cuppy>: in no prompt"),
     ],
 )
@@ -153,7 +156,7 @@ LONG = ", ".join(["a very long prompt about many things"] * 11)
 def test_stock_nodes_between(gate, graph):
     model, clip, line = gate()
     sample(model, graph(lambda text: encode(clip, text)), encode(clip, ""))
-    assert re.match(r"<hugsy>: gate [\d.]+ · ", line()), line()
+    assert re.match(f"<hugsy>: {GATE} · ", line()), line()
     assert "CLIP" not in line()
 
 
@@ -164,26 +167,30 @@ def test_a_mixture_is_not_taken_for_a_prompt_of_another_clip(gate):
     assert "CLIP" not in line()
 
 
+def told_gate(line):
+    return float(line.partition("gate ")[2].split()[0])
+
+
 def test_an_encoding_from_the_memory_is_known_too(gate, hugsy):
     """With another bias the encoder does not run again, and the line is right all the same."""
     for bias in (0.75, 0.95):
         model, clip, line = gate(stack=(gated(hugsy, bias=bias, temperature=0.3),))
         painted(model, clip, "a photo of <hugsy>")
         expected = torch.sigmoid(torch.tensor((1 - bias) / 0.3)).item()
-        assert abs(float(line().rpartition(" ")[2]) - expected) < 0.02
+        assert abs(told_gate(line()) - expected) < 0.02
 
 
 def test_the_sweep_reports_its_last_bias(gate, hugsy):
     model, clip, line = gate(stack=(gated(hugsy, temperature=0.3),))
     painted(with_bias(model, 1.3), clip, "a photo of <hugsy>")
-    assert abs(float(line().rpartition(" ")[2]) - torch.sigmoid(torch.tensor(-1.0)).item()) < 0.02
+    assert abs(told_gate(line()) - torch.sigmoid(torch.tensor(-1.0)).item()) < 0.02
 
 
 def test_two_gates_report_their_own_words(gate, hugsy, cuppy):
     first = gate("1", stack=(gated(hugsy),))
     second = gate("2", base=first[:2], stack=(gated(cuppy),))
     painted(*second[:2], "a <hugsy> beside a cuppy")
-    assert re.fullmatch(r"<hugsy>: gate [\d.]+", first[2]())
+    assert re.fullmatch(f"<hugsy>: {GATE}", first[2]())
     assert second[2]() == "a prompt says cuppy; write <cuppy>, with its brackets · <cuppy>: in no prompt"
 
 

@@ -83,7 +83,7 @@ def test_what_runs_the_blocks_itself_is_named_once(scene, lock, bypass, named, c
     both = sample(bypass(apply_concepts(scene.model, scene.stack, lock)), *prompts)
     assert difference(both, alone) == 0.0, "the premise: this patch takes the concepts away"
     (sentence,) = warnings(caplog)
-    assert named in sentence and "did not act in this run, though the prompt has <hugsy>" in sentence
+    assert named in sentence and "did not act in this run, though the prompt has <cuppy> and <hugsy>" in sentence
     caplog.clear()
     assert difference(sample(apply_concepts(scene.model, scene.stack, lock), *prompts), alone) > EFFECT
     assert warnings(caplog) == []
@@ -144,7 +144,7 @@ def test_a_lost_lock_is_told_once_with_the_node_that_encoded(scene, caplog, monk
     lost = [[encoding * 1.0, extra]]  # computed with, as by nodes that weigh tokens in their own way
     model = apply_concepts(scene.model, scene.stack, "global")
     found = sample(model, lost, old_call(scene.clip, "blurry, dark"))
-    local = sample(apply_concepts(scene.model, scene.stack, "local"), old, scene.negative)
+    local = sample(apply_concepts(scene.model, scene.stack, "local"), lost, scene.negative)
     assert torch.equal(found, local)
     (sentence,) = warnings(caplog)
     assert "only the local one for <hugsy>" in sentence and "encoded by OtherTextEncode lacks" in sentence

@@ -19,7 +19,7 @@ from perfusion_pack.perfusion_core.concept import GatedConcept
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding, similarity
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from perfusion_pack.perfusion_core.training import TEMPLATES, TrainingSettings
+from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_batch import Batch
 from tiny_models import WIDTH, encode, gated, tiny_model, tiny_sdxl_clip
 
@@ -74,7 +74,7 @@ def test_the_words_own_similarity_in_use(host, normalise):
     concept = learn(host, settings).concept
     with torch.inference_mode():
         clip = add_words(host[1], (gated(concept),))
-        prompts = [template.format(concept.word) for template in TEMPLATES]
+        prompts = [template.format(concept.word) for template in settings.templates]
         encodings = [
             encode(clip, prompt)[0][0][0, word_positions(clip.tokenize(prompt), concept.word)] for prompt in prompts
         ]

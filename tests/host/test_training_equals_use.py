@@ -1,7 +1,8 @@
 """What is trained is what is used: the trainer's forward pass against the gate's, from the same learned tensors.
 
 The two are written apart, one differentiable and one for the host's samplers. Were they to differ, a training would
-silently learn for another edit than the one that draws the pictures.
+silently learn for another edit than the one that draws the pictures.  One thing differs on purpose: in use the gate is
+measured against the word as it stands in the prompt, and here both are.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
-from perfusion_pack.perfusion_core.edit import FORMS, ConceptEdit, edit_encoding
+from perfusion_pack.perfusion_core.edit import FORMS, ConceptEdit, edit_encoding, similarity
+from perfusion_pack.perfusion_core.word_in_prompt import WordsInPrompt
 from tiny_models import WIDTH, encode, gated, make_concept, statistics, tiny_clip, tiny_model
 from torch import Tensor
 
@@ -83,6 +85,13 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return ((found - expected).norm() / expected.norm()).item()
 
 
+def as_in_use(encodings: Tensor, positions: Tensor, edit: ConceptEdit) -> WordsInPrompt:
+    """Where the word stands in each prompt, and how similar it is there; the trainer itself measures plainly."""
+    plain = similarity(encodings, edit.target_input, edit.inverse_target_input)
+    word = (plain * positions).sum(dim=1, keepdim=True) / positions.sum(dim=1, keepdim=True)
+    return WordsInPrompt(positions[..., None], word.expand_as(plain)[..., None].detach())
+
+
 @pytest.mark.parametrize("tokens", SUPERCLASSES)
 @pytest.mark.parametrize(
     ("form", "lock"), [*((form, None) for form in FORMS), ("lockable", 0.0), ("lockable", 0.5), ("lockable", 1.0)]
@@ -103,7 +112,8 @@ def test_the_trainers_forward_pass_is_the_gates(models, form, lock, tokens, reco
         encodings, positions = task.encode(vectors, TEMPLATES)
         learned = concept.target_input, concept.inverse_target_input, concept.superclass_encoding
         drawn = None if lock is None else torch.full((len(TEMPLATES), 1), lock)  # one a sample, as the trainer draws
-        edited = edit_encoding(encodings, [ConceptEdit(*learned, BIAS, TEMPERATURE, form=form, lock=drawn)])
+        edit = ConceptEdit(*learned, BIAS, TEMPERATURE, form=form, lock=drawn)
+        edited = edit_encoding(encodings, [edit], as_in_use(encodings, positions, edit))
         found = task.denoise(noisy, torch.tensor(SIGMAS), edited, concept.value_targets)
 
     assert positions.sum(dim=1).tolist() == [tokens] * len(TEMPLATES)

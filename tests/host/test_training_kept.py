@@ -390,8 +390,3 @@ def test_a_state_that_cannot_be_deleted_stops_no_training(inputs, folder, monkey
     monkeypatch.setattr(training_files.Path, "unlink", refused)
     training_files.forget_old_states(folder / "t9.training_state")
     assert len(list(folder.glob("*.training_state"))) == training_files.KEPT_FINISHED
-
-
-@pytest.mark.parametrize(("form", "bias"), [("paper", 0.65), ("gated", 0.85), ("unlocked", 0.85)])
-def test_a_concept_recommends_the_bias_of_its_form(inputs, folder, form, bias):
-    assert run_node(inputs, steps=1, form=form)[0][0].concept.bias == bias

@@ -63,17 +63,14 @@ def training_inputs() -> TrainingInputs:
 def learn_two_steps(model: ModelPatcher, clip: comfy.sd.CLIP, statistics: TextStatistics, **changes) -> TrainingResult:
     """Learn <hugsy> from two random pictures of 64 pixels, in inference mode, as the host does; models of any size."""
     with torch.inference_mode():
-        request = TrainingRequest(
-            model=model,
-            clip=clip,
-            vae=tiny_vae(),
-            images=torch.rand(2, 64, 64, 3),
-            word="<hugsy>",
-            superclass="teddy",
-            settings=TrainingSettings(steps=2, batch_size=1),
-            statistics=statistics,
-            **changes,
-        )
+        settings = {
+            "vae": tiny_vae(),
+            "images": torch.rand(2, 64, 64, 3),
+            "word": "<hugsy>",
+            "superclass": "teddy",
+            "settings": TrainingSettings(steps=2, batch_size=1),
+        }
+        request = TrainingRequest(model=model, clip=clip, statistics=statistics, **{**settings, **changes})
         return TrainingJob(request).train()
 
 

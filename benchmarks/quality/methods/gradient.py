@@ -13,8 +13,8 @@ from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
 from perfusion_pack.nodes.host.text.words import ConceptWord, with_words
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.latents import latent_masks
+from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 from perfusion_pack.perfusion_core.edit import EditedEncoding
-from perfusion_pack.perfusion_core.training import TEMPLATES
 from perfusion_pack.perfusion_core.training_batch import Batch
 from torch import Tensor, nn
 

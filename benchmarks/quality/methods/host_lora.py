@@ -9,7 +9,7 @@ from unittest import mock
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode, TrainSampler
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
-from perfusion_pack.perfusion_core.training import TEMPLATES
+from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 
 from ..workbench import Lesson, Workbench
 from .gradient import rare_word, with_learned_words

@@ -2,6 +2,7 @@
 
     patch            putting concepts on a MODEL
     run              what one sampling run of such a MODEL remembers between its steps
+    words_in_prompt  where the words of concepts stand in an encoding as it arrives
     silent_failures  what goes wrong in a run without an error, told in one warning
     cross_attention  finding the cross-attention layers of a diffusion model by their structure
     run_report       what a run made of the concepts, in one line

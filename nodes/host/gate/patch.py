@@ -29,11 +29,12 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack
 from ....perfusion_core.edit import edit_encoding
 from ....perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
 from ..model_family import check_text_conditioned
+from ..text.own_tokens import marks_of
 from ..text.superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
 from .cross_attention import CrossAttention, cross_attention_layers
 from .projection_swap import swapped_forwards
 from .run import KEYS, VALUES, GateCall, GateRun, Projection
-from .silent_failures import encodings_of, warn_of_bypass, warn_of_lost_lock
+from .silent_failures import prompts_of, warn_of_bypass, warn_of_lost_lock
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
 PATCH_KEY = "perfusion_for_comfyui.concept_gate"
@@ -191,17 +192,17 @@ def _projection(current: threading.local, layer: str, projection: str) -> Projec
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
-        encodings = encodings_of(guider.conds)
+        prompts = prompts_of(guider.conds)
         if key_lock == "global":
-            warn_of_lost_lock(guider.conds, stack)
+            warn_of_lost_lock(prompts, stack)
             attach_to_model_conds(guider.conds)
-        run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider))
+        run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider), marks=marks_of(prompts))
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this run
         options[PATCH_KEY] = run
         try:
             result = executor(*args, **kwargs)
             if run.was_due and not run.has_acted:
-                warn_of_bypass(encodings, stack, guider.model_options, PATCH_KEY)
+                warn_of_bypass(prompts, stack, guider.model_options, PATCH_KEY)
             return result
         finally:
             options.pop(PATCH_KEY, None)

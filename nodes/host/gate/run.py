@@ -12,6 +12,7 @@ import dataclasses
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -20,7 +21,9 @@ from torch.nn import Module
 
 from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
+from ..text.own_tokens import Marks, find_tokens
 from .cross_attention import CrossAttention, cross_attention_layers
+from .words_in_prompt import words_in_prompt
 
 KEYS, VALUES = "to_k", "to_v"
 
@@ -29,9 +32,6 @@ KNOWN_ENCODINGS = 8
 
 # Keys and values kept per run. Projecting them again costs about 2 % of a step, so more memory is not worth it.
 REUSED_BYTES = 256 * 2**20
-
-# Channels by which a token is looked up among others; two different texts hardly agree in that many numbers.
-_CHANNELS = 8
 
 Projection = Callable[[Tensor], Tensor]
 
@@ -60,11 +60,15 @@ class GateRun:
 
     stack: the concepts.  remember: whether calls may share anything.  reuse_projections: whether projected keys and
     values may be kept, which needs weights that stay the same (no hooks, no keyframes).
+    marks: of the own tokens of concepts in the run's prompts.
     was_due: whether in any step concepts were to act.  has_acted: whether any layer asked for keys or values of theirs.
     """
 
-    def __init__(self, stack: ConceptStack, remember: bool, reuse_projections: bool) -> None:
+    def __init__(
+        self, stack: ConceptStack, remember: bool, reuse_projections: bool, marks: Marks = MappingProxyType({})
+    ) -> None:
         self.stack = stack
+        self.marks = marks
         self.remember = remember
         self.reuse_projections = reuse_projections
         self.was_due = self.has_acted = False
@@ -125,6 +129,12 @@ class GateRun:
                 }
                 self._edits[j, device] = dataclasses.replace(edit, **moved)
         return [self._edits[j, device] for j in concepts]
+
+    def edited(self, encoding: Tensor, concepts: tuple[int, ...]) -> EditedEncoding:
+        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there."""
+        edits = self.edits(concepts, encoding.device)
+        words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, self.marks)
+        return edit_encoding(encoding, edits, words)
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
         """Return the target values of these concepts in one layer, [J, d_out], on the device."""
@@ -216,7 +226,7 @@ class GateCall:
         superclass_encoding = self._superclass_encoding_of(encoding)
         known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
         if known is None:
-            edited = edit_encoding(encoding, self.run.edits(self.concepts, encoding.device))
+            edited = self.run.edited(encoding, self.concepts)
             key_context = self._key_context(encoding, superclass_encoding, edited)
             known = _KnownEncoding(encoding, superclass_encoding, self.signature, edited, key_context)
             if self.remember:
@@ -257,14 +267,9 @@ class GateCall:
 
 def substituted_tokens(encoding: Tensor, known: Tensor, substitutes: Tensor) -> Tensor:
     """Return the encoding, [..., N, d], with every token that equals one of `known`, [..., M, d], replaced by the token
-    in the same place of `substitutes`, [..., M, d]; other tokens stay.
-
-    A few channels find the candidate, since comparing all channels of all pairs takes memory; all of them confirm it.
-    """
-    tokens, known, substitutes = (tensor.flatten(0, -2) for tensor in (encoding, known, substitutes))
-    candidates = (tokens[:, None, :_CHANNELS] == known[None, :, :_CHANNELS]).all(dim=-1).to(torch.uint8).argmax(dim=1)
-    equal = (known[candidates] == tokens).all(dim=-1, keepdim=True)
-    return torch.where(equal, substitutes[candidates], tokens).view(encoding.shape)
+    in the same place of `substitutes`, [..., M, d]; other tokens stay."""
+    found, equal = find_tokens(encoding, known.flatten(0, -2))
+    return torch.where(equal[..., None], substitutes.flatten(0, -2)[found], encoding)
 
 
 def _equal(one: Tensor | None, other: Tensor | None) -> bool:

@@ -1,8 +1,9 @@
 """What a sampling run made of the concepts on its MODEL, in one line: how far each gate opened, and what went wrong
 without an error.
 
-    <hugsy>: gate 0.93 · <sippy>: in no prompt
+    <hugsy>: gate 0.73 (similarity 0.91) · <sippy>: in no prompt
 
+The similarity is that of the word before it is measured against itself: how much of its concept it has in this prompt.
 It is read off the conditioning before the first step, on the CPU and of a few tokens, so that no step takes longer.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -19,10 +20,12 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ....perfusion_core.concept import ConceptStack
-from ....perfusion_core.edit import OWN_TOKEN_BIAS, edit_encoding
+from ....perfusion_core.edit import OWN_TOKEN_BIAS, EditedEncoding, edit_encoding, similarity
+from ..text.own_tokens import Marks, marks_of
 from ..text.prompt_notes import PromptNote, PromptNotes, token_keys
 from .patch import applied_concepts
-from .silent_failures import encodings_of
+from .silent_failures import prompts_of
+from .words_in_prompt import words_in_prompt
 
 _KEY = "perfusion_for_comfyui.run_report"
 
@@ -58,59 +61,79 @@ def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptS
     stack: all concepts on the MODEL; only those of the notes are told of.
     """
     width = stack[0].concept.encoding_width
-    encodings = [encoding for encoding in encodings_of(conds) if encoding.shape[-1] == width]
-    gates: dict[str, float] = {}
+    entries = [entry for entry in prompts_of(conds) if entry["cross_attn"].shape[-1] == width]
+    marks = marks_of(entries)
+    gates: dict[str, _Opened] = {}
     prompts: list[PromptNote] = []
     elsewhere = 0
-    for encoding in encodings:
+    for encoding in (entry["cross_attn"] for entry in entries):
         keys = token_keys(encoding)
         found = notes.of(keys)
         prompts += found
         if found:
-            opened = _at_its_words(encoding, keys, found, stack)
+            opened = _at_its_words(encoding, keys, found, stack, marks)
         else:
-            opened, alike = _anywhere(encoding, stack)
+            opened, alike = _anywhere(encoding, stack, marks)
             elsewhere += bool(encoding.any()) and not alike
-        gates = {word: max(gates.get(word, 0.0), opened.get(word, 0.0)) for word in {*gates, *opened}}
+        gates = {word: max(at[word] for at in (gates, opened) if word in at) for word in {*gates, *opened}}
 
-    told = [f"{word}: gate {gates[word]:.2f}" if word in gates else f"{word}: in no prompt" for word in notes.words]
+    told = [f"{word}: {gates[word].text()}" if word in gates else f"{word}: in no prompt" for word in notes.words]
     remarks = _remarks(notes.words, gates, prompts, elsewhere)
     line = " · ".join(remarks + told)  # a node of the usual size shows two lines
     logger.log(logging.WARNING if remarks or not gates else logging.INFO, "Concepts: %s.", line)
     return line
 
 
+class _Opened(NamedTuple):
+    """How far a gate is open at a token, and the token's similarity to the concept by itself."""
+
+    gate: float
+    similarity: float
+
+    def text(self) -> str:
+        return f"gate {self.gate:.2f} (similarity {self.similarity:.2f})"
+
+
 def _at_its_words(
-    encoding: Tensor, keys: Sequence[bytes], prompts: Iterable[PromptNote], stack: ConceptStack
-) -> dict[str, float]:
+    encoding: Tensor, keys: Sequence[bytes], prompts: Iterable[PromptNote], stack: ConceptStack, marks: Marks
+) -> dict[str, _Opened]:
     """The widest gate of every word of the prompts, at the tokens where it stands."""
     tokens = encoding.reshape(len(keys), -1)
-    gates: dict[str, float] = {}
+    gates: dict[str, _Opened] = {}
     for word in {word for note in prompts for word in note.places}:
         places = set().union(*(note.places.get(word, ()) for note in prompts))
         at = [index for index, key in enumerate(keys) if key in places]
         column = [j for j, gated in enumerate(stack) if gated.concept.word == word]
         if at and column:
-            edited = edit_encoding(_on_cpu(tokens[at]), [gated.edit() for gated in stack])
-            gates[word] = edited.gates[:, column[0]].max().item()
+            gates[word] = _widest(*_gates(tokens[at], stack, marks), column[0])
     return gates
 
 
-def _anywhere(encoding: Tensor, stack: ConceptStack) -> tuple[dict[str, float], bool]:
+def _anywhere(encoding: Tensor, stack: ConceptStack, marks: Marks) -> tuple[dict[str, _Opened], bool]:
     """The gates of the words that an encoding of unknown origin certainly holds, and whether it may hold any."""
-    edited = edit_encoding(_on_cpu(encoding.flatten(0, -2)), [gated.edit() for gated in stack])
-    similarity, gates = edited.similarities.amax(dim=0), edited.gates.amax(dim=0)
+    edited, alone = _gates(encoding, stack, marks)
+    similarity = edited.similarities.flatten(0, -2).amax(dim=0)
     words = [gated.concept.word for gated in stack]
-    held = {word: gates[j].item() for j, word in enumerate(words) if similarity[j] >= OWN_TOKEN_BIAS}
+    held = {word: _widest(edited, alone, j) for j, word in enumerate(words) if similarity[j] >= OWN_TOKEN_BIAS}
     return held, bool((similarity > _UNLIKE).any())
 
 
-def _on_cpu(tokens: Tensor) -> Tensor:
-    return tokens.detach().to("cpu", torch.float32)
+def _gates(encoding: Tensor, stack: ConceptStack, marks: Marks) -> tuple[EditedEncoding, Tensor]:
+    """The edit that acts on these tokens, [..., N, d], and how similar they are to each concept alone, [..., N, J]."""
+    encoding, edits = encoding.detach().to("cpu", torch.float32), [gated.edit() for gated in stack]
+    alone = [similarity(encoding, edit.target_input, edit.inverse_target_input) for edit in edits]
+    return edit_encoding(encoding, edits, words_in_prompt(encoding, stack, edits, marks)), torch.stack(alone, dim=-1)
+
+
+def _widest(edited: EditedEncoding, alone: Tensor, concept: int) -> _Opened:
+    """Where the gate of a concept is open furthest."""
+    gates = edited.gates[..., concept].flatten()
+    at = int(gates.argmax())
+    return _Opened(gates[at].item(), alone[..., concept].flatten()[at].item())
 
 
 def _remarks(
-    words: Sequence[str], gates: Mapping[str, float], prompts: Sequence[PromptNote], elsewhere: int
+    words: Sequence[str], gates: Mapping[str, _Opened], prompts: Sequence[PromptNote], elsewhere: int
 ) -> list[str]:
     """What is probably a mistake, and what to do about it."""
     remarks = []

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import OWN_TOKEN_BIAS, edit_encoding
+from ..text.own_tokens import marks_of
 from ..text.superclass_encoding import encoded_by, superclass_encoding_of
+from .words_in_prompt import words_in_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -21,33 +22,34 @@ _KINDS = ("calc_cond_batch", "apply_model", "diffusion_model")
 
 _OPEN = 0.5
 
-
-def encodings_of(conds: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Tensor]:
-    """Return the text encodings of a guider's conditioning, each [B, N, d]."""
-    entries = (entry.get("cross_attn") for group in conds.values() for entry in group)
-    return [encoding for encoding in entries if encoding is not None]
+Entry = Mapping[str, Any]
 
 
-def words_in(encodings: Iterable[Tensor], stack: ConceptStack) -> list[str]:
-    """Return the words of the concepts that certainly stand in one of the encodings and whose gate is open there.
+def prompts_of(conds: Mapping[str, Sequence[Entry]]) -> list[Entry]:
+    """Return those entries of a guider's conditioning that have a text encoding, "cross_attn", [B, N, d]."""
+    return [entry for group in conds.values() for entry in group if entry.get("cross_attn") is not None]
+
+
+def words_in(prompts: Sequence[Entry], stack: ConceptStack) -> list[str]:
+    """Return the words of the concepts that certainly stand in one of the prompts and whose gate is open there.
 
     Certainly: a token is as similar to the concept as only its own is; the superclass may open a low gate as well.
     """
     found: set[str] = set()
-    for encoding in encodings:
-        if encoding.shape[-1] == stack[0].concept.encoding_width:
-            tokens = encoding.detach().flatten(0, -2).to("cpu", torch.float32)
-            edited = edit_encoding(tokens, [gated.edit() for gated in stack])
-            acts = ((edited.similarities >= OWN_TOKEN_BIAS) & (edited.gates > _OPEN)).any(dim=0)
+    edits, marks = [gated.edit() for gated in stack], marks_of(prompts)
+    for prompt in prompts:
+        if prompt["cross_attn"].shape[-1] == stack[0].concept.encoding_width:
+            encoding = prompt["cross_attn"].detach().to("cpu", torch.float32)
+            edited = edit_encoding(encoding, edits, words_in_prompt(encoding, stack, edits, marks))
+            acts = ((edited.similarities >= OWN_TOKEN_BIAS) & (edited.gates > _OPEN)).flatten(0, -2).any(dim=0)
             found |= {gated.concept.word for gated, act in zip(stack, acts.tolist(), strict=True) if act}
     return sorted(found)
 
 
-def warn_of_lost_lock(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptStack) -> None:
+def warn_of_lost_lock(prompts: Sequence[Entry], stack: ConceptStack) -> None:
     """Warn of prompts with a concept that are to be locked as a whole and lack the encoding that this needs."""
-    entries = [entry for group in conds.values() for entry in group if entry.get("cross_attn") is not None]
-    lost = [entry for entry in entries if superclass_encoding_of(entry["cross_attn"], entry) is None]
-    words = words_in((entry["cross_attn"] for entry in lost), stack) if lost else []
+    lost = [entry for entry in prompts if superclass_encoding_of(entry["cross_attn"], entry) is None]
+    words = words_in(lost, stack) if lost else []
     if words:
         makers = sorted({name for entry in lost if (name := encoded_by(entry))})
         logger.warning(
@@ -58,14 +60,12 @@ def warn_of_lost_lock(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: C
         )
 
 
-def warn_of_bypass(
-    encodings: Sequence[Tensor], stack: ConceptStack, model_options: Mapping[str, Any], own: str
-) -> None:
+def warn_of_bypass(prompts: Sequence[Entry], stack: ConceptStack, model_options: Mapping[str, Any], own: str) -> None:
     """Warn that the model was run and no layer asked for its keys and values under the concepts.
 
     own: the key of this pack's wrappers.
     """
-    words = words_in(encodings, stack)
+    words = words_in(prompts, stack)
     if words:
         logger.warning(
             "The concepts did not act in this run, though the prompt has %s: %s ran the model past its cross-attention"

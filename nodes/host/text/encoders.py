@@ -18,6 +18,7 @@ from ....perfusion_core.errors import PerfusionError
 
 # Attributes by which a token list tells which of its vectors belong to which concept, and what that concept asks for.
 WORD, SUPERCLASS, LAYER = "perfusion_word", "perfusion_superclass", "perfusion_layer"
+IDENTITY, POOLED_LOCK = "perfusion_word_hash", "perfusion_pooled_lock"
 
 # Of a word that asks for no layer of the text encoder; the host counts its layers from the end, -1, -2, ...
 ANY_LAYER = 0

@@ -40,7 +40,7 @@ def _with_superclass_encoding(
     _patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any
 ) -> tuple:
     encoded = encode(tokens, *args, **kwargs)
-    substituted = _with_superclass(tokens)
+    substituted = with_superclass(tokens)
     if substituted is None:
         return encoded
     encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
@@ -61,17 +61,17 @@ def encoded_by(extra: Mapping[str, Any]) -> str | None:
     return getattr(extra.get("pooled_output"), _ENCODED_BY, None)
 
 
-def _with_superclass(tokens: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the token lists with the superclass in each concept's place, None where there is no concept."""
+def with_superclass(tokens: Mapping[str, Any], mark: str = SUPERCLASS) -> dict[str, Any] | None:
+    """Return the token lists with the superclass in the place of each concept whose vectors have this mark, None where
+    there is no such concept."""
     found = False
 
     def substituted(entry: tuple) -> tuple:
         nonlocal found
-        superclass = getattr(entry[0], SUPERCLASS, None)
-        if superclass is None:
+        if not hasattr(entry[0], mark):
             return entry
         found = True
-        return (superclass, *entry[1:])
+        return (getattr(entry[0], SUPERCLASS), *entry[1:])
 
     lists = {key: [[substituted(entry) for entry in batch] for batch in batches] for key, batches in tokens.items()}
     return lists if found else None

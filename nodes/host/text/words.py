@@ -22,8 +22,10 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack, norma
 from ....perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
-from .encoders import ANY_LAYER, LAYER, SUPERCLASS, WORD, TextEncoder, text_encoders
+from .encoders import ANY_LAYER, IDENTITY, LAYER, POOLED_LOCK, SUPERCLASS, WORD, TextEncoder, text_encoders
 from .encoding_memory import remembered, share_memory
+from .own_tokens import mark_own_tokens
+from .pooled_lock import lock_pooled
 from .superclass_encoding import encode_superclass_too
 from .whole_words import keeping_together
 
@@ -41,6 +43,7 @@ class ConceptWord(NamedTuple):
 
     The vectors may be under training: the encoding is differentiable in them.
     clip_layer: as in `Concept`, or ANY_LAYER.  base_model: family that the concept was made for, "" for the CLIP's own.
+    identity: `Concept.word_hash`, by which its tokens are marked; "" marks none.  pooled_lock: as in `Concept`.
     """
 
     word: str
@@ -48,11 +51,14 @@ class ConceptWord(NamedTuple):
     superclass_vectors: Mapping[str, Tensor]
     clip_layer: int | None = ANY_LAYER
     base_model: str = ""
+    identity: str = ""
+    pooled_lock: bool = False
 
     @classmethod
     def of(cls, concept: Concept) -> ConceptWord:
         vectors = concept.word_vectors, concept.superclass_vectors
-        return cls(concept.word, *vectors, concept.clip_layer, concept.base_model)
+        origin = concept.clip_layer, concept.base_model, concept.word_hash
+        return cls(concept.word, *vectors, *origin, concept.pooled_lock)
 
 
 def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
@@ -95,6 +101,9 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
         setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words), listeners))
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
+    mark_own_tokens(clone)
+    if any(word.pooled_lock for word in words):
+        lock_pooled(clone)
     if key_lock == "global":
         encode_superclass_too(clone)
     return clone
@@ -222,6 +231,10 @@ class WordTokenizer:
             setattr(vector, WORD, word.word)
             setattr(vector, SUPERCLASS, superclass[index])
             setattr(vector, LAYER, word.clip_layer)
+            if word.identity:
+                setattr(vector, IDENTITY, word.identity)
+            if word.pooled_lock:
+                setattr(vector, POOLED_LOCK, True)
             marked.append(vector)
         return marked
 

@@ -6,6 +6,8 @@
     latents                 pictures and masks at the size that the model sees
     denoising_task          the host's model as the training loop wants it
     inpainting              what an inpainting model sees of the pictures
+    pooled                  what SDXL is told of each prompt besides its encoding
+    word_similarity         how similar the word is to its concept in many prompts
     size_hints              what SDXL is told of a picture's size
     autograd                what the host does to its models that autograd cannot live with, and the cures
     gradient_checkpointing  less memory for one more forward pass

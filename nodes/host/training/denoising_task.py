@@ -36,6 +36,7 @@ from .autograd import (
 )
 from .gradient_checkpointing import checkpointed_forwards
 from .inpainting import Holes
+from .pooled import encode_with_each_pooled
 from .size_hints import SizeHints, size_hints
 
 
@@ -48,6 +49,7 @@ class HostDenoisingTask:
     None where they were taken as they are.  mirrored_latents: of the mirrored pictures, for batches that have some.
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
     holes: what an inpainting model is shown; None hides the whole picture from it.  May be set at any time too.
+    pooled_lock: whether the model is told the pooled vector of a prompt with the superclass; may be set at any time.
     Enter it, and use it, with inference_mode off; the model is loaded and made differentiable on entering.
     """
 
@@ -76,8 +78,9 @@ class HostDenoisingTask:
         self._fits = fits
         self._open = ExitStack()
         self._token_lists: dict[str, dict[str, list]] = {}
-        self._pooled: Tensor | None = None
-        self.gradient_checkpointing = False
+        self._pooled: Tensor | None = None  # of the templates that were encoded last, [T, p]
+        self._locked_pooled: dict[str, Tensor] = {}
+        self.gradient_checkpointing = self.pooled_lock = False
         self.memory_of_a_step = 0  # bytes beyond the models, once they are known
         self.holes: Holes | None = None
         self._gradient_scale, self._gradient_halvings = 1.0, 0
@@ -127,14 +130,30 @@ class HostDenoisingTask:
         prompt, which
         the host encodes in one batch, each by itself."""
         lists = [self._tokens(template, word_vectors) for template in templates]
-        joined = {name: [chunk for tokens in lists for chunk in tokens[name]] for name in lists[0]}
-        encoded, pooled = self.clip.cond_stage_model.encode_token_weights(joined)[:2]
-        self._pooled = None if pooled is None else pooled.detach()
+        encoded, pooled = self._encode(lists)
+        self._pooled = self._pooled_of_the_superclass(templates) if self.pooled_lock and pooled is not None else pooled
         encodings = encoded.reshape(len(templates), -1, encoded.shape[-1]).to(self.device)
         positions = torch.zeros(encodings.shape[:2], dtype=torch.bool)
         for row, tokens in zip(positions, lists, strict=True):
             row[word_positions(tokens, self.word)] = True
         return encodings, positions.to(self.device)
+
+    def _encode(self, lists: Sequence[Mapping[str, list]]) -> tuple[Tensor, Tensor | None]:
+        """The encodings of these token lists, one after the other, and their pooled vectors, [T, p]."""
+        joined = {name: [chunk for tokens in lists for chunk in tokens[name]] for name in lists[0]}
+        model = self.clip.cond_stage_model
+        encoders = [encoder.model for encoder in text_encoders(self.clip).values()]
+        return encode_with_each_pooled(encoders, lambda: model.encode_token_weights(joined), len(lists))
+
+    def _pooled_of_the_superclass(self, templates: Sequence[str]) -> Tensor:
+        """The pooled vectors of the templates with the superclass in the word's place, which never change, [T, p]."""
+        missing = [template for template in dict.fromkeys(templates) if template not in self._locked_pooled]
+        if missing:
+            with torch.no_grad():
+                pooled = self._encode([self._tokens(template, self.superclass_vectors) for template in missing])[1]
+            assert pooled is not None
+            self._locked_pooled.update(zip(missing, pooled, strict=True))
+        return torch.stack([self._locked_pooled[template] for template in templates])
 
     @cached_property
     def _taught_clip(self) -> CLIP:
@@ -206,7 +225,10 @@ class HostDenoisingTask:
             alone = batch.noise_alone.to(self.device)
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
             noisy = torch.where(alone[:, None, None, None], self._noise_of_a_sampler(noise, sigma), noisy)
-        denoised = self.denoise(noisy, sigma, edited, value_targets, self._size_hints(batch), self._shown(batch))
+        pooled = None if self._pooled is None else self._pooled[batch.templates.unique(return_inverse=True)[1]]
+        denoised = self.denoise(
+            noisy, sigma, edited, value_targets, self._size_hints(batch), pooled, self._shown(batch)
+        )
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
@@ -262,10 +284,11 @@ class HostDenoisingTask:
         edited: EditedEncoding,
         value_targets: Mapping[str, Tensor],
         hints: Sequence[SizeHints] | None = None,
+        pooled: Tensor | None = None,
         shown: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
-        in the edit and the targets [d_out] of the layers.  hints, shown: see `predict`."""
+        in the edit and the targets [d_out] of the layers.  hints, pooled, shown: see `predict`."""
         dtype = self._compute_dtype
         scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
@@ -291,7 +314,7 @@ class HostDenoisingTask:
         if self.gradient_checkpointing:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
-            return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints, shown), scale)
+            return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints, pooled, shown), scale)
 
     def lower_gradient_scale(self) -> bool:
         """See `DenoisingTask.lower_gradient_scale`."""
@@ -306,25 +329,28 @@ class HostDenoisingTask:
         sigma: Tensor,
         encoding: Tensor,
         hints: Sequence[SizeHints] | None = None,
+        pooled: Tensor | None = None,
         shown: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d].
 
-        hints: by sample, what SDXL is told of its picture's size; None tells that of the latents.
+        hints: by sample, what SDXL is told of its picture's size; None tells that of the latents.  pooled: by sample,
+        what it is told of the prompt, [B, p]; None tells all samples that of the first template that was encoded.
         shown: what an inpainting model sees of the pictures, by the host's names; None hides them."""
+        pooled = self._pooled[:1] if pooled is None and self._pooled is not None else pooled
         whole = size_hints(whole_picture(noisy.shape[-1] * 8, noisy.shape[-2] * 8))
         hints = [whole] if hints is None else hints
 
         def conditions(one: SizeHints) -> dict[str, Tensor]:
             # The host gives an empty latent where nothing is painted into; models without a mask look at its shape.
             given = {"noise": noisy, "latent_image": torch.zeros_like(noisy), **(shown or {}), **one}
-            conds = self._base.extra_conds(cross_attn=encoding, pooled_output=self._pooled, device=self.device, **given)
+            conds = self._base.extra_conds(cross_attn=encoding, pooled_output=pooled, device=self.device, **given)
             return {name: cond.process_cond(batch_size=len(noisy), area=None).cond for name, cond in conds.items()}
 
         arguments = conditions(hints[0])
         if "y" in arguments and any(one != hints[0] for one in hints):
-            own = {tuple(one.items()): conditions(one)["y"][:1] for one in hints}
-            arguments["y"] = torch.cat([own[tuple(one.items())] for one in hints])
+            own = {tuple(one.items()): conditions(one)["y"] for one in hints}
+            arguments["y"] = torch.stack([own[tuple(one.items())][sample] for sample, one in enumerate(hints)])
         options: dict[str, Any] = {
             "cond_or_uncond": [0],
             "sigmas": sigma,

@@ -21,7 +21,7 @@ from pathlib import Path
 import comfy.model_management
 import torch
 
-from ....perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_BIAS_OF_FORM, RECOMMENDED_TEMPERATURE, Concept
+from ....perfusion_core.concept import RECOMMENDED_TEMPERATURE, Concept
 from ....perfusion_core.concept_check import check_learned
 from ....perfusion_core.concept_file import round_for_file
 from ....perfusion_core.memory_plan import MemoryPlan
@@ -31,6 +31,7 @@ from ....perfusion_core.step_pace import StepPace
 from ....perfusion_core.training import ConceptTrainer, StepReport
 from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ....perfusion_core.training_run import best_step_within_memory, train
+from ....perfusion_core.varied_prompts import recommended_bias
 from ..text.encoders import encode_superclass_vectors
 from .attention_mask import attention_masks
 from .autograd import host_in_training, ordinary
@@ -43,6 +44,7 @@ from .judge import LikenessJudge
 from .latents import encoded_pictures, picture_weights
 from .measured_memory import plan_memory
 from .request import TrainingHooks, TrainingRequest
+from .word_similarity import word_similarity
 
 logger = logging.getLogger(__name__)
 
@@ -186,6 +188,8 @@ class TrainingJob:
         if self.judge is not None:
             training["chosen_by"] = "harmonic mean of CLIP similarities"
         learned = self.trainer.learned(step)
+        similarity = word_similarity(self.task, learned)
+        training |= {} if similarity is None else similarity.recorded()
         return Concept(
             word=request.word,
             superclass=request.superclass,
@@ -194,7 +198,7 @@ class TrainingJob:
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
             lock=request.settings.lock,
-            bias=RECOMMENDED_BIAS_OF_FORM.get(request.settings.form, RECOMMENDED_BIAS),
+            bias=recommended_bias(request.settings.form, similarity),
             temperature=RECOMMENDED_TEMPERATURE,
             statistics_hash=request.measured_statistics.hash(),
             training=training,
@@ -221,6 +225,7 @@ class TrainingJob:
 
     def _trainer(self) -> ConceptTrainer:
         task, settings = self.task, self.request.settings
+        task.pooled_lock = settings.pooled_lock
         vectors = {key: value.to(task.device) for key, value in self._superclass_vectors.items()}
         captions = self.request.caption_templates
         with memory_for("the superclass was encoded"):

@@ -1,0 +1,114 @@
+"""Which tokens of an encoding are a concept's own: the mark by which a gate measures against the word in its prompt.
+
+It is made where the prompt is encoded and travels as the superclass encoding does: under one key of the conditioning's
+dict, which stock nodes copy, and as an attribute of the encoding, for those that drop the dict.  Tokens are known by
+their numbers and not by their places, so a mark can be lost but never be wrong: what was joined, cut, reordered or put
+into a batch is found again, and a token that was computed with, such as a mean of two prompts, is nobody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from typing import Any, NamedTuple
+
+import torch
+from comfy.model_patcher import ModelPatcher
+from comfy.sd import CLIP
+from torch import Tensor
+
+from .encoder_patch import Encode, encode_through
+from .encoders import IDENTITY
+
+CONDITIONING_KEY = "perfusion_own_tokens"
+
+# Channels by which a token is looked up among others; two different texts hardly agree in that many numbers.
+_CHANNELS = 8
+
+
+class OwnTokens(NamedTuple):
+    """The own tokens of one word in some prompts: their encodings with the weights of the prompt, [n, d], and the
+    encoding of the whole word in that place at weight 1, the mean over its tokens, for each of them, [n, d]."""
+
+    tokens: Tensor
+    words: Tensor
+
+
+Marks = Mapping[str, OwnTokens]  # by `Concept.word_hash`
+
+
+def mark_own_tokens(clip: CLIP) -> None:
+    """Let this CLIP, a clone of the caller's with words, mark the own tokens of concepts in all prompts."""
+    encode_through(clip, _with_marks)
+
+
+def marks_of(entries: Iterable[Mapping[str, Any]]) -> Marks:
+    """Return the marks of all these entries of a guider's conditioning together."""
+    found: dict[str, OwnTokens] = {}
+    for entry in entries:
+        marks: Marks = entry.get(CONDITIONING_KEY) or getattr(entry.get("cross_attn"), CONDITIONING_KEY, {})
+        for identity, own in marks.items():
+            earlier = found.get(identity)
+            fits = earlier is None or earlier.tokens.shape[-1] == own.tokens.shape[-1]
+            if earlier is not None and fits:
+                own = OwnTokens(*(torch.cat([a, b.to(a)]) for a, b in zip(earlier, own, strict=True)))
+            if fits:
+                found[identity] = own
+    return found
+
+
+def find_tokens(tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each token, [..., N, d], which of `known`, [M, d] with M at least 1, it may equal, int64 [..., N], and
+    whether it does, bool [..., N].
+
+    A few channels find the candidate, since comparing all channels of all pairs takes memory; all of them confirm it.
+    """
+    known = known.to(tokens)
+    candidates = (tokens[..., None, :_CHANNELS] == known[:, :_CHANNELS]).all(dim=-1).to(torch.uint8).argmax(dim=-1)
+    return candidates, (known[candidates] == tokens).all(dim=-1)
+
+
+def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
+    encoded = encode(tokens, *args, **kwargs)
+    owners = _owners(tokens)
+    if not any(owners) or encoded[0].shape[:2] != (1, len(owners)):  # another pack's encoding has tokens of its own
+        return encoded
+    encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
+    plain = encode(_unweighted(tokens), *args, **kwargs)[0] if _is_weighted(tokens) else encoding
+    marks: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for identity, run in groupby(range(len(owners)), key=owners.__getitem__):
+        if not identity:
+            continue
+        places = list(run)
+        word = plain[0, places].float().mean(dim=0)
+        marks.setdefault(identity, []).extend((encoding[0, place], word) for place in places)
+    made = {
+        identity: OwnTokens(*(torch.stack(column) for column in zip(*pairs, strict=True)))
+        for identity, pairs in marks.items()
+    }
+    setattr(encoding, CONDITIONING_KEY, made)
+    return encoding, pooled, {**extra, CONDITIONING_KEY: made}
+
+
+def _owners(tokens: Mapping[str, Any]) -> list[str]:
+    """Whose each token of an encoding is, "" for nobody's; with two encoders, what both have the same word for."""
+    lists = [[entry for batch in batches for entry in batch] for batches in tokens.values()]
+    if len({len(entries) for entries in lists}) != 1:
+        return []
+    at_places = ({getattr(entry[0], IDENTITY, "") for entry in entries} for entries in zip(*lists, strict=True))
+    return [names.pop() if len(names) == 1 else "" for names in at_places]
+
+
+def _is_weighted(tokens: Mapping[str, Any]) -> bool:
+    """Whether a word of a concept has another weight than 1."""
+    entries = (entry for batches in tokens.values() for batch in batches for entry in batch)
+    return any(hasattr(entry[0], IDENTITY) and entry[1] != 1 for entry in entries)
+
+
+def _unweighted(tokens: Mapping[str, Any]) -> dict[str, Any]:
+    """The token lists with weight 1 at the words of concepts; weights act behind the encoder, each on its token."""
+
+    def plain(entry: tuple) -> tuple:
+        return (entry[0], 1.0, *entry[2:]) if hasattr(entry[0], IDENTITY) else entry
+
+    return {key: [[plain(entry) for entry in batch] for batch in batches] for key, batches in tokens.items()}
