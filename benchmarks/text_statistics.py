@@ -171,7 +171,7 @@ def table_of_long_prompts(clip: Any, captions: int) -> str:
     from perfusion_pack.perfusion_core.captions import built_in_captions
     from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
     from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
-    from perfusion_pack.perfusion_core.training import TEMPLATES
+    from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 
     everything, held_out = built_in_captions(24_000)[:20_000], built_in_captions(24_000)[20_000:]
     sets = {

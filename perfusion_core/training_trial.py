@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .training import TEMPLATES, ConceptTrainer
+from .training import ConceptTrainer
 from .training_batch import Batch
 
 
@@ -20,7 +20,7 @@ def try_one_picture(trainer: ConceptTrainer, picture: int) -> None:
     )
     parameters = trainer.parameters().values()
     try:
-        trainer.loss(batch, TEMPLATES, torch.Generator().manual_seed(0))[0].backward()
+        trainer.loss(batch, trainer.settings.templates, torch.Generator().manual_seed(0))[0].backward()
         # Reading a number waits for the device.
         sum(parameter.grad.sum().item() for parameter in parameters if parameter.grad is not None)
     finally:
