@@ -168,10 +168,10 @@ def table_of_long_prompts(clip: Any, captions: int) -> str:
     """Markdown: C over short captions alone, over the built-in mixture and over long ones alone; each met by long
     prompts that hold a noun, through the gate that is recommended."""
     from perfusion_pack.nodes.host.text.statistics import TokenKind, encoded_captions
+    from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
     from perfusion_pack.perfusion_core.captions import built_in_captions
     from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
     from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
-    from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 
     everything, held_out = built_in_captions(24_000)[:20_000], built_in_captions(24_000)[20_000:]
     sets = {

@@ -8,9 +8,9 @@ import comfy.supported_models_base
 import pytest
 import torch
 from perfusion_pack.nodes.host.text.statistics import TokenKind, encoded_captions, measure_statistics
+from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 from perfusion_pack.perfusion_core.captions import LONG, built_in_captions
 from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
-from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 from tiny_models import clip_options
 
 WIDTH, CAPTIONS, SEED_OF_OTHERS = 128, 400, 1
