@@ -8,7 +8,7 @@ autoencoder TAESD), starts a server, and queues *Load Checkpoint*, *Load Concept
 Concept*.
 Printed are for each act the seconds that its processor worked, on however busy a machine, and by how much the highest
 memory of the server lay above that before the act.
-The text statistics are the identity: measuring those of random encoders would take minutes and tell nothing.
+The text statistics are measured on 100 captions: random encoders have nothing to tell that would take longer.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib
+import importlib.util
 import json
 import os
 import sys
@@ -79,13 +80,9 @@ def _dev_tools() -> Any:
 
 
 def write_checkpoint(name: str, base: Path, file_name: str) -> None:
-    """A file for Load Checkpoint, and the text statistics of its encoders."""
-    import folder_paths
+    """A file for Load Checkpoint."""
     from architectures import ARCHITECTURES, checkpoint, random_weights, text_checkpoint
-    from comfy.sd import load_checkpoint_guess_config
     from comfy.taesd.taesd import TAESD
-    from perfusion_pack.nodes.host.text import statistics
-    from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
     from safetensors.torch import save_file
 
     architecture = ARCHITECTURES[name]
@@ -96,16 +93,6 @@ def write_checkpoint(name: str, base: Path, file_name: str) -> None:
     folder = base / "models" / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     save_file({key: value.contiguous() for key, value in weights.items()}, folder / file_name)
-    del weights
-
-    folder_paths.set_user_directory(str(base / "user"))
-    width = architecture.unet["context_dim"]
-    with torch.inference_mode():
-        clip = load_checkpoint_guess_config(str(folder / file_name), output_vae=False, output_model=False)[1]
-        statistics.measure_statistics = lambda clip, captions, _told: statistics_from_moment(
-            torch.eye(width), len(captions), statistics.encoder_hash(clip)
-        )
-        statistics.cached_statistics(clip, lambda done, total: None)
 
 
 def prompt_for(model: str) -> dict[str, Any]:
@@ -114,13 +101,15 @@ def prompt_for(model: str) -> dict[str, Any]:
     if model in ARCHITECTURE:
         loader = {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": f"{model}.safetensors"}}
     sockets = {"model": ["model", 0], "clip": ["model", 1], "vae": ["model", 2]}
+    measured_on = {"clip": sockets["clip"], "captions_file": "", "caption_count": 100}
     lists = {"images": ["pictures", 0], "masks": ["pictures", 1], "captions": ["pictures", 2]}
     return {
         "model": loader,
+        "statistics": {"class_type": "PerfusionTextStatistics", "inputs": measured_on},
         "pictures": {"class_type": "PerfusionLoadPictures", "inputs": {"folder": "photos", "names": ""}},
         "train": {
             "class_type": "PerfusionTrainConcept",
-            "inputs": {**sockets, **lists, **TRAINING, "file_name": model},
+            "inputs": {**sockets, **lists, **TRAINING, "statistics": ["statistics", 0], "file_name": model},
         },
     }
 
