@@ -5,6 +5,10 @@
     apply_concepts      Apply Perfusion Concepts (Gate)
     sweep_bias          Sweep Gate Bias
     label_grid          Label Grid
+    concept_info        Show Perfusion Concept
+    inspect_gate        Inspect Perfusion Gate
+    record_attention    Record Attention
+    show_attention      Show Attention Maps
     load_pictures       Load Concept Pictures
     train_concept       Train Perfusion Concept
     load_kept_steps     Load Kept Steps
@@ -18,7 +22,13 @@ What they share:
     declared            inputs as the schema declares them, whatever a wire brings
     advice              the numbers that users are told, each in one place
     pictures            the host's pictures as Pillow images and back
-    shown               the line of text and the picture that a node shows of a concept
+    shown               the line of text and the picture that a node shows
+    drawing             how the pictures that explain something are drawn
+    gate_picture        what was found of gates, as picture, text and numbers
+    sweep               the settings of a table of runs, and what its columns and rows are called
+    grid_picture        pictures of several runs in one
+    concept_card        all that a concept says of itself
+    attention_picture   heat maps of words over pictures
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs
     training_display    what it shows while it learns

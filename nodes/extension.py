@@ -11,16 +11,20 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_concepts import ConceptGate
+from .concept_info import ConceptInfo
 from .demo import DemoModel, DemoPictures
 from .host.concept_folders import register_concept_folders
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
+from .inspect_gate import InspectGate
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept
 from .load_kept_steps import KeptSteps
 from .load_pictures import LoadPictures
 from .measure_statistics import TextStatisticsNode
+from .record_attention import RecordAttention
 from .save_concept import SaveConcept
+from .show_attention import ShowAttention
 from .sweep_bias import GateSweep
 from .train_concept import TrainConcept
 
@@ -34,5 +38,5 @@ class PerfusionExtension(ComfyExtension):
         tell_of_queued_prompts(say)
         return [
             LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
-            TextStatisticsNode, DemoModel, DemoPictures,
+            TextStatisticsNode, ConceptInfo, InspectGate, RecordAttention, ShowAttention, DemoModel, DemoPictures,
         ]  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any
 
 from comfy_api.latest import io, ui
 from PIL import Image
+from torch import Tensor
 
 from .host.progress import say
 from .pictures import to_tensor
@@ -27,3 +28,10 @@ def shown(text: str, picture: bytes | None, cls: type[io.ComfyNode]) -> dict[str
         with Image.open(bytes_io.BytesIO(picture)) as image:
             told |= ui.PreviewImage(to_tensor(image), cls=cls).as_dict()
     return told
+
+
+def with_picture(picture: Image.Image, text: str, cls: type[io.ComfyNode]) -> tuple[Tensor, dict[str, Any]]:
+    """Show a picture that was drawn and a line; return the picture as an IMAGE, and what the node gives as its `ui`."""
+    say(text, cls.hidden.unique_id)
+    image = to_tensor(picture)
+    return image, ui.PreviewText(text).as_dict() | ui.PreviewImage(image, cls=cls).as_dict()

@@ -4,6 +4,8 @@ from comfy_api.latest import io
 
 PerfusionConcept = io.Custom("PERFUSION_CONCEPT")  # a ConceptStack: a tuple of GatedConcept
 PerfusionStatistics = io.Custom("PERFUSION_STATISTICS")  # a TextStatistics
+PerfusionMaps = io.Custom("PERFUSION_ATTENTION_MAPS")  # a RecordedAttention
+PerfusionSweep = io.Custom("PERFUSION_SWEEP")  # a Sweep
 
 CATEGORY = "perfusion"
 

@@ -12,6 +12,10 @@ The method:
     captions_words       their words
     concept              what a learned concept is, and a stack of concepts with their gate settings
 
+Looking at a sampling run:
+
+    attention_record     running sums of cross-attention maps, from which words are chosen afterwards
+
 Learning a concept:
 
     training             the trainer: what one step does

@@ -1,10 +1,12 @@
-"""All that touches the host (comfy.*), one module per kind of host trap, in three wings.
+"""All that touches the host (comfy.*), one module per kind of host trap, in wings.
 
     text             words in the text encoder, and what is encoded around them
     gate             concepts on a MODEL while it samples
+    attention        watching where a sampling run looks at each word
     training         learning a concept on the models of a node's sockets
 
-A wing imports from those above it and never from those below; what all may use lies beside them:
+A wing imports from those above it and never from those below (training and attention not from each other); what all
+may use lies beside them:
 
     host_version     is this ComfyUI new enough?  Asked before anything else
     old_hosts        all that the oldest ComfyUI does otherwise than today's

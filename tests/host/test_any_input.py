@@ -18,10 +18,12 @@ from perfusion_pack.nodes.host.kept_steps import step_path
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.load_pictures import LoadPictures
 from perfusion_pack.nodes.measure_statistics import TextStatisticsNode
+from perfusion_pack.nodes.record_attention import RecordAttention
+from perfusion_pack.nodes.sweep import read_sweep
 from perfusion_pack.perfusion_core.concept_file import save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from PIL import Image
-from tiny_models import gated
+from tiny_models import encode, gated, sample
 
 import nodes
 
@@ -133,7 +135,17 @@ def good(inputs, hugsy):
         "concepts.concept0": (gated(hugsy),),
         "word": "<word>",
         "superclass": "teddy",
+        "maps": a_recorded_run(inputs),
+        "sweep": read_sweep({"biases": "0.5"}),
     }
+
+
+def a_recorded_run(inputs):
+    """The maps of a run of as many pictures as there are."""
+    recording, maps, noting = RecordAttention.execute(inputs.model, inputs.clip).result
+    with torch.inference_mode():
+        sample(recording, encode(noting, "a ball"), encode(noting, ""), steps=1, batch=len(inputs.images))
+    return maps
 
 
 def ran(node_id, good, **changes):

@@ -5,7 +5,7 @@ import time
 import comfy.model_patcher
 import pytest
 import torch
-from perfusion_pack.nodes.host.gate.patch import applied_concepts, apply_concepts, with_bias
+from perfusion_pack.nodes.host.gate.patch import applied_concepts, apply_concepts, with_gate
 from perfusion_pack.nodes.host.text.superclass_encoding import CONDITIONING_KEY
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.errors import PerfusionError
@@ -82,7 +82,7 @@ def test_another_bias_on_a_model_is_that_bias_from_the_start(model, clip, hugsy,
         patched = apply_concepts(model, stack, lock)
         before = sample(patched, *prompts)
         for word, biases in (("", (0.4, 0.4)), ("<cuppy>", (0.9, 0.4))):
-            changed = with_bias(patched, 0.4, word)
+            changed = with_gate(patched, word, bias=0.4)
             wanted = tuple(gated(concept, bias=bias) for concept, bias in zip((hugsy, cuppy), biases, strict=True))
             assert applied_concepts(changed).key_lock == lock
             assert [one.bias for one in applied_concepts(changed).stack] == list(biases)
@@ -94,6 +94,6 @@ def test_another_bias_on_a_model_is_that_bias_from_the_start(model, clip, hugsy,
 
 def test_a_bias_needs_concepts(model, hugsy):
     with pytest.raises(PerfusionError, match="no concept is on it"):
-        with_bias(model, 0.5)
+        with_gate(model, bias=0.5)
     with pytest.raises(PerfusionError, match="<hugsy>, but found '<cuppy>'"):
-        with_bias(apply_concepts(model, (gated(hugsy),)), 0.5, "<cuppy>")
+        with_gate(apply_concepts(model, (gated(hugsy),)), "<cuppy>", bias=0.5)

@@ -25,8 +25,12 @@ FIXED = {
         "PERFUSION_CONCEPT STRING STRING",
     ),
     "PerfusionConceptGate": ("Apply Perfusion Concepts (Gate)", "model clip concepts key_lock", "MODEL CLIP"),
-    "PerfusionGateSweep": ("Sweep Gate Bias", "model biases word", "MODEL STRING"),
-    "PerfusionLabelGrid": ("Label Grid", "images labels columns", "IMAGE"),
+    "PerfusionGateSweep": (
+        "Sweep Gate Bias",
+        "model biases word strengths temperatures locks seeds",
+        "MODEL STRING INT STRING STRING PERFUSION_SWEEP",
+    ),
+    "PerfusionLabelGrid": ("Label Grid", "images labels columns sweep theme", "IMAGE"),
     "PerfusionTrainConcept": (
         "Train Perfusion Concept",
         "model clip vae images masks word superclass preset seed samples file_name statistics resolution captions",
@@ -36,6 +40,14 @@ FIXED = {
     "PerfusionLoadPictures": ("Load Concept Pictures", "folder names", "IMAGE MASK STRING"),
     "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
+    "PerfusionConceptInfo": ("Show Perfusion Concept", "concept theme", "IMAGE STRING"),
+    "PerfusionInspectGate": ("Inspect Perfusion Gate", "clip concepts prompt bias theme", "IMAGE STRING STRING"),
+    "PerfusionRecordAttention": ("Record Attention", "model clip", "MODEL PERFUSION_ATTENTION_MAPS CLIP"),
+    "PerfusionAttentionMaps": (
+        "Show Attention Maps",
+        "maps images words layers start_percent end_percent point_x point_y theme",
+        "IMAGE STRING",
+    ),
     "PerfusionDemoModel": ("Load Perfusion Demo Model", "", "MODEL CLIP VAE"),
     "PerfusionDemoPictures": ("Draw Demo Pictures", "thing count seed", "IMAGE MASK STRING"),
 }

@@ -12,7 +12,7 @@ import pytest
 import torch
 from perfusion_pack.nodes.apply_concepts import ConceptGate
 from perfusion_pack.nodes.host import progress
-from perfusion_pack.nodes.host.gate.patch import with_bias
+from perfusion_pack.nodes.host.gate.patch import with_gate
 from perfusion_pack.nodes.host.gate.wiring import passed_by
 from tiny_models import encode, gated, make_concept, sample, tiny_model, tiny_sdxl_clip
 
@@ -182,7 +182,7 @@ def test_an_encoding_from_the_memory_is_known_too(gate, hugsy):
 
 def test_the_sweep_reports_its_last_bias(gate, hugsy):
     model, clip, line = gate(stack=(gated(hugsy, temperature=0.3),))
-    painted(with_bias(model, 1.3), clip, "a photo of <hugsy>")
+    painted(with_gate(model, bias=1.3), clip, "a photo of <hugsy>")
     assert abs(told_gate(line()) - torch.sigmoid(torch.tensor(-1.0)).item()) < 0.02
 
 

@@ -76,12 +76,13 @@ def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "lo
     return patched
 
 
-def with_bias(model: ModelPatcher, bias: float, word: str = "") -> ModelPatcher:
-    """Return a clone of a MODEL with concepts in which the gates open at another bias; nothing else changes.
+def with_gate(model: ModelPatcher, word: str = "", **settings: float) -> ModelPatcher:
+    """Return a clone of a MODEL with concepts whose gates are set otherwise; nothing else changes.
 
-    The bias is no part of a text encoding, so prompts that are encoded already stay right (paper, section 4.3: the
+    No such setting is part of a text encoding, so prompts that are encoded already stay right (paper, section 4.3: the
     trade between likeness and obedience is made when the model runs).
-    word: of the one concept to change, such as <hugsy>; "" changes all.
+    word: of the one concept to change, such as <hugsy>; "" changes all.  settings: of `GatedConcept`, by their names;
+    a concept of strength 0 is taken off.
     Raises PerfusionError where the MODEL has no concepts, or none of that word.
     """
     patch = applied_concepts(model)
@@ -96,12 +97,21 @@ def with_bias(model: ModelPatcher, bias: float, word: str = "") -> ModelPatcher:
             f"The input word expected one of the concepts on the MODEL, {', '.join(words)}, but found {quoted(word)};"
             " write one of these, or leave it empty for all."
         )
-    changed = model.clone()
-    stack = (
-        dataclasses.replace(gated, bias=bias) if word in ("", gated.concept.word) else gated for gated in patch.stack
-    )
-    _put_on(changed, tuple(stack), patch.key_lock)
+    changed, stack = model.clone(), []
+    for gated in patch.stack:
+        gated = dataclasses.replace(gated, **settings) if word in ("", gated.concept.word) else gated
+        stack += [gated] if gated.strength != 0 else []
+    _take_off(changed)
+    if stack:
+        _put_on(changed, tuple(stack), patch.key_lock)
     return changed
+
+
+def _take_off(patched: ModelPatcher) -> None:
+    """Leave no concept on a MODEL."""
+    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH):
+        patched.remove_wrappers_with_key(kind, PATCH_KEY)
+    patched.remove_attachments(PATCH_KEY)
 
 
 def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
@@ -116,8 +126,7 @@ def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
         for layer in layers
         for projection in (KEYS, VALUES)
     }
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH):
-        patched.remove_wrappers_with_key(kind, PATCH_KEY)
+    _take_off(patched)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)

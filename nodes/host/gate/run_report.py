@@ -22,7 +22,7 @@ from torch import Tensor
 from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import OWN_TOKEN_BIAS, EditedEncoding, edit_encoding, similarity
 from ..text.own_tokens import Marks, marks_of
-from ..text.prompt_notes import PromptNote, PromptNotes, token_keys
+from ..text.prompt_notes import PromptNote, PromptNotes, pass_on_notes, token_keys
 from .patch import applied_concepts
 from .silent_failures import prompts_of
 from .words_in_prompt import words_in_prompt
@@ -53,6 +53,7 @@ def report_runs(model: ModelPatcher, notes: PromptNotes, tell: Callable[[str], N
         return executor(*args, **kwargs)
 
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, outer_sample)
+    pass_on_notes(model, notes)
 
 
 def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptStack, notes: PromptNotes) -> str:

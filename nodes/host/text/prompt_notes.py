@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .encoder_patch import Encode, encode_through
 from .encoders import word_positions
+from .prompt_words import first_tokenizer, words_of_tokens
 from .words import listen_to_prompts
 
 _NOTES = "perfusion_for_comfyui.prompt_notes"
@@ -33,12 +34,14 @@ class PromptNote(NamedTuple):
 
     ends: the keys (see `token_keys`) of the last tokens of its chunks.  places: those of each concept word in it.
     unknown: words in angle brackets that are none of a concept.  bare: words of concepts without their brackets.
+    words: all words of the prompt in their order, each with the keys of its tokens.
     """
 
     ends: frozenset[bytes]
     places: Mapping[str, frozenset[bytes]]
     unknown: tuple[str, ...]
     bare: tuple[str, ...]
+    words: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
 
 
 class PromptNotes:
@@ -46,6 +49,7 @@ class PromptNotes:
 
     def __init__(self, words: Iterable[str]) -> None:
         self.words = tuple(words)
+        self.tokenizer: Any = None  # of the CLIP, which tells the words of a prompt by its tokens
         self._unknown: list[str] = []
         self._bare: list[str] = []
         self._notes: OrderedDict[frozenset[bytes], PromptNote] = OrderedDict()
@@ -66,8 +70,10 @@ class PromptNotes:
         ends = frozenset(keys[step - 1 :: step])
         found = {word: word_positions(tokens, word) for word in self.words}
         places = {w: frozenset(keys[p] for p in at if p < len(keys)) for w, at in found.items() if at}
+        written = words_of_tokens(self.tokenizer, tokens) if self.tokenizer is not None else []
+        words = tuple((word.text, tuple(keys[p] for p in word.positions if p < len(keys))) for word in written)
         self._notes[ends] = PromptNote(
-            ends, places, tuple(dict.fromkeys(self._unknown)), tuple(dict.fromkeys(self._bare))
+            ends, places, tuple(dict.fromkeys(self._unknown)), tuple(dict.fromkeys(self._bare)), words
         )
         self._notes.move_to_end(ends)
         self._unknown, self._bare = [], []
@@ -82,9 +88,20 @@ class PromptNotes:
 
 def take_notes(clip: CLIP, notes: PromptNotes) -> None:
     """Note the prompts that this CLIP, a clone of the caller's with the words, encodes from now on, as later clones."""
-    clip.patcher.set_attachments(_NOTES, (*(clip.patcher.get_attachment(_NOTES) or ()), notes))
+    notes.tokenizer = first_tokenizer(clip)
+    pass_on_notes(clip.patcher, notes)
     listen_to_prompts(clip, notes.hear)
     encode_through(clip, _noted)
+
+
+def pass_on_notes(patcher: ModelPatcher, notes: PromptNotes) -> None:
+    """Let this patcher, a clone of the caller's, and its later clones know the notes of the prompts for it."""
+    patcher.set_attachments(_NOTES, (*notes_of(patcher), notes))
+
+
+def notes_of(patcher: ModelPatcher) -> tuple[PromptNotes, ...]:
+    """The notes that were passed on to a patcher, of a CLIP or of a MODEL."""
+    return patcher.get_attachment(_NOTES) or ()
 
 
 def token_keys(encoding: Tensor) -> list[bytes]:
@@ -95,6 +112,6 @@ def token_keys(encoding: Tensor) -> list[bytes]:
 
 def _noted(patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
     encoded = encode(tokens, *args, **kwargs)
-    for notes in patcher.get_attachment(_NOTES) or ():
+    for notes in notes_of(patcher):
         notes.note(tokens, encoded[0])
     return encoded

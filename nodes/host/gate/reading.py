@@ -1,0 +1,25 @@
+"""What a run makes of a prompt, by the code that a run uses: for those who want to see it without sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import Tensor
+
+from ....perfusion_core.concept import ConceptStack
+from ....perfusion_core.edit import EditedEncoding
+from ..text.own_tokens import marks_of
+from .run import GateRun
+
+
+def read_gates(prompt: Sequence[Tensor | Mapping[str, Any]], stack: ConceptStack) -> EditedEncoding:
+    """What a run of a MODEL with these concepts makes of a prompt, with similarities and gates, [B, N, J].
+
+    prompt: one entry of a conditioning, the encoding [B, N, d] and what is known beside it.  stack: concepts of a
+    strength other than 0.  Raises PerfusionError where a concept was made for encodings of another width.
+    """
+    encoding, beside = cast(Tensor, prompt[0]), cast(Mapping[str, Any], prompt[1])
+    marks = marks_of([{**beside, "cross_attn": encoding}])
+    run = GateRun(stack, remember=False, reuse_projections=False, marks=marks)
+    return run.edited(encoding, tuple(range(len(stack))))
