@@ -12,6 +12,12 @@ The method:
     captions_words       their words
     concept              what a learned concept is, and a stack of concepts with their gate settings
 
+Editing a picture by its prompt:
+
+    prompt_edit          what an edit asks for
+    token_alignment      which tokens of two prompts correspond
+    attention_editing    the equations by which an edit takes over its source's attention
+
 Learning a concept:
 
     training             the trainer: what one step does
