@@ -12,6 +12,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from .apply_concepts import ConceptGate
 from .demo import DemoModel, DemoPictures
+from .describe_edit import DescribeEdit
+from .edit_mask import EditMask
+from .edit_prompt import EditPrompt
 from .host.concept_folders import register_concept_folders
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
@@ -34,5 +37,5 @@ class PerfusionExtension(ComfyExtension):
         tell_of_queued_prompts(say)
         return [
             LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
-            TextStatisticsNode, DemoModel, DemoPictures,
+            TextStatisticsNode, EditPrompt, DescribeEdit, EditMask, DemoModel, DemoPictures,
         ]  # fmt: skip

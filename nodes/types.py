@@ -4,6 +4,7 @@ from comfy_api.latest import io
 
 PerfusionConcept = io.Custom("PERFUSION_CONCEPT")  # a ConceptStack: a tuple of GatedConcept
 PerfusionStatistics = io.Custom("PERFUSION_STATISTICS")  # a TextStatistics
+PerfusionEdit = io.Custom("PERFUSION_EDIT")  # a PromptEdit
 
 CATEGORY = "perfusion"
 

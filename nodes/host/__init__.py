@@ -1,7 +1,8 @@
-"""All that touches the host (comfy.*), one module per kind of host trap, in three wings.
+"""All that touches the host (comfy.*), one module per kind of host trap, in four wings.
 
     text             words in the text encoder, and what is encoded around them
     gate             concepts on a MODEL while it samples
+    editing          a picture and its edits in one run (Prompt-to-Prompt)
     training         learning a concept on the models of a node's sockets
 
 A wing imports from those above it and never from those below; what all may use lies beside them:

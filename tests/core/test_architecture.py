@@ -2,7 +2,7 @@
 
 nodes -> nodes/host -> perfusion_core        demo/ and benchmarks/ may import all three;
                                              of the pack only nodes/demo*.py imports demo/
-inside nodes/host: training -> gate -> text -> the files beside them
+inside nodes/host: training, editing -> gate -> text -> the files beside them
 
 The maps of the packages and the homes of names have rules of their own: test_maps.py.
 """
@@ -111,7 +111,13 @@ def test_imports_run_downward_only(path):
 
 
 # The wings of nodes/host, and which of them each may import; "" are the files beside them.
-WINGS = {"": {""}, "text": {"", "text"}, "gate": {"", "text", "gate"}, "training": {"", "text", "gate", "training"}}
+WINGS = {
+    "": {""},
+    "text": {"", "text"},
+    "gate": {"", "text", "gate"},
+    "editing": {"", "text", "gate", "editing"},
+    "training": {"", "text", "gate", "training"},
+}
 
 
 def wing(path: str) -> str:
