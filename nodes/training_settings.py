@@ -143,8 +143,8 @@ def custom_inputs() -> list[io.Input]:
             "batch_size",
             1,
             64,
-            f"pictures per step. Start with {DEFAULTS.batch_size}; 1 learns unsteadily, more take longer. How many go "
-            "through the model at once is decided by the free memory.",
+            f"pictures per step. Start with {DEFAULTS.batch_size}; 1 learns unsteadily, more take longer; "
+            "free memory decides how many go through the model at once.",
         ),
         number(
             whole,

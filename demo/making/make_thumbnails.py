@@ -33,6 +33,8 @@ async def make(server: str) -> None:
         text = "a photo of a <bruno> on the beach"
         new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
         compared = (await client.run(prompts.compare_prompt(samples=0), "steps"))["picture"][0]
+        inspected = (await client.run(prompts.inspect_prompt(), "gate"))["inspect"][0]
+        mapped = (await client.run(prompts.maps_prompt(batch=1), "maps"))["maps"][0]
     # What goes into a training above what comes out of it.
     for name, pictures in (
         ("First picture", first),
@@ -41,7 +43,12 @@ async def make(server: str) -> None:
         ("Edit a picture", [edited[index] for index in (0, 1, 3, 4)]),  # two seeds: the source and its first edit
     ):
         save(name, mosaic(pictures))
-    for name, grid in (("Sweep the bias", swept), ("Compare steps", compared)):
+    for name, grid in (
+        ("Sweep the bias", swept),
+        ("Compare steps", compared),
+        ("Inspect the gate", inspected),
+        ("Attention maps", mapped),
+    ):
         save(name, ImageOps.pad(grid.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER))
 
 

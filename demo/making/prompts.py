@@ -38,6 +38,7 @@ TRAINER = {
     "keep_every": 50,
     "pooled_lock": False,
 }
+NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 
 
@@ -72,9 +73,9 @@ def sweep_prompt(
 ) -> Prompt:
     """Template "Sweep the bias": the same noise painted with one bias after the other, in one labelled picture."""
     prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
-    prompt["sweep"] = _node("PerfusionGateSweep", model=["gate", 0], biases=biases, word="")
+    prompt["sweep"] = _node("PerfusionGateSweep", model=["gate", 0], biases=biases, word="", **NO_OTHER_AXIS)
     prompt["sampler"]["inputs"]["model"] = ["sweep", 0]
-    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["sweep", 1], columns=0)
+    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["sweep", 1], columns=0, theme="light")
     prompt["picture"]["inputs"]["images"] = ["grid", 0]
     return prompt
 
@@ -111,6 +112,44 @@ def edit_prompt(
     prompt["mask"] = _node("PerfusionEditMask", latent=["sampler", 0])
     prompt["mask picture"] = _node("MaskToImage", mask=["mask", 0])
     prompt["masks"] = _node("PreviewImage", images=["mask picture", 0])
+    return prompt
+
+
+def inspect_prompt(
+    text: str = "a <hugsy> beside a <sippy> and a red cup",
+    concept_files: Sequence[str] = (FIRST_CONCEPT, SECOND_CONCEPT),
+) -> Prompt:
+    """Template "Inspect the gate": which words of a prompt open which gate, and what a concept's file says."""
+    loaded = sample_prompt("", [(file, BIAS) for file in concept_files])
+    prompt = {name: node for name, node in loaded.items() if name == "demo" or name.startswith("concept")}
+    links = {f"concepts.concept{number}": [f"concept{number}", 0] for number in range(len(concept_files))}
+    prompt["inspect"] = _node("PerfusionInspectGate", clip=["demo", 1], **links, prompt=text, bias=-2.0, theme="dark")
+    prompt["info"] = _node("PerfusionConceptInfo", concept=["concept0", 0], theme="dark")
+    return prompt
+
+
+def maps_prompt(
+    text: str = "a <hugsy> with a hat beside a red cup on the grass",
+    words: str = "",
+    seed: int = 1,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 2,
+) -> Prompt:
+    """Template "Attention maps": where each word of a prompt was looked for in the pictures."""
+    prompt = sample_prompt(text, [(concept_file, BIAS)], seed, batch)
+    prompt["record"] = _node("PerfusionRecordAttention", model=["gate", 0], clip=["gate", 1])
+    prompt["sampler"]["inputs"]["model"] = ["record", 0]
+    for name in ("positive", "negative"):
+        prompt[name]["inputs"]["clip"] = ["record", 2]
+    prompt["maps"] = _node(
+        "PerfusionAttentionMaps",
+        maps=["record", 1],
+        images=["decode", 0],
+        words=words,
+        layers="all",
+        **{"start_percent": 0.0, "end_percent": 1.0, "point_x": 0.5, "point_y": 0.5},
+        theme="dark",
+    )
     return prompt
 
 
@@ -202,7 +241,7 @@ def compare_prompt(
     del prompt["statistics"], prompt["train"]["inputs"]["statistics"], prompt["loss"]
     prompt["kept"] = _node("PerfusionKeptSteps", training="(last training)", steps="", path=["train", 3])
     prompt["gate"] = _gate([["kept", 0]])
-    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["kept", 1], columns=0)
+    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["kept", 1], columns=0, theme="light")
     prompt["picture"]["inputs"]["images"] = ["grid", 0]
     if save_as:
         prompt["save"] = _node("PerfusionSaveConcept", concept=["kept", 0], name=save_as)

@@ -111,6 +111,34 @@ change.
 as **text**.
 """
 
+INSPECT_NOTE = """\
+## Inspect the gate
+
+Which words of a prompt open which concept's gate, before anything is painted.
+
+1. Press **Run**: a row for each concept, a column for each word. The number in a cell is how similar the word is to \
+the concept; below a word is the bias at which its gate would open.
+2. Change the **prompt**. A word that opens a gate without being the concept's own is where the concept bleeds: raise \
+the **bias** until it is closed.
+3. *Show Perfusion Concept* tells what a file says: its word, its kind, its model family, how it was trained.
+
+With your own files, *Load Checkpoint* takes the place of *Load Perfusion Demo Model*.
+"""
+
+MAPS_NOTE = """\
+## Attention maps
+
+Where the model looked for each word while it painted. The picture is the same as without.
+
+1. Press **Run**: a heat map for each word of the prompt over each picture.
+2. Write some of the **words**, separated by commas, or choose **layers** and the part of the steps: nothing is \
+sampled again.
+3. The text under the pictures ranks the words at one place, **point_x** and **point_y**: who painted that?
+
+*Record Attention* goes last before the sampler, and its CLIP encodes the prompts. *Load Checkpoint* takes the place \
+of *Load Perfusion Demo Model*.
+"""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -222,8 +250,8 @@ TEMPLATES = (
             "gate": (360, 0, 300, 220),
             "sweep": (360, 340, 300, 106),
             **_sampling(740, 0, 706),
-            "grid": (1480, 0, 460, 78),
-            "picture": (1480, 150, 460, 556),
+            "grid": (1480, 0, 460, 106),
+            "picture": (1480, 190, 460, 516),
         },
         {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
         {"Model, concept and biases": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
@@ -242,8 +270,8 @@ TEMPLATES = (
             "gate": (400, 400, 300, 220),
             "save": (400, 720, 300, 80),
             **_sampling(780, 0, 706),
-            "grid": (1520, 0, 460, 78),
-            "picture": (1520, 150, 460, 556),
+            "grid": (1520, 0, 460, 106),
+            "picture": (1520, 190, 460, 516),
         },
         {
             **_SAMPLING_TITLES,
@@ -279,6 +307,42 @@ TEMPLATES = (
             "Model and concept": (-20, -80, 700, 826),
             "Source and edits": (720, -80, 780, 826),
             "Pictures (stock sampler and VAE)": (1520, -80, 840, 826),
+        },
+    ),
+    Template(
+        "Inspect the gate",
+        prompts.inspect_prompt(),
+        INSPECT_NOTE,
+        {
+            NOTE: (-440, -50, 380, 460),
+            "concept0": (0, 0, 300, LOADER),
+            "concept1": (0, 380, 300, LOADER),
+            "demo": (-400, 556, 300, 66),
+            "inspect": (380, 0, 640, 622),
+            "info": (1060, 0, 460, 622),
+        },
+        {"concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
+        {"Concepts": (-20, -80, 340, 760), "What they do": (360, -80, 1180, 760)},
+    ),
+    Template(
+        "Attention maps",
+        prompts.maps_prompt(),
+        MAPS_NOTE,
+        {
+            NOTE: (-440, -50, 380, 460),
+            "concept0": (0, 0, 300, LOADER),
+            "demo": (0, 640, 300, 66),
+            "gate": (360, 0, 300, 220),
+            "record": (360, 340, 300, 66),
+            **_sampling(740, 0, 706),
+            "picture": (1140, 320, 300, 290),
+            "maps": (1480, 0, 460, 1000),
+        },
+        _SAMPLING_TITLES,
+        {
+            "Model and concept": (-20, -80, 700, 826),
+            "Prompt": (720, -80, 380, 826),
+            "Pictures and maps": (1120, -80, 840, 1120),
         },
     ),
 )
