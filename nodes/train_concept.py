@@ -18,6 +18,7 @@ from .advice import (
     TRAINING_PICTURES,
 )
 from .declared import as_declared
+from .host.gate.refined_text import refined_text
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
 from .host.text.statistics import cached_statistics
@@ -185,8 +186,8 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip="Pictures are scaled to the area of its square and keep their ratio. Start with 0, the "
-                    "model's own (512 for SD1.5, 1024 for SDXL); lower is faster and coarser, too high runs out of "
-                    "memory.",
+                    "model's own (512 for SD1.5, 1024 for SDXL and Anima, 640 for Wan); lower is faster and coarser, "
+                    "too high runs out of memory.",
                 ),
                 io.String.Input(
                     "captions",
@@ -252,7 +253,9 @@ class TrainConcept(io.ComfyNode):
         request.check()
         display = TrainingDisplay(request, node_id)
         display.first_look(inputs.overview(request))
-        statistics = request.statistics or cached_statistics(inputs.clip, progress_over(node_id))
+        statistics = request.statistics or cached_statistics(
+            inputs.clip, progress_over(node_id), at_layers=refined_text(inputs.model)
+        )
         request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0]))
         painted = TrainingSamples.of(request)
         with display.saying_what_is_kept(files):

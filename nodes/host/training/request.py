@@ -22,7 +22,7 @@ from ....perfusion_core.training import StepReport, TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
 from ..model_family import model_family, training_size
 from ..text.encoders import text_encoders
-from .checks import check_captions, check_models, check_words
+from .checks import check_captions, check_models, check_statistics, check_words
 from .latents import vae_step
 from .weight_hash import model_hash, pictures_hash, vae_hash
 
@@ -83,10 +83,12 @@ class TrainingRequest:
         return self.statistics
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Of a latent [C, h, w] of the commonest size of the pictures, at which the concept is tried out."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of a latent [C, h, w] of the commonest size of the pictures, at which the concept is tried out; [C, 1, h, w]
+        for models of video."""
         width, height = (side // vae_step(self.vae) for side in self.pictures.commonest_size)
-        return self.model.model.latent_format.latent_channels, height, width
+        latents = self.model.model.latent_format
+        return latents.latent_channels, *(1,) * (latents.latent_dimensions - 2), height, width
 
     @property
     def mask_source(self) -> str:
@@ -108,6 +110,7 @@ class TrainingRequest:
         """Raise PerfusionError for models, words and captions that cannot be trained on; it takes no time."""
         check_models(self.model, self.clip, self.vae)
         check_words(self.clip, self.word, self.superclass)
+        check_statistics(self.statistics, self.model, self.clip)
         check_captions(self.clip, self.caption_templates, self.superclass)
 
     def what_must_not_change(self) -> dict[str, Any]:
