@@ -64,25 +64,22 @@ SDXL = {
     "use_linear_in_transformer": True,
 }
 ANIMA = {
-    "image_model": "anima", "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16,
-    "out_channels": 16, "patch_spatial": 2, "patch_temporal": 1, "concat_padding_mask": True,
-    "crossattn_emb_channels": 1024, "pos_emb_cls": "rope3d", "use_adaln_lora": True, "num_blocks": 2, "num_heads": 16,
-    "rope_h_extrapolation_ratio": 4.0, "rope_w_extrapolation_ratio": 4.0, "rope_enable_fps_modulation": False,
+    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
+    "patch_temporal": 1, "crossattn_emb_channels": 1024, "pos_emb_cls": "rope3d", "use_adaln_lora": True,
+    "num_blocks": 2, "num_heads": 16, "rope_h_extrapolation_ratio": 4.0, "rope_w_extrapolation_ratio": 4.0,
 }  # fmt: skip
 SHAPES = {"sd15": ("SD15", SD15_UNET), "sdxl": ("SDXL", SDXL), "anima": ("Anima", ANIMA)}
 
 
 def text_width(shape: str) -> int:
     """Width of the text as the cross-attention layers get it."""
-    configuration = SHAPES[shape][1]
-    return configuration.get("context_dim") or configuration["crossattn_emb_channels"]
+    return SHAPES[shape][1].get("context_dim", ANIMA["crossattn_emb_channels"])
 
 
 def channels(shape: str, smallest: bool) -> int:
     """Width of the network."""
-    if shape == "anima":
-        return 256 if smallest else 2048
-    return 64 if smallest else 320
+    small, full = (256, 2048) if shape == "anima" else (64, 320)
+    return small if smallest else full
 
 
 def fill(module: Any, seed: int) -> None:
@@ -197,8 +194,7 @@ def with_steps(models: list, width: int, latent: int, then: Callable, steps: tup
     guider.set_conds(make_conditioning(width, 1), make_conditioning(width, 2))
     guider.set_cfg(5.0)
     form = models[0].model.latent_format
-    frames = (1,) * (form.latent_dimensions - 2)
-    empty = torch.zeros(1, form.latent_channels, *frames, latent, latent)
+    empty = torch.zeros(1, form.latent_channels, *(1,) * (form.latent_dimensions - 2), latent, latent)
     sigmas = comfy.samplers.calculate_sigmas(models[0].get_model_object("model_sampling"), "normal", 50)
     guider.sample(comfy.sample.prepare_noise(empty, 7), empty, OpenRun(), sigmas, disable_pbar=True, seed=7)
 

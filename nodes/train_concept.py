@@ -18,10 +18,8 @@ from .advice import (
     TRAINING_PICTURES,
 )
 from .declared import as_declared
-from .host.gate.refined_text import refined_text
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
-from .host.text.statistics import cached_statistics
 from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
@@ -253,9 +251,7 @@ class TrainConcept(io.ComfyNode):
         request.check()
         display = TrainingDisplay(request, node_id)
         display.first_look(inputs.overview(request))
-        statistics = request.statistics or cached_statistics(
-            inputs.clip, progress_over(node_id), at_layers=refined_text(inputs.model)
-        )
+        statistics = request.text_statistics(progress_over(node_id))
         request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0]))
         painted = TrainingSamples.of(request)
         with display.saying_what_is_kept(files):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
+import torch
 from torch import Tensor
 from torch.nn import Linear, Module
 
@@ -78,6 +79,7 @@ class Half:
     def __init__(self, whole: Linear, second: bool) -> None:
         self.whole, self.second = whole, second
         self.in_features, self.out_features = whole.in_features, whole.out_features // 2
+        self.bias = whole.bias
 
     @property
     def forward(self) -> Forward:
@@ -146,6 +148,14 @@ def compared_by(layer: CrossAttention) -> tuple[Module, Module | Half]:
     """The modules of a layer that give the queries and the keys as they are compared, [B, L, H * D] or [B, L, H, D]."""
     named_as_here = getattr(layer, "q_norm", layer.to_q), getattr(layer, "k_norm", layer.to_k)
     return getattr(layer, "compared", named_as_here)
+
+
+def values_of(layer: CrossAttention, encoding: Tensor) -> Tensor:
+    """What a layer's values make of one token, [d] -> [d_out], without their bias: that is added whatever the gate."""
+    if getattr(layer.to_v, "bias", None) is None:
+        return layer.to_v(encoding[None])[0]
+    of_token, of_nothing = layer.to_v(torch.stack([encoding, torch.zeros_like(encoding)]))
+    return of_token - of_nothing
 
 
 def refined_from(diffusion_model: Module) -> int | None:

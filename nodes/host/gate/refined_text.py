@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ....perfusion_core.errors import PerfusionError
 from ..text.statistics import add_to_digest
-from .cross_attention import cross_attention_layers, refined_from, refinements
-from .projection_swap import swapped_forwards
+from .cross_attention import CrossAttention, cross_attention_layers, refined_from, refinements
+from .projection_swap import Replacement, swapped_forwards
 
 # Of the nothing that the model is given for a picture; the text does not depend on it. PixArt takes no small pictures.
 _SIDE, _SIDE_OF_PICTURES = 8, 64
@@ -82,6 +82,12 @@ def first_arrival(diffusion_model: torch.nn.Module, call: Callable[[], Any]) -> 
     except _Arrived:
         return arrived[0]
     raise RuntimeError("the model ran past its cross-attention layers")
+
+
+def text_given(layers: Mapping[str, CrossAttention], encoding: Tensor) -> list[Replacement]:
+    """What `swapped_forwards` needs for all layers to get this text, [B, N, d], whatever arrives at them."""
+    projections = [projection for layer in layers.values() for projection in (layer.to_k, layer.to_v)]
+    return [(one, lambda _arrived, project=one.forward: project(encoding)) for one in projections]
 
 
 def text_at_layers(base: BaseModel, encoding: Tensor, extra: Mapping[str, Any], device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -22,9 +22,9 @@ from ....perfusion_core.out_of_memory import memory_for
 from ....perfusion_core.picture_fitting import Fit, whole_picture
 from ....perfusion_core.training_batch import Batch, masked_mean
 from ....perfusion_core.training_pictures import PerPicture, per_picture
-from ..gate.cross_attention import cross_attention_layers, refined_from
-from ..gate.projection_swap import swapped_forwards
-from ..gate.refined_text import prompts_at_layers
+from ..gate.cross_attention import cross_attention_layers, refined_from, values_of
+from ..gate.projection_swap import Replacement, swapped_forwards
+from ..gate.refined_text import prompts_at_layers, text_given
 from ..text.encoders import embedding_key, positions_at_layers, text_encoders
 from ..text.words import ConceptWord, with_words
 from .autograd import (
@@ -35,7 +35,7 @@ from .autograd import (
     recast_layers,
     scaled_gradient,
 )
-from .fused_operations import DifferentiableOperations
+from .fused_operations import differentiable_operations
 from .gradient_checkpointing import checkpointed_forwards
 from .inpainting import Holes
 from .pooled import encode_with_each_pooled
@@ -97,7 +97,6 @@ class HostDenoisingTask:
         self._refined_from = refined_from(self._base.diffusion_model)
         encoding_width = sum(encoder.width for encoder in encoders.values()) if self._refined_from is None else None
         self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
-        self._is_unet = hasattr(self._base.diffusion_model, "input_blocks")
         self._open.enter_context(swapped_forwards(recast_layers(self._base.diffusion_model)))
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
         for encoder in encoders.values():
@@ -138,7 +137,7 @@ class HostDenoisingTask:
         prompt, which
         the host encodes in one batch, each by itself."""
         lists = [self._tokens(template, word_vectors) for template in templates]
-        with self._through_transformers():
+        with differentiable_operations(self._base.diffusion_model):
             if self._refined_from is None:
                 encoded, pooled = self._encode(lists)
                 encodings = encoded.reshape(len(templates), -1, encoded.shape[-1]).to(self.device)
@@ -149,10 +148,6 @@ class HostDenoisingTask:
         for row, tokens in zip(positions, lists, strict=True):
             row[positions_at_layers(tokens, self.word)] = True
         return encodings, positions.to(self.device)
-
-    def _through_transformers(self) -> AbstractContextManager:
-        """What lets gradients pass through the operations of this kind of model; UNets need nothing."""
-        return nullcontext() if self._is_unet else DifferentiableOperations()
 
     def _encode(self, lists: Sequence[Mapping[str, list]]) -> tuple[Tensor, Tensor | None]:
         """The encodings of these token lists, one after the other, and their pooled vectors, [T, p]."""
@@ -210,15 +205,8 @@ class HostDenoisingTask:
 
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """See `DenoisingTask.value_outputs`."""
-        # The layer's bias is added whatever the gate, so it is no part of what the gate adds.
-        dtype = self._compute_dtype
-        pair = torch.stack([encoding, torch.zeros_like(encoding)]).to(dtype)
-        outputs = {}
-        for name, layer in self.layers.items():
-            has_bias = getattr(layer.to_v, "bias", None) is not None
-            made = layer.to_v(pair if has_bias else pair[:1]).float()
-            outputs[name] = made[0] - made[1] if has_bias else made[0]
-        return outputs
+        encoding = encoding.to(self._compute_dtype)
+        return {name: values_of(layer, encoding).float() for name, layer in self.layers.items()}
 
     def with_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
         """See `DenoisingTask.with_noise`."""
@@ -370,15 +358,10 @@ class HostDenoisingTask:
         pooled = self._pooled[:1] if pooled is None and self._pooled is not None else pooled
         whole = size_hints(whole_picture(noisy.shape[-1] * 8, noisy.shape[-2] * 8))
         hints = [whole] if hints is None else hints
-        replaced: list[tuple[Any, Callable[..., Any]]] = []
-        if self._refined_from is not None:
-            # What goes through the model is nothing, and at each layer the encoding takes its place.
-            at_layers, encoding = (
-                encoding.to(self._compute_dtype),
-                encoding.new_zeros(len(noisy), 1, self._refined_from),
-            )
-            projections = [one for layer in self.layers.values() for one in (layer.to_k, layer.to_v)]
-            replaced = [(one, lambda _nothing, project=one.forward: project(at_layers)) for one in projections]
+        replaced: list[Replacement] = []
+        if self._refined_from is not None:  # what goes through the model is nothing, and the layers get the encoding
+            replaced = text_given(self.layers, encoding.to(self._compute_dtype))
+            encoding = encoding.new_zeros(len(noisy), 1, self._refined_from)
 
         def conditions(one: SizeHints) -> dict[str, Tensor]:
             # The host gives an empty latent where nothing is painted into; models without a mask look at its shape.
@@ -395,7 +378,7 @@ class HostDenoisingTask:
             "sigmas": sigma,
             "optimized_attention_override": _differentiable_attention,
         }
-        with swapped_forwards(replaced), self._through_transformers():
+        with swapped_forwards(replaced), differentiable_operations(self._base.diffusion_model):
             return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
 
 

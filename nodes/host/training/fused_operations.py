@@ -11,10 +11,12 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torch.overrides import TorchFunctionMode
 
 _KERNELS = "comfy_kitchen"
@@ -36,6 +38,11 @@ class DifferentiableOperations(TorchFunctionMode):
             return func(*args, **kwargs)
         made = _Recomputed.apply(func, in_torch, *args)
         return made[0] if len(made) == 1 else made
+
+
+def differentiable_operations(diffusion_model: Module) -> AbstractContextManager:
+    """What lets gradients pass through the operations of this kind of model; UNets need nothing."""
+    return nullcontext() if hasattr(diffusion_model, "input_blocks") else DifferentiableOperations()
 
 
 def _needs_gradient(value: Any) -> bool:

@@ -16,7 +16,7 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from ..gate.projection_swap import swapped_forwards
-from .fused_operations import DifferentiableOperations
+from .fused_operations import differentiable_operations
 
 Replacement = tuple[Module, Callable[..., Any]]
 
@@ -28,11 +28,10 @@ def checkpointed_forwards(diffusion_model: Module, swapped: Iterable[Replacement
     """
     swapped = list(swapped)
     edited = {module for module, _ in swapped}
-    is_unet = hasattr(diffusion_model, "input_blocks")
 
     @contextmanager
     def again() -> Iterator[None]:
-        with swapped_forwards(swapped), nullcontext() if is_unet else DifferentiableOperations():
+        with swapped_forwards(swapped), differentiable_operations(diffusion_model):
             yield
 
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:

@@ -20,8 +20,10 @@ from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
 from ....perfusion_core.training import StepReport, TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
+from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
 from ..text.encoders import text_encoders
+from ..text.statistics import cached_statistics
 from .checks import check_captions, check_models, check_statistics, check_words
 from .latents import vae_step
 from .weight_hash import model_hash, pictures_hash, vae_hash
@@ -101,6 +103,10 @@ class TrainingRequest:
     def family(self) -> str:
         """The name of the models' family."""
         return model_family(self.model, text_encoders(self.clip))
+
+    def text_statistics(self, on_captions: Callable[[int, int], None]) -> TextStatistics:
+        """Those that were given, else measured once for each CLIP, and for what the MODEL makes of its text."""
+        return self.statistics or cached_statistics(self.clip, on_captions, at_layers=refined_text(self.model))
 
     def with_statistics(self, statistics: TextStatistics, picture: bytes | None) -> TrainingRequest:
         """The same with what takes time to make; the pictures are not prepared again."""
