@@ -5,8 +5,7 @@
 
 Needs the environment of a ComfyUI (COMFYUI_PATH, or ~/comfy/ComfyUI), 6 GB of memory and ten minutes of a machine that
 does nothing else. The networks are SD1.5's, SDXL's with two transformer blocks where it has ten, and Anima's with 2 of
-its 28, of full width, with random weights; cond and uncond share a batch of 2. One thread on the CPU, in processor
-time; on a GPU in wall time.
+its 28, of full width, with random weights; cond and uncond share a batch of 2. One thread on the CPU, in its own time.
 
 Bars: a step <= 1.00 of the base's with 1 concept, <= 1.01 with 8; putting concepts on MODEL and CLIP <= 20 ms, which is
 what changing a bias takes too; peak memory of a run, weights included, <= 1 % more.

@@ -240,7 +240,7 @@ def test_a_run_tells_how_far_the_gate_opened(family, caplog):
         positive, negative = encode(knowing, PROMPT), encode(knowing, NEGATIVE)
     sample_family(patched, positive, negative)
     gate, other = told[-1].split(" · ")
-    assert gate.startswith("<hugsy>: gate ") and float(gate.split()[-1]) > 0.5
+    assert gate.startswith("<hugsy>: gate ") and float(gate.split()[2]) > 0.5
     assert other == "<cuppy>: in no prompt" and not [r for r in caplog.records if r.levelname == "WARNING"]
     sample_family(patched, negative, negative)
     assert told[-1] == "<hugsy>: in no prompt · <cuppy>: in no prompt"
