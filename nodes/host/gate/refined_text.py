@@ -70,11 +70,11 @@ def first_arrival(diffusion_model: torch.nn.Module, call: Callable[[], Any]) -> 
     """
     arrived: list[Tensor] = []
 
+    @torch.compiler.disable  # it runs once, and ends the call
     def take(encoding: Tensor) -> Tensor:
         arrived.append(encoding)
         raise _Arrived
 
-    take = torch.compiler.disable(take)  # it runs once, and ends the call
     layers = cross_attention_layers(diffusion_model).values()
     try:
         with swapped_forwards((projection, take) for layer in layers for projection in (layer.to_k, layer.to_v)):

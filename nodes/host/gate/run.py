@@ -138,10 +138,14 @@ class GateRun:
                 self._edits[j, device] = dataclasses.replace(edit, **moved)
         return [self._edits[j, device] for j in concepts]
 
-    def edited(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks) -> EditedEncoding:
-        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there."""
+    def edited(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks | None = None) -> EditedEncoding:
+        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there.
+
+        marks: of the encoding, where it is something else than the prompts."""
         edits = self.edits(concepts, encoding.device)
-        words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, marks)
+        words = words_in_prompt(
+            encoding, tuple(self.stack[j] for j in concepts), edits, self.marks if marks is None else marks
+        )
         return edit_encoding(encoding, edits, words)
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:

@@ -73,12 +73,12 @@ def run_report(
     conds: Mapping[str, Sequence[Mapping[str, Any]]],
     stack: ConceptStack,
     notes: PromptNotes,
-    at_layers: Mapping[str, float] | None = None,
+    at_layers: Mapping[str, tuple[float, float]] | None = None,
 ) -> str:
     """The line for a run with this conditioning, as a guider holds it; logged too, as a warning if all is not well.
 
-    stack: all concepts on the MODEL; only those of the notes are told of.  at_layers: the gates of the words as the
-    run found them, for models that make something else of the text.
+    stack: all concepts on the MODEL; only those of the notes are told of.  at_layers: the gates of the words, and
+    their similarities, as the run found them, for models that make something else of the text.
     """
     width = stack[0].concept.encoding_width
     entries = [one for one in prompts_of(conds) if at_layers is not None or one["cross_attn"].shape[-1] == width]
