@@ -117,7 +117,8 @@ def with_gate(model: ModelPatcher, word: str = "", **settings: float) -> ModelPa
 
 def _take_off(patched: ModelPatcher) -> None:
     """Leave no concept on a MODEL."""
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH):
+    kinds = WrappersMP.OUTER_SAMPLE, WrappersMP.SAMPLER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH
+    for kind in kinds:
         patched.remove_wrappers_with_key(kind, PATCH_KEY)
     patched.remove_attachments(PATCH_KEY)
 
