@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """What the patch costs: steps with 0, 1, 2, 4 and 8 concepts taken in turn within one run, as one Markdown table.
 
-    python benchmarks/cost.py [--smallest] [--shapes sd15 sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
+    python benchmarks/cost.py [--smallest] [--shapes sd15 sdxl anima] [--latent 32] [--rounds 10] [--output TABLE.md]
 
 Needs the environment of a ComfyUI (COMFYUI_PATH, or ~/comfy/ComfyUI), 6 GB of memory and ten minutes of a machine that
-does nothing else. The UNets are SD1.5's, and SDXL's with two transformer blocks where it has ten, of full width, with
-random weights; cond and uncond share a batch of 2. One thread on the CPU, in processor time; on a GPU in wall time.
+does nothing else. The networks are SD1.5's, SDXL's with two transformer blocks where it has ten, and Anima's with 2 of
+its 28, of full width, with random weights; cond and uncond share a batch of 2. One thread on the CPU, in its own time.
 
 Bars: a step <= 1.00 of the base's with 1 concept, <= 1.01 with 8; putting concepts on MODEL and CLIP <= 20 ms, which is
 what changing a bias takes too; peak memory of a run, weights included, <= 1 % more.
-`--smallest` tries everything in a minute on UNets of a fifth of the width; its numbers mean nothing.
+`--smallest` tries everything in a minute on networks of a fifth of the width; its numbers mean nothing.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ MEMORY_BAR = 1.01
 
 EXPLAINED = """\
 Written by `python benchmarks/cost.py --output benchmarks/cost.md`. Steps of the base and of the same MODEL with
-concepts are taken in turn within one run, on UNets of SD1.5's shape and of SDXL's with two transformer blocks where it
-has ten, at full width, filled at random; cond and uncond share a batch of 2. On a CPU one thread, in processor time.
+concepts are taken in turn within one run, on networks of SD1.5's shape, of SDXL's with two transformer blocks where it
+has ten, and of Anima's with 2 blocks of its 28, at full width, filled at random; cond and uncond share a batch of 2. On
+a CPU one thread, in processor time.
 
 - **of the base's**: the middle one of the rounds' ratios, and the half of them around it; **shortest**: the shortest
   step over the shortest of the base. Below 1 because keys and values of a prompt are projected once, not in every step.
@@ -61,7 +62,23 @@ SDXL = {
     "adm_in_channels": 2816,
     "use_linear_in_transformer": True,
 }
-SHAPES = {"sd15": ("SD15", SD15_UNET), "sdxl": ("SDXL", SDXL)}
+ANIMA = {
+    "max_img_h": 240, "max_img_w": 240, "max_frames": 128, "in_channels": 16, "out_channels": 16, "patch_spatial": 2,
+    "patch_temporal": 1, "crossattn_emb_channels": 1024, "pos_emb_cls": "rope3d", "use_adaln_lora": True,
+    "num_blocks": 2, "num_heads": 16, "rope_h_extrapolation_ratio": 4.0, "rope_w_extrapolation_ratio": 4.0,
+}  # fmt: skip
+SHAPES = {"sd15": ("SD15", SD15_UNET), "sdxl": ("SDXL", SDXL), "anima": ("Anima", ANIMA)}
+
+
+def text_width(shape: str) -> int:
+    """Width of the text as the cross-attention layers get it."""
+    return SHAPES[shape][1].get("context_dim", ANIMA["crossattn_emb_channels"])
+
+
+def channels(shape: str, smallest: bool) -> int:
+    """Width of the network."""
+    small, full = (256, 2048) if shape == "anima" else (64, 320)
+    return small if smallest else full
 
 
 def fill(module: Any, seed: int) -> None:
@@ -86,7 +103,7 @@ def make_model(shape: str, smallest: bool) -> Any:
     from perfusion_pack.nodes.host.old_hosts import core_patcher
 
     family, unet_config = SHAPES[shape]
-    config = getattr(comfy.supported_models, family)({**unet_config, "model_channels": 64 if smallest else 320})
+    config = getattr(comfy.supported_models, family)({**unet_config, "model_channels": channels(shape, smallest)})
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     config.set_inference_dtype(torch.float32 if device.type == "cpu" else torch.float16, None)
     base = config.get_model({}, "", device=offload)
@@ -98,6 +115,10 @@ def make_clip(shape: str) -> Any:
     """Return a CLIP with the true tokenizers of the shape; its encoders are tiny, as none of them runs here."""
     from tiny_models import tiny_clip, tiny_sdxl_clip
 
+    if shape == "anima":
+        from tiny_transformers import tiny_anima_clip
+
+        return tiny_anima_clip()
     return tiny_sdxl_clip() if shape == "sdxl" else tiny_clip()
 
 
@@ -171,7 +192,8 @@ def with_steps(models: list, width: int, latent: int, then: Callable, steps: tup
     guider = comfy.samplers.CFGGuider(models[0])
     guider.set_conds(make_conditioning(width, 1), make_conditioning(width, 2))
     guider.set_cfg(5.0)
-    empty = torch.zeros(1, 4, latent, latent)
+    form = models[0].model.latent_format
+    empty = torch.zeros(1, form.latent_channels, *(1,) * (form.latent_dimensions - 2), latent, latent)
     sigmas = comfy.samplers.calculate_sigmas(models[0].get_model_object("model_sampling"), "normal", 50)
     guider.sample(comfy.sample.prepare_noise(empty, 7), empty, OpenRun(), sigmas, disable_pbar=True, seed=7)
 
@@ -229,7 +251,7 @@ def print_peak_memory(shape: str, count: int, arguments: argparse.Namespace) -> 
     import torch
     from perfusion_pack.nodes.host.gate.patch import apply_concepts
 
-    model, width = make_model(shape, arguments.smallest), SHAPES[shape][1]["context_dim"]
+    model, width = make_model(shape, arguments.smallest), text_width(shape)
     model = apply_concepts(model, make_stack(model, count, width, make_clip(shape)))
     on_gpu = comfy.model_management.get_torch_device().type == "cuda"
     if not on_gpu:
@@ -288,7 +310,7 @@ def measure(shape: str, arguments: argparse.Namespace) -> list[Row]:
 
     # In processes of their own, before this one takes its share.
     memory = {count: peak_memory(shape, count, arguments) for count in (COUNTS[0], COUNTS[-1])}
-    model, clip, width = make_model(shape, arguments.smallest), make_clip(shape), SHAPES[shape][1]["context_dim"]
+    model, clip, width = make_model(shape, arguments.smallest), make_clip(shape), text_width(shape)
     stacks = [make_stack(model, count, width, clip) for count in COUNTS]
     times = measure_steps([apply_concepts(model, stack) for stack in stacks], width, arguments.latent, arguments.rounds)
     base = times["later"][0]
@@ -335,7 +357,7 @@ def verdicts(rows: Sequence[Row]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--smallest", action="store_true", help="try everything on tiny UNets, with few rounds")
+    parser.add_argument("--smallest", action="store_true", help="try everything on tiny networks, with few rounds")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--latent", type=int, help="side of the latent, a multiple of 8 (32 is 256 px)")
     parser.add_argument("--rounds", type=int, help="steps of every model that are measured")
@@ -361,7 +383,7 @@ def main() -> None:
             f"{device}, latent {arguments.latent} x {arguments.latent}, batch 2, {arguments.rounds} rounds"
             + (", SMALLEST: these numbers mean nothing" if arguments.smallest else ""),
             "",
-            "| UNet | concepts | step, s | of the base's | middle half | shortest, of the base's"
+            "| network | concepts | step, s | of the base's | middle half | shortest, of the base's"
             " | first step, of the base's | applying, ms | peak memory, of the base's |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         ]

@@ -160,7 +160,8 @@ class LoadConcept(io.ComfyNode):
         word: str = "",
         lock: float = advice.LOCK_OF_THE_FILE,
     ) -> io.NodeOutput:
-        concept = load_concept(concept_path(concept_file))
+        path = concept_path(concept_file)
+        concept, size = load_concept(path), path.stat().st_size
         if word.strip():
             concept = dataclasses.replace(concept, word=normalise_word(word))
         gate_bias = concept.bias if bias < advice.LOWEST_BIAS else bias
@@ -168,7 +169,7 @@ class LoadConcept(io.ComfyNode):
         warn_of_untrained_lock(concept, chosen)
         extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent, chosen))
         check_stack(extended)
-        ui = shown(_summary(concept, bias), concept.picture, cls)
+        ui = shown(_summary(concept, bias, size), concept.picture, cls)
         return io.NodeOutput(extended, concept.word, concept.superclass, ui=ui)
 
 
@@ -186,11 +187,12 @@ def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
     )
 
 
-def _summary(concept: Concept, bias: float) -> str:
-    """What was loaded, in one line."""
+def _summary(concept: Concept, bias: float, size: int) -> str:
+    """What was loaded, in one line.  size: of its file, in bytes."""
     of_the_file = f"bias {concept.bias:g}, as the file recommends"
     own = f"bias {bias:g}; the file recommends {concept.bias:g}"
     gate = of_the_file if bias < advice.LOWEST_BIAS or bias == concept.bias else own
     similarity = recorded_similarity(concept.training)
     parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
-    return " · ".join(parts if similarity is None else [*parts, similarity.text()])
+    parts += [] if similarity is None else [similarity.text()]
+    return " · ".join([*parts, f"{size / 1000:.0f} kB"])

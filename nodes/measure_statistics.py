@@ -9,6 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..perfusion_core.errors import PerfusionError
 from .declared import as_declared
+from .host.gate.refined_text import refined_text
 from .host.old_hosts import ADVANCED, search_aliases
 from .host.progress import progress_over, say
 from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics, own_captions
@@ -47,6 +48,12 @@ class TextStatisticsNode(io.ComfyNode):
                     f"along. Start with {CAPTIONS_MEASURED}; fewer make the gate less sure of a word, more take longer "
                     "for little.",
                 ),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="Its model, where that makes something else of the text before it looks at it (Anima, Wan, "
+                    "LTXV, PixArt). Other models change nothing; leave it open for them.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -58,9 +65,16 @@ class TextStatisticsNode(io.ComfyNode):
 
     @classmethod
     @as_declared
-    def execute(cls, clip: io.Clip.Type, captions_file: str, caption_count: int = CAPTIONS_MEASURED) -> io.NodeOutput:
+    def execute(
+        cls,
+        clip: io.Clip.Type,
+        captions_file: str,
+        caption_count: int = CAPTIONS_MEASURED,
+        model: io.Model.Type | None = None,
+    ) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
-        statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count)
+        at_layers = None if model is None else refined_text(model)
+        statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count, at_layers)
         text = statistics.summary()
         if captions is None and own_captions(clip) is not None:
             text += f"; this CLIP brings its captions along, so caption_count, {caption_count:,}, is not used"

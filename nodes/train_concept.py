@@ -20,7 +20,6 @@ from .advice import (
 from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
-from .host.text.statistics import cached_statistics
 from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
@@ -185,8 +184,8 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip="Pictures are scaled to the area of its square and keep their ratio. Start with 0, the "
-                    "model's own (512 for SD1.5, 1024 for SDXL); lower is faster and coarser, too high runs out of "
-                    "memory.",
+                    "model's own (512 for SD1.5, 1024 for SDXL and Anima, 640 for Wan); lower is faster and coarser, "
+                    "too high runs out of memory.",
                 ),
                 io.String.Input(
                     "captions",
@@ -252,7 +251,7 @@ class TrainConcept(io.ComfyNode):
         request.check()
         display = TrainingDisplay(request, node_id)
         display.first_look(inputs.overview(request))
-        statistics = request.statistics or cached_statistics(inputs.clip, progress_over(node_id))
+        statistics = request.text_statistics(progress_over(node_id))
         request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0]))
         painted = TrainingSamples.of(request)
         with display.saying_what_is_kept(files):

@@ -38,7 +38,7 @@ class TrainingSamples:
     model: io.Model.Type
     clip: io.Clip.Type
     vae: io.Vae.Type
-    latent_shape: tuple[int, int, int]
+    latent_shape: tuple[int, ...]
     seed: int
     cfg: float
     rows: list[list[tuple[str, Image.Image]]] = field(default_factory=list)

@@ -15,17 +15,28 @@ _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "s
 _STEP = 64  # pixels: a latent has 8, and the networks of these families are given latents of multiples of 8
 # The demo model has seen squares of one size alone and fails at others (benchmarks/mixed_sizes.md): a step as large as
 # the resolution means such a square for every picture.
-_SIZES = {"sdxl": (1024, _STEP), "sdxl_refiner": (1024, _STEP), "perfusion_demo": (128, 128)}
+_SIZES = {
+    "sdxl": (1024, _STEP),
+    "sdxl_refiner": (1024, _STEP),
+    "perfusion_demo": (128, 128),
+    "anima": (1024, _STEP),
+    "cosmos_predict2": (1024, _STEP),
+    "wan2.1": (640, _STEP),  # about the area of 832 x 480
+    "ltxv": (640, _STEP),
+}
 
 
 def model_family(model: ModelPatcher, encoders: Iterable[str]) -> str:
-    """The family: sd1, sd2, sdxl, sdxl_refiner, what the model's configuration calls itself, or its class.
+    """The family: sd1, sd2, sdxl, sdxl_refiner, what the model's configuration or the host calls it ("anima"), or its
+    class.
 
     encoders: embedding keys of the CLIP's text encoders, as `text_encoders` gives them."""
     configuration = model.model.model_config
     # Of the class: the host's configurations warn of every attribute that an instance does not have.
     named = getattr(type(configuration), "perfusion_family", None)
-    return named or _BY_ENCODERS.get(tuple(sorted(encoders))) or type(configuration).__name__.lower()
+    by_name = type(configuration).__name__.lower()
+    image_model = getattr(type(configuration), "unet_config", {}).get("image_model", by_name)  # the host's own name
+    return named or _BY_ENCODERS.get(tuple(sorted(encoders))) or image_model
 
 
 def training_size(model: ModelPatcher, encoders: Iterable[str]) -> tuple[int, int]:
@@ -50,7 +61,8 @@ def check_text_conditioned(model: ModelPatcher) -> None:
     if over_time or hasattr(model.model, "cc_projection"):
         raise PerfusionError(
             f"The MODEL needs cross-attention layers for text, but {type(model.model).__name__} sees a picture where"
-            " others see the prompt; use a model of the SD1, SD2 or SDXL family."
+            " others see the prompt; use a model of the SD1, SD2 or SDXL family, or another one with text"
+            " cross-attention of its own such as Anima."
         )
     if isinstance(model.get_model_object("model_sampling"), comfy.model_sampling.IMG_TO_IMG):
         raise PerfusionError(

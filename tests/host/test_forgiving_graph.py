@@ -13,7 +13,7 @@ from comfy_api.latest import io
 from perfusion_pack.nodes import advice, load_concept, save_concept
 from perfusion_pack.nodes.apply_concepts import CONCEPTS, ConceptGate
 from perfusion_pack.nodes.host import concept_folders, progress
-from perfusion_pack.nodes.host.concept_folders import register_concept_folders
+from perfusion_pack.nodes.host.concept_folders import concept_path, register_concept_folders
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.pictures import thumbnail
 from perfusion_pack.nodes.save_concept import SaveConcept
@@ -139,11 +139,12 @@ def shown_picture(ui):
 
 def test_the_loader_shows_what_it_loads(files, said):
     ui = loaded().ui
-    assert said["1"] == "&lt;hugsy&gt; · teddy · for sd1 models · bias 0.65, as the file recommends"
-    assert ui["text"] == ("<hugsy> · teddy · for sd1 models · bias 0.65, as the file recommends",)
+    size = f"{concept_path('one.safetensors').stat().st_size / 1000:.0f} kB"
+    assert said["1"] == f"&lt;hugsy&gt; · teddy · for sd1 models · bias 0.65, as the file recommends · {size}"
+    assert ui["text"] == (f"<hugsy> · teddy · for sd1 models · bias 0.65, as the file recommends · {size}",)
     assert shown_picture(ui) == (48, 64)
     loaded(bias=0.9)
-    assert said["1"].endswith("bias 0.9; the file recommends 0.65")
+    assert said["1"].endswith(f"bias 0.9; the file recommends 0.65 · {size}")
     loaded(word="rex")
     assert said["1"].startswith("&lt;rex&gt; ")
 

@@ -7,6 +7,7 @@
     inspection       how far gates would open at the words of a prompt
     silent_failures  what goes wrong in a run without an error, told in one warning
     cross_attention  finding the cross-attention layers of a diffusion model by their structure
+    refined_text     the text as the layers see it, where the model makes something else of it first
     run_report       what a run made of the concepts, in one line
     run_time         how long runs take
     wiring           the mistake in which nothing of the pack runs, read off the graph

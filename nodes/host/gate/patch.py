@@ -1,8 +1,9 @@
 """Putting concepts on a MODEL: a patch that exists only while the model runs.
 
-Three wrappers, all plain functions (the host calls `.to` of any wrapper that has one, and may cast it to fp8):
+Four wrappers, all plain functions (the host calls `.to` of any wrapper that has one, and may cast it to fp8):
 
     outer_sample      around a sampling run: gives it a memory, and for the global key lock prepares the conditioning
+    sampler_sample    around the steps: what the model made of the prompts it makes of the superclass encodings too
     apply_model       around every call of the model: resolves to_k and to_v of each cross-attention layer by name in
                       the model object that is running, and swaps their forward for the length of the call
     calc_cond_batch   around every step: notes that the concepts are due in it, and gives ControlNets the prompt that
@@ -29,10 +30,17 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack
 from ....perfusion_core.edit import edit_encoding
 from ....perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
 from ..model_family import check_text_conditioned
-from ..text.own_tokens import marks_of
-from ..text.superclass_encoding import CONDITIONING_KEY, attach_to_model_conds, with_locked_control
-from .cross_attention import CrossAttention, cross_attention_layers
+from ..text.own_tokens import marks_behind, marks_of
+from ..text.superclass_encoding import (
+    CONDITIONING_KEY,
+    CONTEXT,
+    attach_to_model_conds,
+    prepare_as_prompts,
+    with_locked_control,
+)
+from .cross_attention import CrossAttention, cross_attention_layers, refined_from
 from .projection_swap import swapped_forwards
+from .refined_text import first_arrival
 from .run import KEYS, VALUES, GateCall, GateRun, Projection
 from .silent_failures import prompts_of, warn_of_bypass, warn_of_lost_lock
 
@@ -109,7 +117,8 @@ def with_gate(model: ModelPatcher, word: str = "", **settings: float) -> ModelPa
 
 def _take_off(patched: ModelPatcher) -> None:
     """Leave no concept on a MODEL."""
-    for kind in (WrappersMP.OUTER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH):
+    kinds = WrappersMP.OUTER_SAMPLE, WrappersMP.SAMPLER_SAMPLE, WrappersMP.APPLY_MODEL, WrappersMP.CALC_COND_BATCH
+    for kind in kinds:
         patched.remove_wrappers_with_key(kind, PATCH_KEY)
     patched.remove_attachments(PATCH_KEY)
 
@@ -128,6 +137,7 @@ def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
     }
     _take_off(patched)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
+    patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
     patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
@@ -201,9 +211,12 @@ def _projection(current: threading.local, layer: str, projection: str) -> Projec
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
+        # Where the model makes something else of the text, its prompts' encodings tell nothing of the gate.
+        refined = refined_from(guider.model_patcher.model.diffusion_model) is not None
         prompts = prompts_of(guider.conds)
         if key_lock == "global":
-            warn_of_lost_lock(prompts, stack)
+            if not refined:
+                warn_of_lost_lock(prompts, stack)
             attach_to_model_conds(guider.conds)
         run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider), marks=marks_of(prompts))
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this run
@@ -211,7 +224,7 @@ def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., A
         try:
             result = executor(*args, **kwargs)
             if run.was_due and not run.has_acted:
-                warn_of_bypass(prompts, stack, guider.model_options, PATCH_KEY)
+                warn_of_bypass([] if refined else prompts, stack, guider.model_options, PATCH_KEY)
             return result
         finally:
             options.pop(PATCH_KEY, None)
@@ -231,6 +244,17 @@ def _weights_may_change(guider: Any) -> bool:
     if getattr(patcher, "weight_wrapper_patches", None):
         return True
     return any("hooks" in cond for conds in guider.conds.values() for cond in conds)
+
+
+def _sampler_sample(
+    executor: Any, guider: Any, sigmas: Tensor, extra_args: Any, callback: Any, noise: Tensor, *rest: Any
+) -> Any:
+    if refined_from(guider.inner_model.diffusion_model) is not None:
+        prepare_as_prompts(guider.conds, guider.inner_model, noise)
+        run = guider.model_options.get("transformer_options", {}).get(PATCH_KEY)
+        if run is not None:
+            run.marks = {**run.marks, **marks_behind(prompts_of(guider.conds), CONTEXT)}
+    return executor(guider, sigmas, extra_args, callback, noise, *rest)
 
 
 def _calc_cond_batch(
@@ -280,13 +304,23 @@ def _apply_model_wrapper(
 
         diffusion_model = base_model.diffusion_model
         layers = run.layers(diffusion_model)
+        context, marks = c_crossattn, run.marks
+        wanted = context is not None and (superclass_encoding is not None or marks)
+        if context is not None and wanted and refined_from(diffusion_model) is not None:
+
+            def at_layers(encoding: Tensor) -> Tensor:
+                told = (x, t, c_concat, encoding, None, transformer_options)
+                return first_arrival(diffusion_model, lambda: executor(*told, **conds))
+
+            context, superclass_encoding, marks = run.refined(context, superclass_encoding, at_layers)
         modules = {(name, kind): getattr(layers[name], kind) for name, kind in projections if name in layers}
         current.call = GateCall(
             run,
             concepts,
             originals={key: module.forward for key, module in modules.items()},
-            context=c_crossattn,
+            context=context,
             superclass_encoding=superclass_encoding,
+            marks=marks,
             weights=(id(diffusion_model), getattr(base_model, "current_weight_patches_uuid", None)),
             reuse_projections=not _projections_may_be_changed(transformer_options),
         )

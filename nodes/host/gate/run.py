@@ -20,8 +20,15 @@ from torch import Tensor
 from torch.nn import Module
 
 from ....perfusion_core.concept import ConceptStack
-from ....perfusion_core.edit import ConceptEdit, EditedEncoding, add_value_targets, edit_encoding
-from ..text.own_tokens import Marks, find_tokens
+from ....perfusion_core.edit import (
+    OWN_TOKEN_BIAS,
+    ConceptEdit,
+    EditedEncoding,
+    add_value_targets,
+    edit_encoding,
+    similarity,
+)
+from ..text.own_tokens import Marks, find_tokens, marks_through
 from .cross_attention import CrossAttention, cross_attention_layers
 from .words_in_prompt import words_in_prompt
 
@@ -75,6 +82,7 @@ class GateRun:
         self._lock = threading.Lock()
         self._known: list[_KnownEncoding] = []
         self._layers: dict[int, tuple[Module, dict[str, CrossAttention]]] = {}
+        self._refined: list[tuple[Tensor, Tensor | None, tuple[Tensor, Tensor | None, Marks]]] = []
         self._windows: list[tuple[float, float] | None] | None = None
         self._edits: dict[tuple[int, torch.device], ConceptEdit] = {}
         self._targets: dict[tuple, Tensor] = {}
@@ -82,7 +90,7 @@ class GateRun:
 
     def clear(self) -> None:
         """Forget everything."""
-        for memory in (self._known, self._layers, self._edits, self._targets):
+        for memory in (self._known, self._layers, self._edits, self._targets, self._refined):
             memory.clear()
 
     def open_concepts(self, model_sampling: Any, sigma: Tensor) -> tuple[int, ...]:
@@ -130,10 +138,14 @@ class GateRun:
                 self._edits[j, device] = dataclasses.replace(edit, **moved)
         return [self._edits[j, device] for j in concepts]
 
-    def edited(self, encoding: Tensor, concepts: tuple[int, ...]) -> EditedEncoding:
-        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there."""
+    def edited(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks | None = None) -> EditedEncoding:
+        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there.
+
+        marks: of the encoding, where it is something else than the prompts."""
         edits = self.edits(concepts, encoding.device)
-        words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, self.marks)
+        words = words_in_prompt(
+            encoding, tuple(self.stack[j] for j in concepts), edits, self.marks if marks is None else marks
+        )
         return edit_encoding(encoding, edits, words)
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
@@ -143,6 +155,42 @@ class GateRun:
             rows = [self.stack[j].concept.value_targets[layer] for j in concepts]
             self._targets[key] = torch.stack(rows).to(device)
         return self._targets[key]
+
+    def refined(
+        self, context: Tensor, superclass_encoding: Tensor | None, at_layers: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor | None, Marks]:
+        """Return what a model makes of the two before its layers see them, and the marks of the former; once per run.
+
+        at_layers: makes it, for an encoding in a batch of this size: another one rounds otherwise.
+        """
+        for known, locked, made in self._refined:
+            if _equal(known, context) and _equal(locked, superclass_encoding):
+                return made
+        arrived = at_layers(context)
+        locked = None if superclass_encoding is None else at_layers(superclass_encoding)
+        made = arrived, locked, marks_through(self.marks, context, arrived)
+        if self.remember and self.reuse_projections and not torch.is_grad_enabled():
+            self._refined = [*self._refined[1 - KNOWN_ENCODINGS :], (context, superclass_encoding, made)]
+        return made
+
+    def opened(self) -> dict[str, tuple[float, float]]:
+        """How far the gate of each word was open in all that arrived, and the similarity of that token by itself; at
+        tokens as similar to its concept as only its own are."""
+        found: dict[str, tuple[float, float]] = {}
+        with self._lock:
+            for known in self._known:
+                concepts = known.signature[0]
+                own = known.edited.similarities >= OWN_TOKEN_BIAS
+                gates = torch.where(own, known.edited.gates, -1.0).flatten(0, -2)
+                for column, (j, edit) in enumerate(zip(concepts, self.edits(concepts, gates.device), strict=True)):
+                    at = int(gates[:, column].argmax())
+                    gate = gates[at, column].item()
+                    token = known.encoding.flatten(0, -2)[at]
+                    alone = similarity(token, edit.target_input, edit.inverse_target_input).item()
+                    word = self.stack[j].concept.word
+                    if gate >= 0:
+                        found[word] = max(found.get(word, (0.0, 0.0)), (gate, alone))
+        return found
 
     def find(self, encoding: Tensor, superclass_encoding: Tensor | None, signature: tuple) -> _KnownEncoding | None:
         """Return the known encoding that equals this one, None where there is none."""
@@ -174,7 +222,8 @@ class GateCall:
 
     concepts: indices into the run's stack.  originals: the modules' forwards by (layer, to_k or to_v).
     context: the call's text encoding, [B, N, d].  superclass_encoding: for the global key lock, [B, N, d], or None.
-    weights: anything that compares equal while the weights of the model are the same.
+    marks: of the concepts' own tokens in what arrives.  weights: anything that compares equal while the weights of the
+    model are the same.
     """
 
     def __init__(
@@ -184,6 +233,7 @@ class GateCall:
         originals: Mapping[tuple[str, str], Projection],
         context: Tensor | None,
         superclass_encoding: Tensor | None,
+        marks: Marks,
         weights: tuple,
         reuse_projections: bool,
     ) -> None:
@@ -192,6 +242,7 @@ class GateCall:
         self.originals = originals
         self.context = context
         self.superclass_encoding = superclass_encoding
+        self.marks = marks
         self.signature = (concepts, weights)
         # A graph of one call must not be held by the next.
         self.remember = run.remember and not torch.is_grad_enabled()
@@ -226,7 +277,7 @@ class GateCall:
         superclass_encoding = self._superclass_encoding_of(encoding)
         known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
         if known is None:
-            edited = self.run.edited(encoding, self.concepts)
+            edited = self.run.edited(encoding, self.concepts, self.marks)
             key_context = self._key_context(encoding, superclass_encoding, edited)
             known = _KnownEncoding(encoding, superclass_encoding, self.signature, edited, key_context)
             if self.remember:

@@ -5,6 +5,7 @@ without an error.
 
 The similarity is that of the word before it is measured against itself: how much of its concept it has in this prompt.
 It is read off the conditioning before the first step, on the CPU and of a few tokens, so that no step takes longer.
+Where the model makes something else of the text, it is read off the run after the last step.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import OWN_TOKEN_BIAS, EditedEncoding, edit_encoding, similarity
 from ..text.own_tokens import Marks, marks_of
 from ..text.prompt_notes import PromptNote, PromptNotes, pass_on_notes, token_keys
-from .patch import applied_concepts
+from .cross_attention import refined_from
+from .patch import PATCH_KEY, applied_concepts
 from .silent_failures import prompts_of
 from .words_in_prompt import words_in_prompt
 
@@ -45,24 +47,41 @@ def report_runs(model: ModelPatcher, notes: PromptNotes, tell: Callable[[str], N
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         patch = applied_concepts(guider.model_patcher)
-        if patch is not None:
-            try:
-                tell(run_report(guider.conds, patch.stack, notes))
-            except Exception:  # a picture is worth more than what is said of it
-                logger.exception("The run could not be reported.")
+        if patch is None:
+            return executor(*args, **kwargs)
+        run = guider.model_options.get("transformer_options", {}).get(PATCH_KEY)
+        conds = {name: list(group) for name, group in guider.conds.items()}
+        if run is not None and refined_from(guider.model_patcher.model.diffusion_model) is not None:
+            result = executor(*args, **kwargs)
+            _told(tell, conds, patch.stack, notes, run.opened())
+            return result
+        _told(tell, conds, patch.stack, notes, None)
         return executor(*args, **kwargs)
 
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, _KEY, outer_sample)
     pass_on_notes(model, notes)
 
 
-def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptStack, notes: PromptNotes) -> str:
+def _told(tell: Callable[[str], None], *of_the_run: Any) -> None:
+    try:
+        tell(run_report(*of_the_run))
+    except Exception:  # a picture is worth more than what is said of it
+        logger.exception("The run could not be reported.")
+
+
+def run_report(
+    conds: Mapping[str, Sequence[Mapping[str, Any]]],
+    stack: ConceptStack,
+    notes: PromptNotes,
+    at_layers: Mapping[str, tuple[float, float]] | None = None,
+) -> str:
     """The line for a run with this conditioning, as a guider holds it; logged too, as a warning if all is not well.
 
-    stack: all concepts on the MODEL; only those of the notes are told of.
+    stack: all concepts on the MODEL; only those of the notes are told of.  at_layers: the gates of the words, and
+    their similarities, as the run found them, for models that make something else of the text.
     """
     width = stack[0].concept.encoding_width
-    entries = [entry for entry in prompts_of(conds) if entry["cross_attn"].shape[-1] == width]
+    entries = [one for one in prompts_of(conds) if at_layers is not None or one["cross_attn"].shape[-1] == width]
     marks = marks_of(entries)
     gates: dict[str, _Opened] = {}
     prompts: list[PromptNote] = []
@@ -71,7 +90,9 @@ def run_report(conds: Mapping[str, Sequence[Mapping[str, Any]]], stack: ConceptS
         keys = token_keys(encoding)
         found = notes.of(keys)
         prompts += found
-        if found:
+        if at_layers is not None:
+            opened = {word: _Opened(*at_layers.get(word, (0.0, 0.0))) for note in found for word in note.places}
+        elif found:
             opened = _at_its_words(encoding, keys, found, stack, marks)
         else:
             opened, alike = _anywhere(encoding, stack, marks)

@@ -2,6 +2,7 @@
 
     encoders             the text encoders inside a CLIP, their tokenizers and embedding tables
     words                teaching a CLIP the words of concepts: here a word enters the encoder
+    inserted_words       words that a tokenizer does not know, between what it makes of the text around them
     whole_words          words of several vectors stay in one chunk of a long prompt
     encoder_patch        code of the pack around the encoding of a prompt
     encoding_memory      encodings that a change of the gate need not make again

@@ -13,7 +13,7 @@ from typing import Any
 from comfy.model_patcher import ModelPatcher
 
 from .encoder_patch import Encode
-from .encoders import ANY_LAYER, LAYER, WORD
+from .encoders import ANY_LAYER, LAYER, WORD, embedding_key
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,8 @@ def warn_of_other_layer(
     """Encode the prompt, and warn once of all its concepts that were trained on another layer than it is encoded on."""
     used, trained = None, {}
     for name, batches in tokens.items():
-        encoder = getattr(patcher.model, f"clip_{name}", None)
+        key = embedding_key(name, dict(patcher.model.named_children()))
+        encoder = None if key is None else getattr(patcher.model, key)
         for entry in (entry for batch in batches for entry in batch):
             layer = getattr(entry[0], LAYER, ANY_LAYER)
             if layer != ANY_LAYER and encoder is not None and _layer_of(encoder, layer) != _layer_in_use(encoder):

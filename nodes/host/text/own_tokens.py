@@ -18,9 +18,12 @@ from comfy.sd import CLIP
 from torch import Tensor
 
 from .encoder_patch import Encode, encode_through
-from .encoders import IDENTITY
+from .encoders import IDENTITY, PlacedToken
 
 CONDITIONING_KEY = "perfusion_own_tokens"
+# Of prompts that a model makes its text of at the places of a second tokenizer (Anima): whose each of these places is,
+# with its weight.  What stands there is known only once the model has made it.
+PLACES_KEY = "perfusion_own_places"
 
 # Channels by which a token is looked up among others; two different texts hardly agree in that many numbers.
 _CHANNELS = 8
@@ -57,6 +60,53 @@ def marks_of(entries: Iterable[Mapping[str, Any]]) -> Marks:
     return found
 
 
+def marks_behind(entries: Iterable[Mapping[str, Any]], context_key: str) -> Marks:
+    """Return the marks of what a model has made of prompts before its first step; none where it made nothing of them.
+
+    entries: of a guider's conditioning, with the conditions of the model.  context_key: the one that is the text.
+    """
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for entry in entries:
+        places = entry.get(PLACES_KEY) or getattr(entry.get("cross_attn"), PLACES_KEY, ())
+        context = entry["model_conds"][context_key].cond if places else None
+        if context is None or context.shape[1] < len(places):
+            continue
+        for identity, run in groupby(range(len(places)), key=lambda place: places[place][0]):
+            if identity:
+                at = list(run)
+                weights = context.new_tensor([places[place][1] or 1.0 for place in at])
+                word = (context[0, at] / weights[:, None]).float().mean(dim=0)
+                found.setdefault(identity, []).extend((context[0, place], word) for place in at)
+    return {
+        identity: OwnTokens(*(torch.stack(column) for column in zip(*pairs, strict=True)))
+        for identity, pairs in found.items()
+    }
+
+
+def marks_through(marks: Marks, before: Tensor, after: Tensor) -> Marks:
+    """Return the marks of what a model makes of encodings token by token, out of those of the encodings themselves.
+
+    before: [B, N, e].  after: [B, N, d].  A word that has a weight in its prompt is measured with that weight there.
+    """
+    if before.shape == after.shape and torch.equal(before.to(after), after):
+        return marks
+    found = {}
+    for identity, own in marks.items():
+        if own.tokens.shape[-1] != before.shape[-1] or before.shape[:2] != after.shape[:2]:
+            continue
+        is_own = find_tokens(before, own.tokens)[1]
+        at_words = [
+            after[row, [place for place, _ in run]]
+            for row, flags in enumerate(is_own.tolist())
+            for holds, run in groupby(enumerate(flags), key=lambda pair: pair[1])
+            if holds
+        ]
+        if at_words:
+            words = [rows.float().mean(dim=0, keepdim=True).expand(len(rows), -1) for rows in at_words]
+            found[identity] = OwnTokens(torch.cat(at_words), torch.cat(words))
+    return found
+
+
 def find_tokens(tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Return for each token, [..., N, d], which of `known`, [M, d] with M at least 1, it may equal, int64 [..., N], and
     whether it does, bool [..., N].
@@ -70,6 +120,11 @@ def find_tokens(tokens: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:
     encoded = encode(tokens, *args, **kwargs)
+    placed = _placed(tokens)
+    if any(identity for identity, _ in placed):
+        encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
+        setattr(encoding, PLACES_KEY, placed)
+        return encoding, pooled, {**extra, PLACES_KEY: placed}
     owners = _owners(tokens)
     if not any(owners) or encoded[0].shape[:2] != (1, len(owners)):  # another pack's encoding has tokens of its own
         return encoded
@@ -88,6 +143,15 @@ def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any
     }
     setattr(encoding, CONDITIONING_KEY, made)
     return encoding, pooled, {**extra, CONDITIONING_KEY: made}
+
+
+def _placed(tokens: Mapping[str, Any]) -> list[tuple[str, float]]:
+    """Whose each token of the list with placed tokens is, "" for nobody's, and its weight; [] without such a list."""
+    for batches in tokens.values():
+        entries = [entry for batch in batches for entry in batch]
+        if any(isinstance(entry[0], PlacedToken) for entry in entries):
+            return [(getattr(entry[0], IDENTITY, ""), float(entry[1])) for entry in entries]
+    return []
 
 
 def _owners(tokens: Mapping[str, Any]) -> list[str]:

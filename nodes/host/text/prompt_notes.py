@@ -1,7 +1,8 @@
 """What is noted of the prompts that a CLIP with concepts encodes, for what the gate node says of a run.
 
-A sampler gets encodings and no texts.  One that this CLIP made is known by the last token of each of its chunks, which
-depends on all the tokens before it; stock nodes join encodings and weigh them, and leave that token as it is.
+A sampler gets encodings and no texts.  One that this CLIP made is known by the last token of each of its chunks that is
+not blanked out as padding, which depends on all the tokens before it; stock nodes join encodings and weigh them, and
+leave that token as it is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _MOST = 64  # of the prompts encoded last; a graph has a handful
 _CHUNK = 77
 # Channels by which a token is known: two texts hardly agree in that many numbers.
 _CHANNELS = 8
+
+_BLANK = bytes(4 * _CHANNELS)
 
 _BRACKETED = re.compile(r"<[\w-]+>")
 
@@ -67,7 +70,7 @@ class PromptNotes:
         """These tokens were encoded as [1, N, d]."""
         keys = token_keys(encoding)
         step = _CHUNK if len(keys) % _CHUNK == 0 else len(keys)
-        ends = frozenset(keys[step - 1 :: step])
+        ends = frozenset(_end(keys[start : start + step]) for start in range(0, len(keys), step))
         found = {word: word_positions(tokens, word) for word in self.words}
         places = {w: frozenset(keys[p] for p in at if p < len(keys)) for w, at in found.items() if at}
         written = words_of_tokens(self.tokenizer, tokens) if self.tokenizer is not None else []
@@ -108,6 +111,10 @@ def token_keys(encoding: Tensor) -> list[bytes]:
     """A key for every token of an encoding, [..., N, d]."""
     few = encoding.detach()[..., :_CHANNELS].reshape(-1, _CHANNELS).float().cpu().contiguous().numpy()
     return [row.tobytes() for row in few]
+
+
+def _end(chunk: Sequence[bytes]) -> bytes:
+    return next((key for key in reversed(chunk) if key != _BLANK), _BLANK)
 
 
 def _noted(patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any], *args: Any, **kwargs: Any) -> tuple:

@@ -28,7 +28,7 @@ CONDITIONING_KEY = "perfusion_superclass_encoding"
 _ENCODED_BY = "perfusion_encoded_by"
 
 # The host's own names of what a model is told about the prompt, and a ControlNet where it shall be told something else.
-_CONTEXT, _CONTROL_CONTEXT = "c_crossattn", "crossattn_controlnet"
+CONTEXT, _CONTROL_CONTEXT = "c_crossattn", "crossattn_controlnet"
 
 
 def encode_superclass_too(clip: CLIP) -> None:
@@ -92,6 +92,19 @@ def attach_to_model_conds(conds: Mapping[str, list[dict[str, Any]]]) -> None:
         entry["model_conds"] = {**entry["model_conds"], CONDITIONING_KEY: CONDCrossAttn(fitted)}
 
 
+def prepare_as_prompts(conds: Mapping[str, list[dict[str, Any]]], base: Any, noise: Tensor) -> None:
+    """Let a loaded model make of the superclass encodings what it made of the prompts before the first step.
+
+    conds: as a guider holds them once the model has prepared them.  base: the host's BaseModel.  Nothing is done where
+    it left the prompts as they were.
+    """
+    for entry in (entry for group in conds.values() for entry in group):
+        known = entry["model_conds"]
+        if CONDITIONING_KEY in known and CONTEXT in known and known[CONTEXT].cond is not entry["cross_attn"]:
+            told = {**entry, "cross_attn": known[CONDITIONING_KEY].cond, "noise": noise, "device": noise.device}
+            known[CONDITIONING_KEY] = CONDCrossAttn(base.extra_conds(**told)[CONTEXT].cond)
+
+
 def with_locked_control(
     conds: Sequence[list[dict[str, Any]] | None], strength: float
 ) -> Sequence[list[dict[str, Any]] | None]:
@@ -105,11 +118,11 @@ def with_locked_control(
 
     def locked(entry: dict[str, Any]) -> dict[str, Any]:
         known = entry["model_conds"]
-        if CONDITIONING_KEY not in known or _CONTEXT not in known or _CONTROL_CONTEXT in known:
+        if CONDITIONING_KEY not in known or CONTEXT not in known or _CONTROL_CONTEXT in known:
             return entry
         encoding = known[CONDITIONING_KEY]
         if strength != 1:
-            encoding = CONDCrossAttn(torch.lerp(known[_CONTEXT].cond, encoding.cond, strength))
+            encoding = CONDCrossAttn(torch.lerp(known[CONTEXT].cond, encoding.cond, strength))
         return {**entry, "model_conds": {**known, _CONTROL_CONTEXT: encoding}}
 
     return [group and [locked(entry) for entry in group] for group in conds]

@@ -35,10 +35,10 @@ class _Embedding:
 def keeping_together(tokenizer: Any, words: Mapping[str, Sequence[Tensor]]) -> Any:
     """Return a copy of an encoder's tokenizer to which `embedding_identifier` and a word are an embedding.
 
-    words: their vectors, [width] each.  The tokenizer itself is returned where there is none, or where it is not of the
-    host's own kind.
+    words: their vectors, [width] each.  The tokenizer itself is returned where there is none, where it is not of the
+    host's own kind, and where it cuts nothing into chunks.
     """
-    if not words or not hasattr(type(tokenizer), _LOOKUP):
+    if not words or not hasattr(type(tokenizer), _LOOKUP) or not tokenizer.pad_to_max_length:
         return tokenizer
     reader = copy.copy(tokenizer)
     if reader.embedding_directory is None:

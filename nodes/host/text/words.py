@@ -2,8 +2,8 @@
 
 CLIP.clone keeps the reference to the tokenizer and nothing else that could carry a word, and the tokenizer is shared
 with the original. The clone therefore gets a shallow copy of the tokenizer whose encoders' tokenizers are wrapped. The
-wrapper lets the host tokenize the prompt with a rare word in the concept's place and then puts the learned vectors
-where that word's token stands: weights, long prompts and `embedding:` words stay the host's business.
+wrapper lets the host tokenize the prompt with a sign in the concept's place and the learned vectors where its tokenizer
+meets that sign: weights, long prompts and `embedding:` words stay the host's business.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import cycle, islice
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from comfy.sd import CLIP
@@ -22,17 +21,26 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack, norma
 from ....perfusion_core.errors import PerfusionError
 from .clip_layer import warn_of_other_layer
 from .encoder_patch import encode_through
-from .encoders import ANY_LAYER, IDENTITY, LAYER, POOLED_LOCK, SUPERCLASS, WORD, TextEncoder, text_encoders
+from .encoders import (
+    ANY_LAYER,
+    IDENTITY,
+    LAYER,
+    POOLED_LOCK,
+    SUPERCLASS,
+    WORD,
+    PlacedToken,
+    TextEncoder,
+    text_encoders,
+    tokenizers_alone,
+)
 from .encoding_memory import remembered, share_memory
+from .inserted_words import inserting, tokens_in_a_text, unused_signs
 from .own_tokens import mark_own_tokens
 from .pooled_lock import lock_pooled
 from .superclass_encoding import encode_superclass_too
 from .whole_words import keeping_together
 
 logger = logging.getLogger(__name__)
-
-# How many rare words are tried beyond those needed; a prompt would have to contain this many of them to run out.
-_SPARE_PLACEHOLDERS = 64
 
 
 PromptListener = Callable[[str, Sequence[str]], None]
@@ -42,7 +50,8 @@ class ConceptWord(NamedTuple):
     """A word with its vectors by embedding key, each [n, width], and those of its superclass, each [m, width].
 
     The vectors may be under training: the encoding is differentiable in them.
-    clip_layer: as in `Concept`, or ANY_LAYER.  base_model: family that the concept was made for, "" for the CLIP's own.
+    superclass: the plain word, for tokenizers without an encoder.  clip_layer: as in `Concept`, or ANY_LAYER.
+    base_model: family that the concept was made for, "" for the CLIP's own.
     identity: `Concept.word_hash`, by which its tokens are marked; "" marks none.  pooled_lock: as in `Concept`.
     """
 
@@ -53,12 +62,13 @@ class ConceptWord(NamedTuple):
     base_model: str = ""
     identity: str = ""
     pooled_lock: bool = False
+    superclass: str = ""
 
     @classmethod
     def of(cls, concept: Concept) -> ConceptWord:
         vectors = concept.word_vectors, concept.superclass_vectors
         origin = concept.clip_layer, concept.base_model, concept.word_hash
-        return cls(concept.word, *vectors, *origin, concept.pooled_lock)
+        return cls(concept.word, *vectors, *origin, concept.pooled_lock, concept.superclass)
 
 
 def add_words(clip: CLIP, stack: ConceptStack, key_lock: str = "local") -> CLIP:
@@ -94,11 +104,13 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
         _check_vectors(word, encoders)
 
     tokenizer = copy.copy(clip.tokenizer)
-    for key, encoder in encoders.items():
-        inner, earlier, listeners = encoder.tokenizer, (), ()
+    with_encoder = [(key, encoder.attribute, encoder.tokenizer) for key, encoder in encoders.items()]
+    without = [(None, attribute, alone) for attribute, alone in tokenizers_alone(clip).items()]
+    for key, attribute, inner in (*with_encoder, *without):
+        earlier, listeners = (), ()
         if isinstance(inner, WordTokenizer):
             inner, earlier, listeners = inner._host_tokenizer, inner._words, inner._listeners
-        setattr(tokenizer, key, WordTokenizer(inner, key, (*earlier, *words), listeners))
+        setattr(tokenizer, attribute, WordTokenizer(inner, key, (*earlier, *words), listeners))
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     mark_own_tokens(clone)
@@ -143,22 +155,19 @@ def warn_of_ordinary_word(clip: CLIP, text: str, superclass: str) -> None:
 
 def _is_one_token(clip: CLIP, text: str) -> bool:
     """Whether the text is a whole word of a tokenizer's vocabulary."""
-    for encoder in text_encoders(clip).values():
-        batches = encoder.tokenizer.tokenize_with_weights(text, return_word_ids=True)
-        if sum(word_id != 0 for batch in batches for _, _, word_id in batch) == 1:
-            return True
-    return False
+    return any(len(tokens_in_a_text(encoder.tokenizer, text)) == 1 for encoder in text_encoders(clip).values())
 
 
 class WordTokenizer:
     """The tokenizer of one encoder, which puts the vectors of concept words into the token lists.
 
+    key: of the encoder's vectors; None for a tokenizer without an encoder, whose lists get the superclass' tokens.
     Everything else is that of the host's tokenizer inside, also when it is written to, since other packs read and set
     its attributes; so all that this one adds has a name of its own.
     """
 
     def __init__(
-        self, tokenizer: Any, key: str, words: Sequence[ConceptWord], listeners: Sequence[PromptListener] = ()
+        self, tokenizer: Any, key: str | None, words: Sequence[ConceptWord], listeners: Sequence[PromptListener] = ()
     ) -> None:
         # "embedding:<hugsy>" is what users of embedding files would write; the host cuts such a name at the "<".
         # A group for each word: which one it is, is up to re alone, to which more letters are equal than to lower().
@@ -192,37 +201,39 @@ class WordTokenizer:
         used = {_group(match) for match in self._word_pattern.finditer(text)}
         if not used:
             return tokenizer.tokenize_with_weights(text, return_word_ids, **kwargs)
-        vectors = {index: self._with_marks(self._words[index]) for index in sorted(used)}
-        together = {self._words[index].word: rows for index, rows in vectors.items() if len(rows) > 1}
-        tokenizer = keeping_together(tokenizer, together)
-        apart = [index for index in vectors if tokenizer is self._host_tokenizer or len(vectors[index]) == 1]
-        stand_in = dict(zip(apart, self._free_placeholders(len(apart), text.lower()), strict=True))
+        entries = {index: self._entries(self._words[index]) for index in sorted(used)}
+        together = {self._words[index].word: rows for index, rows in entries.items() if len(rows) > 1}
+        tokenizer = keeping_together(tokenizer, together) if self._embedding_key is not None else tokenizer
+        apart = [index for index, rows in entries.items() if tokenizer is self._host_tokenizer or len(rows) == 1]
+        signs = dict(zip(apart, unused_signs(text, len(apart)), strict=True))
+        tokenizer = inserting(tokenizer, {sign: entries[index] for index, sign in signs.items()})
 
         def replacement(match: re.Match) -> str:
             index = _group(match)
-            if index in stand_in:
-                return f" {stand_in[index][0]} " * len(vectors[index])
+            if index in signs:
+                return f" {signs[index]} "
             return f" {tokenizer.embedding_identifier}{self._words[index].word} "
 
-        batches = tokenizer.tokenize_with_weights(self._word_pattern.sub(replacement, text), return_word_ids, **kwargs)
-        endless = {stand_in[index][1]: cycle(vectors[index]) for index in apart}
-        return [[_with_vector(entry, endless) for entry in batch] for batch in batches]
+        return tokenizer.tokenize_with_weights(self._word_pattern.sub(replacement, text), return_word_ids, **kwargs)
 
-    def _free_placeholders(self, count: int, lowered: str) -> list[tuple[str, int]]:
-        """Return rare words with their tokens that are not in the prompt; looked for only now, since it takes time."""
-        tried = islice(_placeholders(self._host_tokenizer), _SPARE_PLACEHOLDERS + count if count else 0)
-        free = list(islice((found for found in tried if found[0] not in lowered), count))
-        if len(free) < count:
-            raise PerfusionError("The prompt contains too many rare words to hold concepts too; make it shorter.")
-        return free
+    def _entries(self, word: ConceptWord) -> list[Any]:
+        """What stands in the token list in a word's place."""
+        if self._embedding_key is not None:
+            return self._with_marks(word, self._embedding_key)
+        placed = [PlacedToken(token) for token in tokens_in_a_text(self._host_tokenizer, word.superclass)]
+        for token in placed:
+            setattr(token, WORD, word.word)
+            setattr(token, IDENTITY, word.identity)
+        return placed
 
-    def _with_marks(self, word: ConceptWord) -> list[Tensor]:
+    @staticmethod
+    def _with_marks(word: ConceptWord, key: str) -> list[Tensor]:
         """Return the word's n vectors, each [width].
 
         Each carries its word, and the vector to stand in its place in the superclass encoding. That encoding must have
         the same tokens at the same places; so a superclass of another number of tokens is represented by its mean.
         """
-        vectors, superclass = word.vectors[self._embedding_key], word.superclass_vectors[self._embedding_key]
+        vectors, superclass = word.vectors[key], word.superclass_vectors[key]
         if len(superclass) != len(vectors):
             superclass = superclass.mean(dim=0, keepdim=True).expand(len(vectors), -1)
         marked = []
@@ -239,28 +250,9 @@ class WordTokenizer:
         return marked
 
 
-def _with_vector(entry: tuple, vectors: Mapping[int, Iterator[Tensor]]) -> tuple:
-    token, *rest = entry
-    if isinstance(token, int) and token in vectors:
-        return (next(vectors[token]), *rest)
-    return entry
-
-
 def _group(match: re.Match) -> int:
     """Which word was found, from 0 on; every match has a group."""
     return (match.lastindex or 0) - 1
-
-
-def _placeholders(tokenizer: Any) -> Iterator[tuple[str, int]]:
-    """Yield (word, token) for rare plain words that the tokenizer maps to exactly one token, rarest first."""
-    for token in range(max(tokenizer.inv_vocab), -1, -1):  # not sorted: that takes longer than all the rest
-        piece = tokenizer.inv_vocab.get(token, "")
-        word = piece.removesuffix("</w>")
-        if word == piece or not re.fullmatch("[a-z]{5,9}", word):
-            continue
-        batches = tokenizer.tokenize_with_weights(word, return_word_ids=True)
-        if [entry[0] for batch in batches for entry in batch if entry[2] != 0] == [token]:
-            yield word, token
 
 
 def _check_vectors(word: ConceptWord, encoders: Mapping[str, TextEncoder]) -> None:
@@ -277,8 +269,8 @@ def _check_vectors(word: ConceptWord, encoders: Mapping[str, TextEncoder]) -> No
                     f" {encoder.width} for {word.word}, but the concept{made_for} has {found}; {remedy} a concept that"
                     " was trained for this kind of model."
                 )
-        if not hasattr(encoder.tokenizer, "inv_vocab"):
+        if not hasattr(encoder.tokenizer, "tokenizer_adds_end_token"):
             raise PerfusionError(
-                f"The CLIP's text encoder {key} needs a tokenizer with a vocabulary, but"
-                f" {type(encoder.tokenizer).__name__} has none; load a CLIP of the SD1, SD2 or SDXL family."
+                f"The CLIP's text encoder {key} needs a tokenizer of ComfyUI's own kind, but"
+                f" {type(encoder.tokenizer).__name__} is another one; load the CLIP with one of ComfyUI's loaders."
             )

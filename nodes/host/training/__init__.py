@@ -10,6 +10,7 @@
     word_similarity         how similar the word is to its concept in many prompts
     size_hints              what SDXL is told of a picture's size
     autograd                what the host does to its models that autograd cannot live with, and the cures
+    fused_operations        operations of transformers without a backward pass, and what is done in their place
     gradient_checkpointing  less memory for one more forward pass
     measured_memory         what a picture takes, and how many go through the model at once
     dynamic_memory          models that the host streams, copied so that they can be trained through

@@ -13,14 +13,13 @@ from contextlib import contextmanager
 import comfy.model_management
 import torch
 from torch import Tensor
-from torch.nn import Module
 
 from ....perfusion_core.attention_maps import AttentionMaps, word_attention
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import is_out_of_memory
 from ....perfusion_core.training_pictures import PerPicture, per_picture
-from ..gate.cross_attention import CrossAttention
-from ..gate.projection_swap import swapped_forwards
+from ..gate.cross_attention import CrossAttention, compared_by
+from ..gate.projection_swap import Replacement, swapped_forwards
 from .denoising_task import HostDenoisingTask
 
 logger = logging.getLogger(__name__)
@@ -125,7 +124,7 @@ def captured_attention(
 
     layers: as `cross_attention_layers` gives them.  What the layers compute stays the same bit for bit.
     """
-    replacements: list[tuple[Module, Callable[[Tensor], Tensor]]] = []
+    replacements: list[Replacement] = []
     for name, layer in layers.items():
         replacements += _watching(name, layer, on_layer)
     with swapped_forwards(replacements):
@@ -134,9 +133,10 @@ def captured_attention(
 
 def _watching(
     name: str, layer: CrossAttention, on_layer: Callable[[str, Tensor, Tensor, int], None]
-) -> list[tuple[Module, Callable[[Tensor], Tensor]]]:
-    """Every layer runs `to_q` before `to_k`, in whatever version of the host; both keep their own values."""
-    project_queries, project_keys, seen = layer.to_q.forward, layer.to_k.forward, dict[str, Tensor]()
+) -> list[Replacement]:
+    """Every layer makes its queries before its keys, in whatever version of the host; both keep their own values."""
+    queries_by, keys_by = compared_by(layer)
+    project_queries, project_keys, seen = queries_by.forward, keys_by.forward, dict[str, Tensor]()
 
     def to_q(states: Tensor) -> Tensor:
         seen["queries"] = project_queries(states)
@@ -144,7 +144,7 @@ def _watching(
 
     def to_k(context: Tensor) -> Tensor:
         keys = project_keys(context)
-        on_layer(name, seen.pop("queries"), keys, layer.heads)
+        on_layer(name, seen.pop("queries").flatten(2), keys.flatten(2), layer.heads)
         return keys
 
-    return [(layer.to_q, to_q), (layer.to_k, to_k)]
+    return [(queries_by, to_q), (keys_by, to_k)]

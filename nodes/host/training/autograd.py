@@ -24,8 +24,8 @@ from torch.nn.grad import conv2d_input
 
 from ..old_hosts import has_training_flag
 
-# Names of the text encoders' layer normalisations.
-_NORMALISATIONS = ("layer_norm1", "layer_norm2", "layer_norm")
+# Part of the names of the text encoders' normalisations: layer_norm1 (CLIP), layer_norm (T5), input_layernorm (Qwen).
+_NORMALISATION = "norm"
 
 
 def make_differentiable(model: nn.Module) -> None:
@@ -63,7 +63,7 @@ def differentiable_text_encoder(encoder: nn.Module) -> Iterator[None]:
     handles = [
         module.register_forward_pre_hook(copy_input)
         for name, module in encoder.named_modules()
-        if name.rpartition(".")[2] in _NORMALISATIONS
+        if _NORMALISATION in name.rpartition(".")[2]
     ]
     try:
         yield

@@ -9,10 +9,13 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 
 from ....perfusion_core.errors import PerfusionError
-from ..gate.cross_attention import cross_attention_layers
+from ....perfusion_core.text_statistics import TextStatistics
+from ..gate.cross_attention import cross_attention_layers, refined_from
 from ..gate.patch import applied_concepts
+from ..gate.refined_text import refined_text
 from ..model_family import check_text_conditioned
 from ..text.encoders import text_encoders
+from ..text.statistics import encoder_hash
 from ..text.words import known_words
 
 
@@ -27,9 +30,16 @@ def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
             "The model input already has concepts applied, which would be learned around; connect it from before the"
             " gate node."
         )
-    layers = cross_attention_layers(model.get_model_object("diffusion_model"))
+    network = model.get_model_object("diffusion_model")
+    layers = cross_attention_layers(network)
     check_what_it_sees(model)
-    needed = next(iter(layers.values())).to_k.in_features
+    if hasattr(network, "mlp_t5"):
+        raise PerfusionError(
+            f"The model input needs a model that is given one text encoding, but {type(model.model).__name__} is given"
+            " two side by side, through which nothing can be trained here; use a model of the SD1, SD2 or SDXL family,"
+            " Anima, Cosmos-Predict2 or Wan."
+        )
+    needed = refined_from(network) or next(iter(layers.values())).to_k.in_features
     encoders = text_encoders(clip)
     width = sum(encoder.width for encoder in encoders.values())
     if width != needed:
@@ -72,6 +82,19 @@ def check_words(clip: CLIP, word: str, superclass: str) -> None:
             f" gate node to train {word}."
         )
     check_superclass(superclass)
+
+
+def check_statistics(statistics: TextStatistics | None, model: ModelPatcher, clip: CLIP) -> None:
+    """Raise PerfusionError where the MODEL makes something else of the text, and the statistics are not of that."""
+    at_layers = refined_text(model)
+    if statistics is None or at_layers is None:
+        return
+    if statistics.encoder_hash != encoder_hash(clip, at_layers):
+        raise PerfusionError(
+            f"The statistics input was expected to be of the text as {type(model.model).__name__} sees it, which"
+            " makes something else of its CLIP's encodings, but it is of another model or of the CLIP alone; connect"
+            " this model to Measure Text Statistics too, or leave statistics open."
+        )
 
 
 def check_superclass(superclass: str) -> None:

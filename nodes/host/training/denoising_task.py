@@ -22,9 +22,10 @@ from ....perfusion_core.out_of_memory import memory_for
 from ....perfusion_core.picture_fitting import Fit, whole_picture
 from ....perfusion_core.training_batch import Batch, masked_mean
 from ....perfusion_core.training_pictures import PerPicture, per_picture
-from ..gate.cross_attention import cross_attention_layers
-from ..gate.projection_swap import swapped_forwards
-from ..text.encoders import text_encoders, word_positions
+from ..gate.cross_attention import cross_attention_layers, refined_from, values_of
+from ..gate.projection_swap import Replacement, swapped_forwards
+from ..gate.refined_text import prompts_at_layers, text_given
+from ..text.encoders import embedding_key, positions_at_layers, text_encoders
 from ..text.words import ConceptWord, with_words
 from .autograd import (
     differentiable_text_encoder,
@@ -34,6 +35,7 @@ from .autograd import (
     recast_layers,
     scaled_gradient,
 )
+from .fused_operations import differentiable_operations
 from .gradient_checkpointing import checkpointed_forwards
 from .inpainting import Holes
 from .pooled import encode_with_each_pooled
@@ -47,6 +49,7 @@ class HostDenoisingTask:
     masks: [1, H, W] each in 0..1 at the latents' size, or None; may be set later.  word: such as "<hugsy>".
     superclass_vectors: by embedding key, [m, width].  fits: how the pictures came to their sizes, which SDXL is told;
     None where they were taken as they are.  mirrored_latents: of the mirrored pictures, for batches that have some.
+    superclass: the word itself, for models that read the prompt with a second tokenizer (Anima).
     gradient_checkpointing: whether blocks run again in the backward pass, for less memory; may be set at any time.
     holes: what an inpainting model is shown; None hides the whole picture from it.  May be set at any time too.
     pooled_lock: whether the model is told the pooled vector of a prompt with the superclass; may be set at any time.
@@ -63,8 +66,9 @@ class HostDenoisingTask:
         superclass_vectors: Mapping[str, Tensor],
         fits: Sequence[Fit] | None = None,
         mirrored_latents: PerPicture | None = None,
+        superclass: str = "",
     ) -> None:
-        self.model, self.clip, self.word = model, clip, word
+        self.model, self.clip, self.word, self.superclass = model, clip, word, superclass
         self.superclass_vectors = superclass_vectors
         self.device = model.load_device
         self.picture_count = len(latents)
@@ -90,7 +94,8 @@ class HostDenoisingTask:
         self.load()
         self._sampling: Any = self.model.get_model_object("model_sampling")
         encoders = text_encoders(self.clip)
-        encoding_width = sum(encoder.width for encoder in encoders.values())
+        self._refined_from = refined_from(self._base.diffusion_model)
+        encoding_width = sum(encoder.width for encoder in encoders.values()) if self._refined_from is None else None
         self.layers = cross_attention_layers(self._base.diffusion_model, encoding_width)
         self._open.enter_context(swapped_forwards(recast_layers(self._base.diffusion_model)))
         self._open.callback(self.clip.cond_stage_model.reset_clip_options)
@@ -100,6 +105,8 @@ class HostDenoisingTask:
         return self
 
     def _as_the_model_wants(self, latent: Tensor) -> Tensor:
+        if latent.dim() <= self.model.model.latent_format.latent_dimensions:
+            latent = latent[:, None]  # one frame
         return ordinary(self.model.model.process_latent_in(latent[None])[0]).float().to(self.device)
 
     def load(self) -> None:
@@ -130,12 +137,16 @@ class HostDenoisingTask:
         prompt, which
         the host encodes in one batch, each by itself."""
         lists = [self._tokens(template, word_vectors) for template in templates]
-        encoded, pooled = self._encode(lists)
+        with differentiable_operations(self._base.diffusion_model):
+            if self._refined_from is None:
+                encoded, pooled = self._encode(lists)
+                encodings = encoded.reshape(len(templates), -1, encoded.shape[-1]).to(self.device)
+            else:
+                encodings, pooled = prompts_at_layers(self._base, self.clip, lists, self.device), None
         self._pooled = self._pooled_of_the_superclass(templates) if self.pooled_lock and pooled is not None else pooled
-        encodings = encoded.reshape(len(templates), -1, encoded.shape[-1]).to(self.device)
         positions = torch.zeros(encodings.shape[:2], dtype=torch.bool)
         for row, tokens in zip(positions, lists, strict=True):
-            row[word_positions(tokens, self.word)] = True
+            row[positions_at_layers(tokens, self.word)] = True
         return encodings, positions.to(self.device)
 
     def _encode(self, lists: Sequence[Mapping[str, list]]) -> tuple[Tensor, Tensor | None]:
@@ -157,8 +168,10 @@ class HostDenoisingTask:
 
     @cached_property
     def _taught_clip(self) -> CLIP:
-        """The CLIP that knows the word; made once, since that goes through the encoders' whole vocabularies."""
-        return with_words(self.clip, [ConceptWord(self.word, self.superclass_vectors, self.superclass_vectors)])
+        """The CLIP that knows the word."""
+        vectors = self.superclass_vectors
+        word = ConceptWord(self.word, vectors, vectors, superclass=self.superclass)
+        return with_words(self.clip, [word])
 
     def _tokens(self, template: str, word_vectors: Mapping[str, Tensor]) -> dict[str, list]:
         """The template's token lists with the word's vectors of this step.  The host tokenizes each template
@@ -168,10 +181,12 @@ class HostDenoisingTask:
             self._token_lists[template] = self._taught_clip.tokenize(template.format(self.word))
         result = {}
         for name, chunks in self._token_lists[template].items():
-            # By name: SDXL lists its encoders in another order, and its refiner lists one that it does not have.
-            vectors = word_vectors.get(f"clip_{name}")
-            if vectors is None:
+            # By name: SDXL lists its encoders in another order, and some list one that they do not have.
+            key = embedding_key(name, word_vectors)
+            if key is None:
+                result[name] = chunks
                 continue
+            vectors = word_vectors[key]
             if len(chunks) > 1:
                 raise PerfusionError(
                     f"The superclass has {len(vectors)} tokens, too many for one prompt, {template!r}; use a shorter"
@@ -190,8 +205,8 @@ class HostDenoisingTask:
 
     def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
         """See `DenoisingTask.value_outputs`."""
-        dtype = self._compute_dtype
-        return {name: layer.to_v(encoding[None].to(dtype))[0].float() for name, layer in self.layers.items()}
+        encoding = encoding.to(self._compute_dtype)
+        return {name: values_of(layer, encoding).float() for name, layer in self.layers.items()}
 
     def with_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
         """See `DenoisingTask.with_noise`."""
@@ -224,14 +239,15 @@ class HostDenoisingTask:
         if batch.noise_alone is not None:
             alone = batch.noise_alone.to(self.device)
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
-            noisy = torch.where(alone[:, None, None, None], self._noise_of_a_sampler(noise, sigma), noisy)
+            noisy = torch.where(_each(alone, noise), self._noise_of_a_sampler(noise, sigma), noisy)
         pooled = None if self._pooled is None else self._pooled[batch.templates.unique(return_inverse=True)[1]]
         denoised = self.denoise(
             noisy, sigma, edited, value_targets, self._size_hints(batch), pooled, self._shown(batch)
         )
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
-        return masked_mean(((denoised - clean) / (at_one - at_nought)).square(), masks)
+        errors = ((denoised - clean) / (at_one - at_nought)).square()
+        return masked_mean(errors.flatten(2, -2), masks)  # of one frame
 
     def sigmas_at(self, levels: Tensor) -> Tensor:
         """Noise levels [B] of the host's schedule at these shares of it, 0 (clean) to 1 (noise)."""
@@ -243,12 +259,13 @@ class HostDenoisingTask:
         return ordinary(sigmas[indices.to(sigmas.device)]).to(self.device).float()
 
     def noised(self, clean: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
-        """Latents [B, C, h, w] with noise of the levels sigma [B]."""
-        return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, clean, False)
+        """Latents [B, C, h, w] with noise of the levels sigma [B]; with one frame, [B, C, 1, h, w], as all latents of
+        models of video."""
+        return self._sampling.noise_scaling(_each(sigma, noise), noise, clean, False)
 
     def _noise_of_a_sampler(self, noise: Tensor, sigma: Tensor) -> Tensor:
         """What a sampler starts from at the levels sigma [B]: noise [B, C, h, w] in the host's scale, no picture."""
-        return self._sampling.noise_scaling(sigma.reshape(-1, 1, 1, 1), noise, torch.zeros_like(noise), True)
+        return self._sampling.noise_scaling(_each(sigma, noise), noise, torch.zeros_like(noise), True)
 
     @staticmethod
     def _oriented(plain: PerPicture, mirrored: PerPicture | None, batch: Batch) -> Tensor:
@@ -332,7 +349,8 @@ class HostDenoisingTask:
         pooled: Tensor | None = None,
         shown: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
-        """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings [B, N, d].
+        """The model's denoised latents [B, C, h, w] for noisy ones, noise levels [B] and encodings as the layers see
+        them, [B, N, d].
 
         hints: by sample, what SDXL is told of its picture's size; None tells that of the latents.  pooled: by sample,
         what it is told of the prompt, [B, p]; None tells all samples that of the first template that was encoded.
@@ -340,6 +358,10 @@ class HostDenoisingTask:
         pooled = self._pooled[:1] if pooled is None and self._pooled is not None else pooled
         whole = size_hints(whole_picture(noisy.shape[-1] * 8, noisy.shape[-2] * 8))
         hints = [whole] if hints is None else hints
+        replaced: list[Replacement] = []
+        if self._refined_from is not None:  # what goes through the model is nothing, and the layers get the encoding
+            replaced = text_given(self.layers, encoding.to(self._compute_dtype))
+            encoding = encoding.new_zeros(len(noisy), 1, self._refined_from)
 
         def conditions(one: SizeHints) -> dict[str, Tensor]:
             # The host gives an empty latent where nothing is painted into; models without a mask look at its shape.
@@ -356,7 +378,13 @@ class HostDenoisingTask:
             "sigmas": sigma,
             "optimized_attention_override": _differentiable_attention,
         }
-        return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
+        with swapped_forwards(replaced), differentiable_operations(self._base.diffusion_model):
+            return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
+
+
+def _each(values: Tensor, latents: Tensor) -> Tensor:
+    """Values [B] in the shape in which each belongs to one of the latents [B, ...]."""
+    return values.reshape(-1, *[1] * (latents.dim() - 1))
 
 
 def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -7,8 +7,8 @@ around every recomputation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from torch import is_tensor
@@ -16,6 +16,7 @@ from torch.nn import Module
 from torch.utils.checkpoint import checkpoint
 
 from ..gate.projection_swap import swapped_forwards
+from .fused_operations import differentiable_operations
 
 Replacement = tuple[Module, Callable[..., Any]]
 
@@ -28,8 +29,13 @@ def checkpointed_forwards(diffusion_model: Module, swapped: Iterable[Replacement
     swapped = list(swapped)
     edited = {module for module, _ in swapped}
 
+    @contextmanager
+    def again() -> Iterator[None]:
+        with swapped_forwards(swapped), differentiable_operations(diffusion_model):
+            yield
+
     def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-        return nullcontext(), swapped_forwards(swapped)
+        return nullcontext(), again()
 
     def under_checkpoint(block: Module) -> Callable[..., Any]:
         forward, learns = block.forward, any(module in edited for module in block.modules())
@@ -50,6 +56,6 @@ def checkpointed_forwards(diffusion_model: Module, swapped: Iterable[Replacement
 
 def _blocks(diffusion_model: Module) -> list[Module]:
     """Transformer blocks (they have two attentions) and residual blocks (they have an embedding of the time)."""
-    parts = [("attn1", "attn2"), ("in_layers", "emb_layers", "out_layers")]
+    parts = [("attn1", "attn2"), ("self_attn", "cross_attn"), ("in_layers", "emb_layers", "out_layers")]
     modules = diffusion_model.modules()
     return [module for module in modules if any(all(hasattr(module, p) for p in names) for names in parts)]

@@ -116,7 +116,7 @@ class TrainingJob:
                 self._superclass_vectors = encode_superclass_vectors(clip, request.superclass)
             vectors = self._superclass_vectors
             task = HostDenoisingTask(
-                model, clip, latents, None, request.word, vectors, request.pictures.fits, mirrored_latents=mirrored
+                model, clip, latents, None, request.word, vectors, request.pictures.fits, mirrored, request.superclass
             )
             with task as self.task:
                 self.trainer = self._trainer()
@@ -253,7 +253,7 @@ class TrainingJob:
             vectors = {key: value.to(self.task.device) for key, value in self._superclass_vectors.items()}
             found = attention_masks(self.task, vectors, at_once=self.trainer.micro_batch)
         elif any(mask is not None for mask in given):
-            found = [torch.ones_like(latent[:1]) for latent in self.task.latents]
+            found = [torch.ones_like(latent.flatten(0, -3)[:1]) for latent in self.task.latents]
         else:
             return None
         pairs = zip(given, found, strict=True)

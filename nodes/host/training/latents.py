@@ -15,22 +15,32 @@ from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, e
 
 def vae_step(vae: VAE) -> int:
     """The pixels of a side that make one latent."""
-    return vae.downscale_ratio if isinstance(vae.downscale_ratio, int) else 8
+    ratio = vae.downscale_ratio
+    if isinstance(ratio, tuple):  # frames, rows, columns
+        ratio = ratio[-1]
+    return ratio if isinstance(ratio, int) else 8
 
 
 def encoded_pictures(pictures: TrainingPictures, vae: VAE, mirrored: bool = False) -> PerPicture:
-    """Latents [C, h, w] of the pictures, as the VAE gives them.  Raises PerfusionError where memory runs out.
+    """Latents [C, h, w] of the pictures, as the VAE gives them; [C, 1, h, w] of a VAE for videos.
 
     mirrored: whether the pictures are mirrored first.  Mirrored latents are something else than the latents of mirrored
-    pictures, and worse (benchmarks/choices.md).
+    pictures, and worse (benchmarks/choices.md).  Raises PerfusionError where memory runs out.
     """
     found: dict[int, Tensor] = {}
     with memory_for("the VAE encoded the pictures", f"train on smaller or fewer pictures, or {CLOSE_OTHERS}"):
         for numbers in buckets(pictures.fits).values():
             shown = torch.stack([pictures.pictures[number] for number in numbers])
-            latents = vae.encode(shown.flip(2) if mirrored else shown)
+            latents = _encoded(vae, shown.flip(2) if mirrored else shown)
             found |= dict(zip(numbers, latents, strict=True))
     return per_picture([found[number] for number in range(len(pictures))])
+
+
+def _encoded(vae: VAE, pictures: Tensor) -> Tensor:
+    """Latents of pictures [P, H, W, 3]; a VAE for videos takes a batch for the frames of one, so each goes alone."""
+    if getattr(vae, "latent_dim", 2) < 3:
+        return vae.encode(pictures)
+    return torch.cat([vae.encode(one[None]) for one in pictures])
 
 
 def picture_weights(pictures: TrainingPictures, latents: PerPicture) -> list[Tensor | None]:

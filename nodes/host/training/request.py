@@ -20,9 +20,11 @@ from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
 from ....perfusion_core.training import StepReport, TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
+from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
 from ..text.encoders import text_encoders
-from .checks import check_captions, check_models, check_words
+from ..text.statistics import cached_statistics
+from .checks import check_captions, check_models, check_statistics, check_words
 from .latents import vae_step
 from .weight_hash import model_hash, pictures_hash, vae_hash
 
@@ -83,10 +85,12 @@ class TrainingRequest:
         return self.statistics
 
     @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Of a latent [C, h, w] of the commonest size of the pictures, at which the concept is tried out."""
+    def latent_shape(self) -> tuple[int, ...]:
+        """Of a latent [C, h, w] of the commonest size of the pictures, at which the concept is tried out; [C, 1, h, w]
+        for models of video."""
         width, height = (side // vae_step(self.vae) for side in self.pictures.commonest_size)
-        return self.model.model.latent_format.latent_channels, height, width
+        latents = self.model.model.latent_format
+        return latents.latent_channels, *(1,) * (latents.latent_dimensions - 2), height, width
 
     @property
     def mask_source(self) -> str:
@@ -100,6 +104,10 @@ class TrainingRequest:
         """The name of the models' family."""
         return model_family(self.model, text_encoders(self.clip))
 
+    def text_statistics(self, on_captions: Callable[[int, int], None]) -> TextStatistics:
+        """Those that were given, else measured once for each CLIP, and for what the MODEL makes of its text."""
+        return self.statistics or cached_statistics(self.clip, on_captions, at_layers=refined_text(self.model))
+
     def with_statistics(self, statistics: TextStatistics, picture: bytes | None) -> TrainingRequest:
         """The same with what takes time to make; the pictures are not prepared again."""
         return replace(self, images=self.pictures, masks=None, statistics=statistics, picture=picture)
@@ -108,6 +116,7 @@ class TrainingRequest:
         """Raise PerfusionError for models, words and captions that cannot be trained on; it takes no time."""
         check_models(self.model, self.clip, self.vae)
         check_words(self.clip, self.word, self.superclass)
+        check_statistics(self.statistics, self.model, self.clip)
         check_captions(self.clip, self.caption_templates, self.superclass)
 
     def what_must_not_change(self) -> dict[str, Any]:

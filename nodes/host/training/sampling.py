@@ -23,7 +23,7 @@ def sample_pictures(
 ) -> Tensor:
     """One picture for each prompt, [P, H, W, 3] in 0..1: Euler, normal schedule, empty negative prompt, seed + index.
 
-    latent_shape: [C, h, w] of one latent.
+    latent_shape: [C, h, w] of one latent, or [C, 1, h, w].
     """
     with torch.inference_mode():
         negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))
@@ -45,5 +45,6 @@ def sample_pictures(
                 disable_pbar=True,
                 seed=seed + index,
             )
-            pictures.append(vae.decode(latent))
+            decoded = vae.decode(latent)
+            pictures.append(decoded.flatten(0, -4))  # of a VAE for videos, [1, 1, H, W, 3]
         return torch.cat(pictures)
