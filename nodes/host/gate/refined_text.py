@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import comfy.model_management
 import torch
@@ -70,14 +70,14 @@ def first_arrival(diffusion_model: torch.nn.Module, call: Callable[[], Any]) -> 
     """
     arrived: list[Tensor] = []
 
-    @torch.compiler.disable  # it runs once, and ends the call
     def take(encoding: Tensor) -> Tensor:
         arrived.append(encoding)
         raise _Arrived
 
+    uncompiled = cast(Callable[[Tensor], Tensor], torch.compiler.disable(take))  # it runs once, and ends the call
     layers = cross_attention_layers(diffusion_model).values()
     try:
-        with swapped_forwards((projection, take) for layer in layers for projection in (layer.to_k, layer.to_v)):
+        with swapped_forwards((projection, uncompiled) for layer in layers for projection in (layer.to_k, layer.to_v)):
             call()
     except _Arrived:
         return arrived[0]
