@@ -16,6 +16,12 @@ Looking at a sampling run:
 
     attention_record     running sums of cross-attention maps, from which words are chosen afterwards
 
+Editing a picture by its prompt:
+
+    prompt_edit          what an edit asks for
+    token_alignment      which tokens of two prompts correspond
+    attention_editing    the equations by which an edit takes over its source's attention
+
 Learning a concept:
 
     training             the trainer: what one step does

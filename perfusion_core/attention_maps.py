@@ -20,7 +20,7 @@ def word_attention(queries: Tensor, keys: Tensor, heads: int, positions: Tensor)
     """The share of attention that the marked tokens get together: [B, L], float32, in 0..1, mean over the heads.
 
     queries [B, L, heads * D] and keys [B, N, heads * D], as a cross-attention layer projects them.  positions: bool
-    [N], the tokens of the word.
+    [N], or indices, the tokens of the word.
     """
     split = [t.float().unflatten(-1, (heads, -1)).transpose(1, 2) for t in (queries, keys)]  # [B, heads, L or N, D]
     logits = split[0] @ split[1].transpose(-1, -2) * split[0].shape[-1] ** -0.5
@@ -58,12 +58,17 @@ class AttentionMaps:
         self._sum[pictures] += functional.interpolate(grid, size=self._size, mode="bilinear", align_corners=False)
         self._added = True
 
+    @property
+    def is_known(self) -> bool:
+        """Whether `masks` has something to tell."""
+        return self._added and bool(self._sum.isfinite().all())
+
     def masks(self) -> Tensor:
         """Soft masks [P, 1, h, w] in 0..1: see `two_levels`.
 
         Raises PerfusionError where no layer had a grid, or the numbers are not finite.
         """
-        if not self._added or not self._sum.isfinite().all():
+        if not self.is_known:
             what = "numbers that are not finite" if self._added else "no layer whose positions are those of the picture"
             raise PerfusionError(
                 f"The automatic mask needs the model's attention to the superclass, but found {what}; connect masks or"
