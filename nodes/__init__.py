@@ -14,6 +14,9 @@
     load_kept_steps     Load Kept Steps
     save_concept        Save Perfusion Concept
     measure_statistics  Measure Text Statistics
+    edit_prompt         Edit with Prompt-to-Prompt
+    describe_edit       Describe Prompt Edit
+    edit_mask           Show Edit Mask
     demo                Load Perfusion Demo Model, Draw Demo Pictures
 
 What they share:

@@ -7,6 +7,7 @@ README against both. What was measured for them stands in benchmarks/.
 from __future__ import annotations
 
 from ..perfusion_core.concept import RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
+from ..perfusion_core.prompt_edit import LocalBlend, PromptEdit
 
 BIAS, TEMPERATURE = RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
 LOWEST_BIAS, HIGHEST_BIAS = -1.0, 2.0  # that the nodes take
@@ -32,6 +33,10 @@ CFG_OF_FAMILY = {"perfusion_demo": DEMO_CFG, "sdxl": SDXL_CFG, "sdxl_refiner": S
 CFG_OF_THE_FAMILY = 0.0  # for "what suits the model's family"
 PREVIEW_EVERY = 100
 KEEP_EVERY = 50
+
+# Of an edited prompt: the defaults are for a thing in the place of another.
+EDIT, BLEND = PromptEdit(), LocalBlend()
+SELF_END_FOR_COLOUR, BLEND_END_AROUND, THRESHOLD_FOR_ADDITION = 0.6, 0.6, 0.8
 
 
 def in_words(numbers: tuple[float, ...]) -> str:

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from ..perfusion_core.concept import GatedConcept
 from ..perfusion_core.errors import PerfusionError, quoted
+from ..perfusion_core.prompt_edit import PromptEdit
 from ..perfusion_core.text_statistics import TextStatistics
-from .types import PerfusionConcept, PerfusionStatistics
+from .types import PerfusionConcept, PerfusionEdit, PerfusionStatistics
 
 Execute = Callable[..., io.NodeOutput]
 
@@ -120,6 +121,10 @@ def _carried(kind: str, name: str, value: Any) -> Any:
         fits = isinstance(value, tuple) and all(isinstance(entry, GatedConcept) for entry in value)
     elif kind == PerfusionStatistics.io_type:
         fits = isinstance(value, TextStatistics)
+    elif kind == PerfusionEdit.io_type:
+        fits = isinstance(value, PromptEdit)
+    elif kind == io.Latent.io_type:
+        fits = isinstance(value, dict) and isinstance(value.get("samples"), Tensor)
     elif kind in (io.Image.io_type, io.Mask.io_type):
         fits = _are_tensors(value)
     elif kind.startswith("COMFY_") or kind == "*":

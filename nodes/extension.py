@@ -13,6 +13,9 @@ from comfy_api.latest import ComfyExtension, io
 from .apply_concepts import ConceptGate
 from .concept_info import ConceptInfo
 from .demo import DemoModel, DemoPictures
+from .describe_edit import DescribeEdit
+from .edit_mask import EditMask
+from .edit_prompt import EditPrompt
 from .host.concept_folders import register_concept_folders
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
@@ -38,5 +41,6 @@ class PerfusionExtension(ComfyExtension):
         tell_of_queued_prompts(say)
         return [
             LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
-            TextStatisticsNode, ConceptInfo, InspectGate, RecordAttention, ShowAttention, DemoModel, DemoPictures,
+            TextStatisticsNode, ConceptInfo, InspectGate, RecordAttention, ShowAttention, EditPrompt, DescribeEdit,
+            EditMask, DemoModel, DemoPictures,
         ]  # fmt: skip

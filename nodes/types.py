@@ -6,6 +6,7 @@ PerfusionConcept = io.Custom("PERFUSION_CONCEPT")  # a ConceptStack: a tuple of 
 PerfusionStatistics = io.Custom("PERFUSION_STATISTICS")  # a TextStatistics
 PerfusionMaps = io.Custom("PERFUSION_ATTENTION_MAPS")  # a RecordedAttention
 PerfusionSweep = io.Custom("PERFUSION_SWEEP")  # a Sweep
+PerfusionEdit = io.Custom("PERFUSION_EDIT")  # a PromptEdit
 
 CATEGORY = "perfusion"
 

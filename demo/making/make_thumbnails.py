@@ -28,6 +28,7 @@ async def make(server: str) -> None:
         first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
         two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
         swept = (await client.run(prompts.sweep_prompt(biases="0.5, 1"), "biases"))["picture"][0]
+        edited = (await client.run(prompts.edit_prompt(), "edits"))["picture"]
         shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
         text = "a photo of a <bruno> on the beach"
         new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
@@ -37,6 +38,7 @@ async def make(server: str) -> None:
         ("First picture", first),
         ("Train a concept", [*shown, *new]),
         ("Two concepts in one picture", two),
+        ("Edit a picture", [edited[index] for index in (0, 1, 3, 4)]),  # two seeds: the source and its first edit
     ):
         save(name, mosaic(pictures))
     for name, grid in (("Sweep the bias", swept), ("Compare steps", compared)):

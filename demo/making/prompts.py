@@ -79,6 +79,41 @@ def sweep_prompt(
     return prompt
 
 
+def edit_prompt(
+    text: str = "a photo of a teddy with a hat on the beach",
+    edit: str = "teddy -> <hugsy>",
+    other_edit: str = "teddy -> cup",
+    seed: int = 3,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 2,
+) -> Prompt:
+    """Template "Edit a picture": the same picture with a concept's word, and with another thing."""
+    prompt = sample_prompt("", [(concept_file, BIAS)], seed, batch)
+    del prompt["positive"]  # the edit node encodes its texts
+    prompt["described"] = _node(
+        "PerfusionDescribeEdit",
+        text=other_edit,
+        **{"cross_end": 0.4, "self_end": 0.4, "words": "", "changes": "at the words", "blend_words": ""},
+        **{"cross_start": 0.0, "self_start": 0.0, "blend_start": 0.2, "blend_end": 1.0},
+        **{"threshold": 0.5, "softness": 0.5},
+    )
+    prompt["edit"] = _node(
+        "PerfusionEditPrompt",
+        model=["gate", 0],
+        clip=["gate", 1],
+        latent=["latent", 0],
+        text=text,
+        edit=edit,
+        **{"edits.edit0": ["described", 0]},
+        **{"real_picture": False, "real_strength": 1.0, "real_end": 1.0},
+    )
+    prompt["sampler"]["inputs"] |= {"model": ["edit", 0], "positive": ["edit", 1], "latent_image": ["edit", 2]}
+    prompt["mask"] = _node("PerfusionEditMask", latent=["sampler", 0])
+    prompt["mask picture"] = _node("MaskToImage", mask=["mask", 0])
+    prompt["masks"] = _node("PreviewImage", images=["mask picture", 0])
+    return prompt
+
+
 def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 1, batch: int = 4) -> Prompt:
     """Pictures of `text` with any number of concepts, each a file and the bias of its gate; none is the model alone."""
     prompt: Prompt = {"demo": _node("PerfusionDemoModel")}

@@ -95,6 +95,22 @@ Later, without the trainer: take away the link to **path** and choose a **traini
 three trainings.
 """
 
+EDIT_NOTE = """\
+## Edit a picture
+
+A picture of a teddy, the same picture with **\\<hugsy>** in its place, and with a cup: painted side by side from the \
+same noise. Pose, hat and beach stay, since the edits take over the attention of the source.
+
+1. Press **Run**: two seeds, three pictures each. Below them is where each edit was allowed to change the picture.
+2. Change **edit**, such as *teddy -> ball* or *beach -> grass*, or the source's **text**. Leave open what shall \
+stay: a prompt that states everything needs no edit.
+3. *Describe Prompt Edit* has the knobs: how long the source is followed, weights of words, where the picture may \
+change.
+
+**A picture that you have**: *VAE Encode* in place of *Empty Latent Image*, **real_picture** on, and its description \
+as **text**.
+"""
+
 
 @dataclass(frozen=True)
 class Template:
@@ -237,5 +253,32 @@ TEMPLATES = (
         },
         {"Training and its kept steps": (-380, -80, 1100, 950), **_sampling_groups(780, 0, 706)},
         ("save",),
+    ),
+    Template(
+        "Edit a picture",
+        prompts.edit_prompt(),
+        EDIT_NOTE,
+        {
+            NOTE: (-440, -50, 380, 480),
+            "concept0": (0, 0, 300, LOADER),
+            "demo": (0, 640, 300, 66),
+            "gate": (360, 0, 300, 220),
+            "described": (740, 0, 340, 500),
+            "latent": (740, 600, 340, 106),
+            "edit": (1140, 0, 340, 440),
+            "negative": (1140, 600, 340, 88),
+            "sampler": (1540, 0, 300, 262),
+            "mask": (1540, 360, 300, 46),
+            "mask picture": (1540, 470, 300, 46),
+            "decode": (1540, 660, 300, 46),
+            "picture": (1880, 0, 460, 380),
+            "masks": (1880, 450, 460, 256),
+        },
+        {**_SAMPLING_TITLES, "masks": "Where the edits may change the picture"},
+        {
+            "Model and concept": (-20, -80, 700, 826),
+            "Source and edits": (720, -80, 780, 826),
+            "Pictures (stock sampler and VAE)": (1520, -80, 840, 826),
+        },
     ),
 )

@@ -3,10 +3,11 @@
     text             words in the text encoder, and what is encoded around them
     gate             concepts on a MODEL while it samples
     attention        watching where a sampling run looks at each word
+    editing          a picture and its edits in one run (Prompt-to-Prompt)
     training         learning a concept on the models of a node's sockets
 
-A wing imports from those above it and never from those below (training and attention not from each other); what all
-may use lies beside them:
+A wing imports from those above it and never from those below (attention, editing and training not from each other);
+what all may use lies beside them:
 
     host_version     is this ComfyUI new enough?  Asked before anything else
     old_hosts        all that the oldest ComfyUI does otherwise than today's

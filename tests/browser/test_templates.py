@@ -137,6 +137,7 @@ def test_template(template, comfyui, front_end):
         columns = 2 if "kept" in template.prompt else 5
         assert shown["SaveImage"] == [columns * 128 + (columns - 1) * 4]
     else:
-        assert shown["SaveImage"] == [128] * template.prompt["latent"]["inputs"]["batch_size"]
+        rows = 3 if "edit" in template.prompt else 1  # a source and its two edits
+        assert shown["SaveImage"] == [128] * template.prompt["latent"]["inputs"]["batch_size"] * rows
     assert not [node for node in state["types"] if node == "PreviewImage" and not shown.get("PreviewImage")]
     assert not overlapping(front_end.evaluate(STATE)["boxes"]), "a node grew over another when its pictures came"

@@ -2,7 +2,7 @@
 
 nodes -> nodes/host -> perfusion_core        demo/ and benchmarks/ may import all three;
                                              of the pack only nodes/demo*.py imports demo/
-inside nodes/host: training, attention -> gate -> text -> the files beside them
+inside nodes/host: training, attention, editing -> gate -> text -> the files beside them
 
 The maps of the packages and the homes of names have rules of their own: test_maps.py.
 """
@@ -116,6 +116,7 @@ WINGS = {
     "text": {"", "text"},
     "gate": {"", "text", "gate"},
     "attention": {"", "text", "gate", "attention"},
+    "editing": {"", "text", "gate", "editing"},
     "training": {"", "text", "gate", "training"},
 }
 

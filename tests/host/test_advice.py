@@ -158,6 +158,17 @@ def test_the_tour_and_the_templates_are_made_with_these_numbers():
     assert prompts.sweep_prompt()["sweep"]["inputs"]["biases"] == advice.in_words(advice.SWEPT_BIASES)
 
 
+def test_the_settings_of_an_edit_are_told_once():
+    table = {row[0]: row[1:] for row in rows(PAGES["PerfusionEditPrompt"], 4)}
+    cross, own = advice.EDIT.cross[1], advice.EDIT.own[1]
+    assert table["another thing, a concept's word"][:2] == [f"{cross:g}", f"{own:g}"]
+    assert table["another colour or pattern"][:2] == [f"{cross:g}", f"{advice.SELF_END_FOR_COLOUR:g}"]
+    assert table["another background"][:2] == ["0", f"{own:g}"]
+    assert f"`blend_end` {advice.BLEND_END_AROUND:g}" in table["another background"][2]
+    assert f"`threshold` {advice.THRESHOLD_FOR_ADDITION:g}" in table["something added to the thing"][2]
+    assert f"`blend_end` {advice.BLEND_END_AROUND:g}" in PAGES["PerfusionDescribeEdit"]
+
+
 def rows(page: str, columns: int) -> list[list[str]]:
     """The rows of all tables of so many columns."""
     lines = [line.strip().strip("|").split("|") for line in page.splitlines() if line.strip().startswith("|")]

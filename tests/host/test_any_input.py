@@ -14,6 +14,7 @@ import torch
 from perfusion_pack.nodes import measure_statistics, train_concept
 from perfusion_pack.nodes.extension import PerfusionExtension
 from perfusion_pack.nodes.host.concept_folders import concept_names, output_folder, register_concept_folders
+from perfusion_pack.nodes.host.editing.edit_masks import LATENT_KEY, EditMasks
 from perfusion_pack.nodes.host.kept_steps import step_path
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.load_pictures import LoadPictures
@@ -22,6 +23,7 @@ from perfusion_pack.nodes.record_attention import RecordAttention
 from perfusion_pack.nodes.sweep import read_sweep
 from perfusion_pack.perfusion_core.concept_file import save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
+from perfusion_pack.perfusion_core.prompt_edit import PromptEdit
 from PIL import Image
 from tiny_models import encode, gated, sample
 
@@ -35,7 +37,7 @@ def inputs_of(node):
     found = {}
     for one in node.define_schema().inputs:
         grown = hasattr(one, "template")
-        found |= {f"{one.id}.concept{n}": one for n in range(2)} if grown else {one.id: one}
+        found |= {f"{one.id}.{one.template.prefix}{n}": one for n in range(2)} if grown else {one.id: one}
     return found
 
 
@@ -133,6 +135,11 @@ def good(inputs, hugsy):
         "concept": (gated(hugsy),),
         "concepts": {"concept0": (gated(hugsy),), "concept1": ()},
         "concepts.concept0": (gated(hugsy),),
+        "edits": {"edit0": PromptEdit(), "edit1": PromptEdit("a cup")},
+        "edits.edit0": PromptEdit(),
+        "edit": "teddy -> cup",
+        "text": "a photo of a teddy",
+        "latent": {"samples": torch.zeros(1, 4, 8, 8)},
         "word": "<word>",
         "superclass": "teddy",
         "maps": a_recorded_run(inputs),
@@ -167,6 +174,10 @@ def ran(node_id, good, **changes):
             .execute(model=good["model"], clip=good["clip"], concepts=good["concepts"], key_lock="local")[0]
         )
         given["word"] = ""
+    if node_id == "PerfusionEditMask":
+        masks = EditMasks()
+        masks.keep(given["latent"]["samples"], torch.zeros(1, 8, 8))
+        given["latent"] = {**given["latent"], LATENT_KEY: masks}
     if node.GET_SCHEMA().is_input_list:
         given = {name: [value] for name, value in given.items()}
         changes = {name: [value] for name, value in changes.items()}
@@ -222,6 +233,8 @@ def test_numbers_and_texts_stand_for_each_other(good):
             ran("PerfusionDemoPictures", good, count=count)
     with pytest.raises(PerfusionError, match="input key_lock expected one of local, global, but found 'none'"):
         ran("PerfusionConceptGate", good, key_lock="none")
+    with pytest.raises(PerfusionError, match="input latent expected a LATENT from a wire, but found"):
+        ran("PerfusionEditPrompt", good, latent={"samples": 5})
     with pytest.raises(PerfusionError, match="input model expected a MODEL from a wire, but found 5; connect"):
         ran("PerfusionConceptGate", good, model=5)
     with pytest.raises(

@@ -48,6 +48,18 @@ FIXED = {
         "maps images words layers start_percent end_percent point_x point_y theme",
         "IMAGE STRING",
     ),
+    "PerfusionEditPrompt": (
+        "Edit with Prompt-to-Prompt",
+        "model clip latent text edit edits real_picture real_strength real_end",
+        "MODEL CONDITIONING LATENT",
+    ),
+    "PerfusionDescribeEdit": (
+        "Describe Prompt Edit",
+        "text cross_end self_end words changes blend_words cross_start self_start blend_start blend_end threshold"
+        " softness",
+        "PERFUSION_EDIT",
+    ),
+    "PerfusionEditMask": ("Show Edit Mask", "latent", "MASK"),
     "PerfusionDemoModel": ("Load Perfusion Demo Model", "", "MODEL CLIP VAE"),
     "PerfusionDemoPictures": ("Draw Demo Pictures", "thing count seed", "IMAGE MASK STRING"),
 }
