@@ -20,10 +20,13 @@ from ..world.colours import Colour
 from ..world.looks import EARS, PATTERNS, SCHEMES, Look, free_look
 from ..world.scenes import Placed, Pose, pose_of, random_scene, render
 from ..world.shapes import CATEGORIES
+from .close_reader import CROP, boxes_of, cropped
+from .recogniser import Recogniser
 from .recogniser_data import as_tensor
 
 LOOKS = 4  # in a group
 VIEWS = 3  # pictures of each look, in other scenes
+ROOM, ROOMY = 1.25, round(1.25 * CROP)  # what is kept of a picture: more than the reader is shown, to move it about
 WITH_DETAILS = ("teddy", "car", "house", "fish")  # categories with parts in the accent colour whatever the look
 WITH_TWINS = ("teddy", "cup", "car", "house", "fish")  # with a part that is in the accent colour where a look is odd
 CLOSE = (45, 130)  # how far the colour of a close look is from the other's, in RGB
@@ -109,22 +112,26 @@ def group(number: int) -> list[Placed]:
 
 @dataclass
 class CloseLooks:
-    """Pictures uint8 [groups, LOOKS, VIEWS, SIZE, SIZE, 3] as the autoencoder shows them, and the poses float
-    [groups, LOOKS, VIEWS, 5] of what they show, in the order of the fields of Pose."""
+    """The main objects of pictures as the autoencoder shows them: crops uint8 [groups, LOOKS, VIEWS, 3, ROOMY, ROOMY],
+    the squares float [groups, LOOKS, VIEWS, 3] that were cropped, as `boxes_of` gives them but ROOM times as large, and
+    the poses float [groups, LOOKS, VIEWS, 5] of what they show, in the order of the fields of Pose."""
 
-    pictures: np.ndarray
+    crops: np.ndarray
+    squares: np.ndarray
     poses: np.ndarray
 
 
-def draw_group(number: int, reconstruct: Callable[[Tensor], Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """The pictures and poses of a group, as CloseLooks has them.  reconstruct: pictures [B, 3, SIZE, SIZE] in 0..1 to
-    what the autoencoder makes of them."""
+def draw_group(number: int, reconstruct: Callable[[Tensor], Tensor], recogniser: Recogniser) -> CloseLooks:
+    """One group, without the dimension of groups.  reconstruct: pictures [B, 3, SIZE, SIZE] in 0..1 to what the
+    autoencoder makes of them."""
     rng = np.random.default_rng([number, 32])
     scenes = [random_scene(rng, placed) for placed in group(number) for _ in range(VIEWS)]
-    drawn = as_tensor(np.stack([np.asarray(render(scene)[0]) for scene in scenes]))
-    shown = (reconstruct(drawn) * 255).round().byte().movedim(1, -1).contiguous().numpy()
+    shown = reconstruct(as_tensor(np.stack([np.asarray(render(scene)[0]) for scene in scenes])))
+    squares = boxes_of(recogniser.body_mask(shown)) * torch.tensor([1, 1, ROOM])
+    crops = (cropped(shown, squares, ROOMY) * 255).round().byte().numpy()
     poses = np.array([pose_numbers(pose_of(scene)) for scene in scenes], dtype=np.float32)
-    return shown.reshape(LOOKS, VIEWS, *shown.shape[1:]), poses.reshape(LOOKS, VIEWS, -1)
+    parts = (crops, squares.numpy(), poses)
+    return CloseLooks(*(part.reshape(LOOKS, VIEWS, *part.shape[1:]) for part in parts))
 
 
 def pose_numbers(pose: Pose) -> list[float]:
@@ -132,21 +139,20 @@ def pose_numbers(pose: Pose) -> list[float]:
     return [float(getattr(pose, field.name)) for field in fields(Pose)]
 
 
-def close_looks(cache: Path, groups: int, reconstruct: Callable[[Tensor], Tensor]) -> CloseLooks:
+def close_looks(
+    cache: Path, groups: int, reconstruct: Callable[[Tensor], Tensor], recogniser: Recogniser
+) -> CloseLooks:
     """The first `groups` groups (a multiple of the number of kinds), drawn into the cache where they are not there."""
-    pictures, poses = [], []
-    for first in range(0, groups, len(KINDS)):
-        file = cache / f"close-looks-{first:05d}.npz"
-        if not file.exists():
-            numbers = range(first, first + len(KINDS))
-            shown, placed = zip(*(draw_group(number, reconstruct) for number in numbers), strict=True)
-            part = file.with_suffix(".part.npz")
-            np.savez(part, pictures=np.stack(shown), poses=np.stack(placed))
-            part.replace(file)
-        loaded = np.load(file)
-        pictures.append(loaded["pictures"])
-        poses.append(loaded["poses"])
-    return CloseLooks(np.concatenate(pictures), np.concatenate(poses))
+    files = [cache / f"close-looks-{first:05d}.npz" for first in range(0, groups, len(KINDS))]
+    for turn, file in enumerate(files):
+        if file.exists():
+            continue
+        drawn = [draw_group(turn * len(KINDS) + i, reconstruct, recogniser) for i in range(len(KINDS))]
+        part = file.with_suffix(".part.npz")
+        np.savez(part, **{name: np.stack([vars(each)[name] for each in drawn]) for name in vars(drawn[0])})
+        part.replace(file)
+    loaded = [np.load(file) for file in files]
+    return CloseLooks(*(np.concatenate([each[field.name] for each in loaded]) for field in fields(CloseLooks)))
 
 
 def colours_of(groups: int) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,7 @@ which `part_colours` draws the thing again.  Where the object is it learns from 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -17,27 +18,25 @@ from ..world.scenes import LEAN, Pose
 from .recogniser import CHUNK, SIZE, Recogniser, Residual, channels_first, convolution
 
 WEIGHTS = Path(__file__).parent / "weights" / "close_reader.safetensors"
-CROP = 64  # side of the enlarged crop, in pixels
+CROP = 48  # side of the enlarged crop, in pixels
 MARGIN = 1.35  # side of the square that is cropped, in units of the longer side of the mask
 SMALLEST = 24.0  # side of that square in pixels where a mask is empty or tiny
 EMBEDDING = 64
-GRID = 8  # side of the last features
+GRID = 6  # side of the last features
 POSE = 5  # numbers: x, y and half the height in the crop, lean, mirrored
 
 
 class CloseReader(nn.Module):
-    """Convolutions to an 8 x 8 grid, of which linear layers read everything, place by place."""
+    """Convolutions to a 6 x 6 grid, of which linear layers read everything, place by place."""
 
     def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            convolution(12, 32),
-            Residual(32),  # 32 x 32
-            convolution(32, 64, stride=2),
-            Residual(64, depth=2),  # 16 x 16
+            nn.PixelUnshuffle(4),
+            convolution(48, 64),
+            Residual(64),  # 12 x 12
             convolution(64, 96, stride=2),
-            Residual(96),  # 8 x 8
+            Residual(96),  # 6 x 6
             nn.Conv2d(96, 32, 1),
             nn.ReLU(),
             nn.Flatten(),
@@ -52,20 +51,21 @@ class CloseReader(nn.Module):
         return F.normalize(self.look(features), dim=-1), self.pose(features)
 
     @torch.no_grad()
-    def read(self, pictures: Tensor, recogniser: Recogniser) -> tuple[Tensor, list[Pose]]:
-        """Embeddings [B, EMBEDDING] of length 1 and poses of the main objects of pictures, [B, 3, SIZE, SIZE] or [B,
-        SIZE, SIZE, 3] in 0..1."""
-        looks, poses = [], []
-        for chunk in channels_first(pictures).split(CHUNK):
-            boxes = boxes_of(recogniser.body_mask(chunk))
-            look, pose = self(cropped(chunk, boxes))
-            looks.append(look)
-            poses += [pose_in_picture(*pair) for pair in zip(pose, boxes, strict=True)]
-        return torch.cat(looks), poses
-
     def embed(self, pictures: Tensor, recogniser: Recogniser) -> Tensor:
-        """The embeddings alone."""
-        return self.read(pictures, recogniser)[0]
+        """Embeddings [B, EMBEDDING] of length 1 of the main objects of pictures, [B, 3, SIZE, SIZE] or [B, SIZE, SIZE,
+        3] in 0..1."""
+        return torch.cat([self(cropped(*shown))[0] for shown in _with_boxes(pictures, recogniser)])
+
+    @torch.no_grad()
+    def poses(self, pictures: Tensor, recogniser: Recogniser) -> list[Pose]:
+        """Their poses; pictures as in `embed`."""
+        shown = _with_boxes(pictures, recogniser)
+        return [pose for chunk, boxes in shown for pose in poses_in_picture(self(cropped(chunk, boxes))[1], boxes)]
+
+
+def _with_boxes(pictures: Tensor, recogniser: Recogniser) -> Iterator[tuple[Tensor, Tensor]]:
+    for chunk in channels_first(pictures).split(CHUNK):
+        yield chunk, boxes_of(recogniser.body_mask(chunk))
 
 
 def boxes_of(masks: Tensor) -> Tensor:
@@ -83,19 +83,13 @@ def boxes_of(masks: Tensor) -> Tensor:
     return torch.where(solid.sum(dim=(1, 2))[:, None] > 0, boxes, whole)
 
 
-def cropped(pictures: Tensor, boxes: Tensor) -> Tensor:
-    """The squares `boxes` [B, 3] of pictures [B, 3, SIZE, SIZE], each as [3, CROP, CROP]; what lies outside a picture
-    repeats its border."""
-    x, y, side = boxes.T
+def cropped(pictures: Tensor, boxes: Tensor, size: int = CROP) -> Tensor:
+    """The squares `boxes` [B, 3] of pictures [B, 3, H, H], each as [3, size, size]; what lies outside a picture repeats
+    its border."""
+    x, y, side = boxes.T * 2 / pictures.shape[-1]
     zero = torch.zeros_like(x)
-    theta = torch.stack(
-        (
-            torch.stack((side / SIZE, zero, 2 * x / SIZE - 1), dim=1),
-            torch.stack((zero, side / SIZE, 2 * y / SIZE - 1), dim=1),
-        ),
-        dim=1,
-    )
-    grid = F.affine_grid(theta, [len(pictures), 3, CROP, CROP], align_corners=False)
+    theta = torch.stack((side / 2, zero, x - 1, zero, side / 2, y - 1), dim=1).unflatten(1, (2, 3))
+    grid = F.affine_grid(theta, [len(pictures), 3, size, size], align_corners=False)
     return F.grid_sample(pictures.float(), grid, padding_mode="border", align_corners=False)
 
 
@@ -106,12 +100,12 @@ def pose_in_crop(poses: Tensor, boxes: Tensor) -> Tensor:
     return torch.cat((shift, (poses[:, 2:3] / boxes[:, 2:]).log(), poses[:, 3:4] / LEAN, poses[:, 4:]), dim=1)
 
 
-def pose_in_picture(pose: Tensor, box: Tensor) -> Pose:
-    """The other way round, for one picture; `mirrored` is a logit here."""
-    x, y, half, lean, mirrored = pose.tolist()
-    centre_x, centre_y, side = box.tolist()
-    size = side * float(torch.tensor(half).exp())
-    return Pose(centre_x + x * side, centre_y + y * side, size, lean * LEAN, mirrored > 0)
+def poses_in_picture(poses: Tensor, boxes: Tensor) -> list[Pose]:
+    """The other way round; `mirrored` is a logit here."""
+    centres = boxes[:, :2] + poses[:, :2] * boxes[:, 2:]
+    halves = boxes[:, 2] * poses[:, 2].exp()
+    numbers = torch.cat((centres, halves[:, None], poses[:, 3:4] * LEAN), dim=1).tolist()
+    return [Pose(*each, mirrored) for each, mirrored in zip(numbers, (poses[:, 4] > 0).tolist(), strict=True)]
 
 
 def save_close_reader(reader: CloseReader, path: Path = WEIGHTS) -> None:

@@ -6,15 +6,15 @@ learned likeness is in this number, only the pose; so it is told beside the rank
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..world.scenes import Placed, Pose, Scene, render
-from .recogniser import Reading, channels_first
+from ..world.scenes import MIRRORED, Placed, Pose, Scene, render
+from .recogniser import Reading
 from .recogniser_data import as_tensor
 
 PARTS = ("body", "secondary parts", "detail")
@@ -39,23 +39,21 @@ def part_masks(placed: Placed, accessory: str, pose: Pose) -> Tensor:
     return (off < 0.1) & (torch.from_numpy(np.array(silhouette)) > 127)
 
 
-def colour_errors(
-    pictures: Tensor,
-    poses: Sequence[Pose],
-    readings: Sequence[Reading],
-    placed: Placed,
-    reconstruct: Callable[[Tensor], Tensor],
-) -> Tensor:
-    """Mean distance in RGB (0..441) over the pixels of each of PARTS between pictures [B, 3, SIZE, SIZE] or [B, SIZE,
-    SIZE, 3] in 0..1 and the object drawn in their poses, before what is read in them; [B, 3], nan for a part that the
-    object does not show there.
+def drawn_alike(placed: Placed, poses: Sequence[Pose], readings: Sequence[Reading]) -> tuple[Tensor, Tensor]:
+    """The object in the given poses, with the background and accessory that were read: pictures [B, 3, SIZE, SIZE] in
+    0..1 and the masks of its PARTS, bool [B, 3, SIZE, SIZE]."""
+    pictures, masks = [], []
+    for pose, reading in zip(poses, readings, strict=True):
+        pose = replace(pose, mirrored=pose.mirrored and placed.category in MIRRORED)
+        pictures.append(np.asarray(render(Scene(placed, reading.background, reading.accessory), pose)[0]))
+        masks.append(part_masks(placed, reading.accessory, pose))
+    return as_tensor(np.stack(pictures)), torch.stack(masks)
 
-    reconstruct: what the autoencoder makes of drawn pictures, as none of the model's can be sharper."""
-    pictures = channels_first(pictures).float()
-    scenes = [Scene(placed, reading.background, reading.accessory) for reading in readings]
-    drawn = np.stack([np.asarray(render(*pair)[0]) for pair in zip(scenes, poses, strict=True)])
-    distance = (pictures - reconstruct(as_tensor(drawn))).norm(dim=1) * 255  # [B, SIZE, SIZE]
-    masks = torch.stack([part_masks(placed, scene.accessory, pose) for scene, pose in zip(scenes, poses, strict=True)])
+
+def colour_errors(pictures: Tensor, drawn: Tensor, masks: Tensor) -> Tensor:
+    """Mean distance in RGB (0..441) between pictures and drawn ones, both [B, 3, SIZE, SIZE] in 0..1, over the pixels
+    of each part, [B, 3]; nan for a part that shows on fewer than LEAST.  masks: bool [B, 3, SIZE, SIZE]."""
+    distance = (pictures.float() - drawn).norm(dim=1) * 255  # [B, SIZE, SIZE]
     area = masks.sum(dim=(2, 3))
     mean = (distance[:, None] * masks).sum(dim=(2, 3)) / area
     return mean.masked_fill(area < LEAST, torch.nan)

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .close_looks import KINDS, LOOKS, VIEWS, close_looks, colours_of
-from .close_reader import EMBEDDING, WEIGHTS, CloseReader, boxes_of, cropped, pose_in_crop, save_close_reader
+from .close_looks import KINDS, LOOKS, ROOM, ROOMY, VIEWS, CloseLooks, close_looks, colours_of
+from .close_reader import EMBEDDING, WEIGHTS, CloseReader, cropped, pose_in_crop, save_close_reader
 from .host import use_comfyui
-from .recogniser import Recogniser, load_recogniser
-from .recogniser_data import as_tensor, shown_by
+from .recogniser import load_recogniser
+from .recogniser_data import shown_by
 from .train_recogniser import contrastive_loss
 from .train_vae import trained_autoencoder
 from .training_state import load_state, moving_average, save_state, seeded, set_learning_rate
@@ -46,45 +46,36 @@ class Trained(nn.Module):
 
 
 class Batches:
-    """Draws batches: a few groups of each of a few kinds, every look in two pictures, as the reader will crop them."""
+    """Draws batches: a few groups of each of a few kinds, every look in two pictures, cropped a little off."""
 
-    def __init__(self, cache: Path, groups: int, reconstruct: object, recogniser: Recogniser, seed: int) -> None:
-        data = close_looks(cache, groups, reconstruct)
-        self.pictures = data.pictures
-        self.poses = torch.from_numpy(data.poses)
-        flat = data.pictures.reshape(-1, *data.pictures.shape[3:])
-        boxes = [boxes_of(recogniser.body_mask(as_tensor(flat[i : i + 64]))) for i in range(0, len(flat), 64)]
-        self.boxes = torch.cat(boxes).unflatten(0, data.pictures.shape[:3])
-        self.colours, self.seen = colours_of(groups)
-        self.rng = np.random.default_rng(seed)
+    def __init__(self, data: CloseLooks, rng: np.random.Generator) -> None:
+        self.data, self.rng = data, rng
+        self.colours, self.seen = colours_of(len(data.crops))
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Crops [B, 3, CROP, CROP], poses in them [B, POSE], identities [B], colours [B, 3, 3] and which of these are
-        seen [B, 3].  Of each group the channels of colour are exchanged in another way, which makes other looks of
+        seen [B, 3].  The channels of colour are exchanged in another way in each group, which makes other looks of
         it."""
-        rng = self.rng
-        rounds = len(self.pictures) // len(KINDS)
+        rng, rounds = self.rng, len(self.data.crops) // len(KINDS)
         kinds = rng.choice(len(KINDS), KINDS_IN_BATCH, replace=False)
-        groups = np.concatenate([kind + len(KINDS) * rng.choice(rounds, GROUPS_OF_KIND, replace=False) for kind in kinds])
-        views = np.stack([rng.choice(VIEWS, 2, replace=False) for _ in range(len(groups) * LOOKS)])
+        groups = [kind + len(KINDS) * turn for kind in kinds for turn in rng.choice(rounds, GROUPS_OF_KIND, False)]
+        views = np.concatenate([rng.choice(VIEWS, 2, replace=False) for _ in range(len(groups) * LOOKS)])
         group = np.repeat(groups, LOOKS * 2)
         look = np.tile(np.repeat(np.arange(LOOKS), 2), len(groups))
-        chosen = group, look, views.flatten()
-        boxes = self.boxes[chosen]
-        boxes = torch.cat(
-            (
-                boxes[:, :2] + boxes[:, 2:] * torch.from_numpy(rng.normal(0, 0.02, (len(boxes), 2))).float(),
-                boxes[:, 2:] * torch.from_numpy(rng.uniform(0.95, 1.06, (len(boxes), 1))).float(),
-            ),
-            dim=1,
-        )
-        crops = cropped(as_tensor(self.pictures[chosen]), boxes)
-        order = CHANNELS[torch.from_numpy(np.repeat(rng.integers(len(CHANNELS), size=len(groups)), LOOKS * 2))]
+        chosen = group, look, views
+        squares, poses = (torch.from_numpy(part[chosen]) for part in (self.data.squares, self.data.poses))
+        shifts = torch.from_numpy(rng.normal(0, 0.02, (len(squares), 2))).float()
+        sides = torch.from_numpy(rng.uniform(0.95, 1.06, (len(squares), 1))).float()
+        # The crop in what is kept, whose side is 1 there, and in the picture.
+        kept = torch.cat((0.5 + shifts / ROOM, sides / ROOM), dim=1)
+        boxes = torch.cat((squares[:, :2] + (kept[:, :2] - 0.5) * squares[:, 2:], squares[:, 2:] * kept[:, 2:]), dim=1)
+        crops = cropped(torch.from_numpy(self.data.crops[chosen]).float() / 255, kept * ROOMY)
+        order = CHANNELS[rng.integers(len(CHANNELS), size=len(groups)).repeat(LOOKS * 2)]
         crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
         colours = self.colours[group, look]
         colours = colours.gather(2, order[:, None].expand_as(colours))
         identities = torch.arange(len(groups) * LOOKS).repeat_interleave(2)
-        return crops, pose_in_crop(self.poses[chosen], boxes), identities, colours, self.seen[group, look]
+        return crops, pose_in_crop(poses, boxes), identities, colours, self.seen[group, look]
 
 
 def disturbed(crops: Tensor, rng: np.random.Generator) -> Tensor:
@@ -113,7 +104,7 @@ def loss_of(trained: Trained, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[s
         + 0.2 * F.binary_cross_entropy_with_logits(found[:, 4].float(), poses[:, 4]),
         "colours": 4 * (read.float() - colours).abs().mean(dim=2)[seen].mean(),
     }
-    return sum(parts.values()), {name: float(part) for name, part in parts.items()}
+    return sum(parts.values()), {name: float(part.detach()) for name, part in parts.items()}
 
 
 def main() -> None:
@@ -128,9 +119,12 @@ def main() -> None:
     arguments = parser.parse_args()
     use_comfyui()
     rng, device = seeded(arguments.seed)
-    batches = Batches(arguments.cache, arguments.groups, shown_by(trained_autoencoder(arguments.cache)), load_recogniser(), arguments.seed)
+    shown = shown_by(trained_autoencoder(arguments.cache))
+    batches = Batches(close_looks(arguments.cache, arguments.groups, shown, load_recogniser()), rng)
     trained = Trained().to(device, memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(trained.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        trained.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98)
+    )
     average = moving_average(trained, arguments.average, use_buffers=True)
     state_file = arguments.cache / f"{arguments.out.stem}.pt"
     first = load_state(state_file, trained, average, [optimiser])
@@ -149,7 +143,10 @@ def main() -> None:
         history.append(parts)
         if step % 50 == 49:
             shown = ", ".join(f"{name} {np.mean([each[name] for each in history[-50:]]):.3f}" for name in parts)
-            print(f"step {step + 1}/{arguments.steps} {shown} {(time.monotonic() - start) / len(history):.2f} s/step", flush=True)
-        if step % 200 == 199 or step + 1 == arguments.steps:
+            print(
+                f"step {step + 1}/{arguments.steps} {shown} {(time.monotonic() - start) / len(history):.2f} s/step",
+                flush=True,
+            )
+        if step % 100 == 99 or step + 1 == arguments.steps:
             save_state(state_file, trained, average, [optimiser], step + 1)
             save_close_reader(average.module.reader, arguments.out)
