@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,7 +13,9 @@ from perfusion_pack.demo.making.close_reader import CROP
 from perfusion_pack.demo.world import scenes
 from perfusion_pack.demo.world.colours import distance
 from perfusion_pack.demo.world.looks import Look
+from perfusion_pack.demo.world.objects import draw_object
 from perfusion_pack.demo.world.scenes import Pose, Scene
+from perfusion_pack.demo.world.shapes import CATEGORIES
 
 
 class Middle:
@@ -47,10 +49,23 @@ def test_the_looks_of_a_group_are_of_one_kind_and_differ_in_what_is_seen(number:
         assert (np.abs(one - two).max(axis=2) > 20).sum() >= 6
 
 
+@pytest.mark.parametrize("category", CATEGORIES)
+@pytest.mark.parametrize("odd", [False, True])
+@pytest.mark.parametrize("scheme", ["two-tone", "patched"])
+def test_a_trait_counts_as_visible_where_changing_it_changes_the_picture(category: str, odd: bool, scheme: str) -> None:
+    look = Look((200, 60, 60), (60, 60, 200), (60, 200, 60), scheme, odd=odd)
+    changes = {"primary": (200, 200, 60), "secondary": (20, 20, 20), "accent": (250, 250, 250), "odd": not odd,
+               "patch": (-0.2, 0.2), "pattern": "striped"}  # fmt: skip
+    plain, _ = draw_object(category, look)
+    seen = {trait for trait, value in changes.items()
+            if draw_object(category, replace(look, **{trait: value}))[0].tobytes() != plain.tobytes()}  # fmt: skip
+    assert set(close_looks.visible_traits(category, look)) == seen
+
+
 def test_a_near_colour_is_close_and_not_too_close() -> None:
     rng = np.random.default_rng(0)
     for colour in ((248, 244, 236), (20, 90, 200)):
-        far = [distance(colour, close_looks.near_colour(colour, rng)) for _ in range(20)]
+        far = [distance(colour, close_looks.near_colour(colour, rng)) for _ in range(150)]
         assert close_looks.CLOSE[0] <= min(far) and max(far) <= close_looks.CLOSE[1]
 
 

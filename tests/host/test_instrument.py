@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from perfusion_pack.demo.making import candidates, close_reader, gallery, instrument, part_colours, recogniser
+from by_location import REPOSITORY
+from perfusion_pack.demo.making import (
+    close_reader,
+    gallery,
+    instrument,
+    measure_concepts,
+    part_colours,
+    recogniser,
+)
 from perfusion_pack.demo.making.recogniser_data import as_tensor, shown_by
 from perfusion_pack.demo.making.train_vae import shipped_autoencoder
 from perfusion_pack.demo.world import scenes as world_scenes
@@ -241,3 +250,40 @@ def test_it_tells_a_thing_from_close_looks_and_finds_its_pose() -> None:
 def test_a_missing_file_is_named(tmp_path) -> None:
     with pytest.raises(FileNotFoundError, match="none.safetensors.*train_close_reader"):
         close_reader.load_close_reader(tmp_path / "none.safetensors")
+
+
+# --- The tables
+
+
+class Fake:
+    """An instrument that found this in real pictures."""
+
+    def ceiling(self, thing: str) -> instrument.Judged:
+        return instrument.Judged(torch.tensor([0, 0, 0, 7]), torch.tensor([[10.0, 20.0, torch.nan]] * 4))
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    spec = importlib.util.spec_from_file_location("instrument_benchmark", REPOSITORY / "benchmarks" / "instrument.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_prints_ceilings_and_concepts_beside_them(benchmark) -> None:
+    ceiling = benchmark.ceilings(Fake(), ["bouncy"]).splitlines()
+    assert ceiling[-1] == "| bouncy | 0.75 | 0 | 7 | 10 | 20 |  |"
+    found = instrument.Judged(torch.tensor([0, 1, 2, 2]), torch.tensor([[33.0, 44.0, torch.nan]] * 4))
+    table = benchmark.concepts(Fake(), [("bouncy", 1.0, found)]).splitlines()
+    assert table[-1] == "| bouncy | 1.00 | 0.75 | 0.25 | 0.33 | 1.5 | 33 (10) | 44 (20) |  |"
+    assert table[0].count("|") == table[1].count("|") == table[2].count("|")
+
+
+def test_measuring_concepts_tells_the_strict_question_beside_the_old_one() -> None:
+    row = {"thing": "bouncy", "bias": 0.85, "scene": next(iter(measure_concepts.SCENES)), "right": True, "asked": True,
+           "category": True, "look": 0.9, "colours": 0.8, "ceiling": 0.75}  # fmt: skip
+    rows = [{**row, "rank": rank, "errors": [33.0, 44.0 + rank, float("nan")]} for rank in (0, 1, 2, 2)]
+    lines = measure_concepts.table(rows, [0.85]).splitlines()
+    assert lines[2] == "| bouncy | 0.85 | 4 | 1.00 | 0.25 (0.75) | 1.5 | 33 | 45 |  | 1.00 | 1.00 | 0.90 | 0.80 |"
+    assert {line.count("|") for line in lines[:4]} == {14}
