@@ -36,7 +36,7 @@ def main() -> None:
     if not arguments.concepts:
         print(ceilings(instrument, arguments.things or list(THINGS)))
         return
-    painter, lines, strips = Painter(), [], []
+    painter, lines, strips = Painter(instrument), [], []
     for name, file in (text.split("=", 1) for text in arguments.concepts):
         pictures = painter.paint(name, Path(file))
         judged = instrument.judge(pictures, name)
@@ -50,17 +50,15 @@ def main() -> None:
 class Painter:
     """The demo model, which paints concepts, and the question that was asked of its pictures before."""
 
-    def __init__(self) -> None:
+    def __init__(self, instrument: Any) -> None:
         from perfusion_pack.demo.load import load_demo_model
         from perfusion_pack.demo.making.candidates import candidate_pictures
-        from perfusion_pack.demo.making.measure_concepts import reconstruct
-        from perfusion_pack.demo.making.recogniser import load_recogniser
 
-        self.recogniser = load_recogniser()
+        self.recogniser = instrument.recogniser
+        shown = {name: instrument.reconstruct(pictures) for name, pictures in candidate_pictures().items()}
+        self.candidates = self.recogniser.candidates(shown)
         with torch.inference_mode():
             self.model, self.clip, self.vae = load_demo_model()
-            shown = {name: reconstruct(self.vae, pictures) for name, pictures in candidate_pictures().items()}
-            self.candidates = self.recogniser.candidates(shown)
 
     def paint(self, thing: str, file: Path) -> Tensor:
         """Pictures [18, 3, SIDE, SIDE] of the thing, by the concept in the file."""

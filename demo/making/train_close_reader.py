@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..world.scenes import MIRRORED
 from .close_looks import KINDS, LOOKS, ROOM, ROOMY, VIEWS, CloseLooks, close_looks, colours_of
 from .close_reader import EMBEDDING, WEIGHTS, CloseReader, cropped, pose_in_crop, save_close_reader
 from .host import use_comfyui
@@ -30,6 +31,8 @@ from .training_state import load_state, moving_average, save_state, seeded, set_
 
 KINDS_IN_BATCH, GROUPS_OF_KIND = 4, 3
 CHANNELS = torch.tensor(list(permutations(range(3))))
+MIRRORED_KINDS = np.array([kind.category in MIRRORED for kind in KINDS])
+IN_THE_MIRROR = torch.tensor([[-1.0, 1, 1, -1, -1], [0, 0, 0, 0, 1]])  # what becomes of a pose: factors and summands
 
 
 class Trained(nn.Module):
@@ -54,8 +57,10 @@ class Batches:
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """Crops [B, 3, CROP, CROP], poses in them [B, POSE], identities [B], colours [B, 3, 3] and which of these are
-        seen [B, 3].  The channels of colour are exchanged in another way in each group, which makes other looks of
-        it."""
+        seen [B, 3].
+
+        Half of the objects that may look either way are turned round.  The channels of colour are exchanged in another
+        way in each group, which makes other looks of it."""
         rng, rounds = self.rng, len(self.data.crops) // len(KINDS)
         kinds = rng.choice(len(KINDS), KINDS_IN_BATCH, replace=False)
         groups = [kind + len(KINDS) * turn for kind in kinds for turn in rng.choice(rounds, GROUPS_OF_KIND, False)]
@@ -70,12 +75,16 @@ class Batches:
         kept = torch.cat((0.5 + shifts / ROOM, sides / ROOM), dim=1)
         boxes = torch.cat((squares[:, :2] + (kept[:, :2] - 0.5) * squares[:, 2:], squares[:, 2:] * kept[:, 2:]), dim=1)
         crops = cropped(torch.from_numpy(self.data.crops[chosen]).float() / 255, kept * ROOMY)
+        poses = pose_in_crop(poses, boxes)
+        flipped = torch.from_numpy(MIRRORED_KINDS[group % len(KINDS)] & (rng.random(len(group)) < 0.5))
+        crops = torch.where(flipped[:, None, None, None], crops.flip(-1), crops)
+        poses = torch.where(flipped[:, None], poses * IN_THE_MIRROR[0] + IN_THE_MIRROR[1], poses)
         order = CHANNELS[rng.integers(len(CHANNELS), size=len(groups)).repeat(LOOKS * 2)]
         crops = crops.gather(1, order[:, :, None, None].expand_as(crops))
         colours = self.colours[group, look]
         colours = colours.gather(2, order[:, None].expand_as(colours))
         identities = torch.arange(len(groups) * LOOKS).repeat_interleave(2)
-        return crops, pose_in_crop(poses, boxes), identities, colours, self.seen[group, look]
+        return crops, poses, identities, colours, self.seen[group, look]
 
 
 def disturbed(crops: Tensor, rng: np.random.Generator) -> Tensor:
@@ -101,7 +110,7 @@ def loss_of(trained: Trained, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[s
     parts = {
         "look": contrastive_loss(looks.float(), identities),
         "pose": 4 * F.smooth_l1_loss(found[:, :4].float(), poses[:, :4], beta=0.05)
-        + 0.2 * F.binary_cross_entropy_with_logits(found[:, 4].float(), poses[:, 4]),
+        + 0.5 * F.binary_cross_entropy_with_logits(found[:, 4].float(), poses[:, 4]),
         "colours": 4 * (read.float() - colours).abs().mean(dim=2)[seen].mean(),
     }
     return sum(parts.values()), {name: float(part.detach()) for name, part in parts.items()}
@@ -118,9 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     arguments = parser.parse_args()
     use_comfyui()
-    rng, device = seeded(arguments.seed)
-    shown = shown_by(trained_autoencoder(arguments.cache))
-    batches = Batches(close_looks(arguments.cache, arguments.groups, shown, load_recogniser()), rng)
+    _, device = seeded(arguments.seed)
     trained = Trained().to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(
         trained.parameters(), lr=arguments.learning_rate, weight_decay=1e-2, betas=(0.9, 0.98)
@@ -128,6 +135,9 @@ def main() -> None:
     average = moving_average(trained, arguments.average, use_buffers=True)
     state_file = arguments.cache / f"{arguments.out.stem}.pt"
     first = load_state(state_file, trained, average, [optimiser])
+    rng = np.random.default_rng([arguments.seed, first])
+    shown = shown_by(trained_autoencoder(arguments.cache))
+    batches = Batches(close_looks(arguments.cache, arguments.groups, shown, load_recogniser()), rng)
     start, history = time.monotonic(), []
     for step in range(first, arguments.steps):
         progress = step / arguments.steps
