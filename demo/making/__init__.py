@@ -7,6 +7,7 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     train_unet          trains UNet and text encoder on its latents
     export_weights      writes the weight files of the pack
     train_recogniser    trains the network that reads pictures
+    train_close_reader  trains the one that tells looks of one kind apart
     make_generated      paints pictures for it to learn from
     measure             does the model paint what prompts ask?
     make_concepts       trains the concepts that ship
@@ -27,6 +28,11 @@ What they share:
     recogniser          the network that reads pictures and measures likeness
     recogniser_data     the pictures it learns from, and how they are disturbed
     candidates          what a picture of a thing is compared with
+    close_reader        the network that looks at the main object alone, enlarged
+    close_looks         the pictures it learns from: looks of one kind that differ in one or two traits
+    gallery             a thing among 200 others of its kind
+    part_colours        how far the colours of its parts are off
+    instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts
     template_layouts    where the nodes of each template lie, and its note
     queue_client        a connection to a running ComfyUI

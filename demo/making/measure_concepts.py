@@ -8,7 +8,9 @@ Trains each thing with the trainer's own function, in one of its presets, on tru
 own captions, paints it in new scenes at every bias with the host's sampler, and reads the pictures with the recogniser.
 "Thing right": the picture's look is nearer to the thing than to each of the other things and to every look that words
 describe.  All that it is compared with passes through the autoencoder first, since no picture of the model can be
-sharper than that.  "Scene right": everything that the scene asks for is there.
+sharper than that.  "First of 200": nearer to it than to each of 200 others of its own kind (`instrument`), beside what
+real pictures of the things reach in that, and how far the colours of its parts are off, in RGB (0..441).  "Scene
+right": everything that the scene asks for is there.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from ..world.captions import rough_words
 from ..world.things import THINGS
 from .candidates import candidate_pictures, thing_tensors
 from .host import use_comfyui
-from .recogniser import Reading, load_recogniser
+from .instrument import load_instrument
+from .part_colours import PARTS
+from .recogniser import Reading
 
 # Scenes that the training pictures do not show, and what must be read in them.
 SCENES: dict[str, Callable[[Reading], bool]] = {
@@ -80,7 +84,8 @@ def main() -> None:
     settings = replace(settings, **dict(_setting(text, settings) for text in arguments.setting))
     if not arguments.rough_words:
         print(settings_text(preset, settings, arguments.pictures), flush=True)
-    recogniser = load_recogniser()
+    instrument = load_instrument()
+    recogniser = instrument.recogniser
     with torch.inference_mode():
         model, clip, vae = load_demo_model()
         candidates = recogniser.candidates(
@@ -118,11 +123,13 @@ def main() -> None:
                 readings = recogniser.read(painted)
                 like = recogniser.likeness(painted, references, masks)
                 nearest = recogniser.nearest(painted, candidates)
+                strict, ceiling = instrument.judge(painted, thing), instrument.ceiling(thing).first
                 for i, reading in enumerate(readings):
                     rows.append({
                         "thing": thing, "bias": bias, "scene": scene, "right": nearest[i] == thing,
                         "category": reading.category == THINGS[thing].category, "asked": asked(reading),
                         "look": float(like.look[i]), "colours": float(like.colours[i]),
+                        "rank": int(strict.ranks[i]), "ceiling": ceiling, "errors": strict.errors[i].tolist(),
                     })  # fmt: skip
                 strip += [Image.fromarray((p.numpy() * 255).round().astype(np.uint8)) for p in painted]
             strips.append((f"{thing}, bias {bias:g}", strip))
@@ -140,20 +147,33 @@ def reconstruct(vae: Any, pictures: Tensor) -> Tensor:
 
 def table(rows: list[dict[str, Any]], biases: list[float]) -> str:
     """Shares for every thing and bias, as Markdown."""
-    columns = ("right", "asked", "category", "look", "colours")
-    names = ("thing right", "scene right", "category right", "look (cosine)", "colours (match)")
-    lines = ["| thing | bias | pictures | " + " | ".join(names) + " |", "|---|---|---|" + "---|" * len(names)]
+    heads = ("thing right", "first of 200 (real)", "median rank", *(f"{part} off" for part in PARTS), "scene right",
+             "category right", "look (cosine)", "colours (match)")  # fmt: skip
+    lines = ["| thing | bias | pictures | " + " | ".join(heads) + " |", "|---" * (len(heads) + 3) + "|"]
     things = list(dict.fromkeys(row["thing"] for row in rows))
     for bias in biases:
         for thing in [*things, "all"]:
             chosen = [row for row in rows if row["bias"] == bias and thing in (row["thing"], "all")]
-            shares = " | ".join(f"{np.mean([row[column] for row in chosen]):.2f}" for column in columns)
-            lines.append(f"| {thing} | {bias:g} | {len(chosen)} | {shares} |")
+            lines.append(f"| {thing} | {bias:g} | {len(chosen)} | {cells(chosen)} |")
     for scene in SCENES:
-        chosen = [row for row in rows if row["scene"] == scene]
-        shares = " | ".join(f"{np.mean([row[column] for row in chosen]):.2f}" for column in columns)
-        lines.append(f"| {scene} | all | {len(chosen)} | {shares} |")
+        if chosen := [row for row in rows if row["scene"] == scene]:
+            lines.append(f"| {scene} | all | {len(chosen)} | {cells(chosen)} |")
     return "\n".join(lines)
+
+
+def cells(rows: list[dict[str, Any]]) -> str:
+    """What was found in some of the pictures, as the cells of a line."""
+
+    def mean(column: str) -> str:
+        return f"{np.mean([row[column] for row in rows]):.2f}"
+
+    ranks = np.array([row["rank"] for row in rows])
+    off = [errors[~np.isnan(errors)] for errors in np.array([row["errors"] for row in rows]).T]
+    return " | ".join((
+        mean("right"), f"{np.mean(ranks == 0):.2f} ({mean('ceiling')})", f"{np.median(ranks):g}",
+        *(f"{errors.mean():.0f}" if len(errors) else "" for errors in off),
+        mean("asked"), mean("category"), mean("look"), mean("colours"),
+    ))  # fmt: skip
 
 
 def sheet(strips: list[tuple[str, list[Image.Image]]]) -> Image.Image:

@@ -58,18 +58,19 @@ class Likeness:
     colours: Tensor
 
 
-def _convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+def convolution(channels_in: int, channels_out: int, stride: int = 1) -> nn.Sequential:
+    """A 3 x 3 convolution, normalised over the batch and rectified."""
     return nn.Sequential(
         nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False), nn.BatchNorm2d(channels_out), nn.ReLU()
     )
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     """x plus `depth` convolutions of x."""
 
     def __init__(self, channels: int, depth: int = 1) -> None:
         super().__init__()
-        self.layers = nn.Sequential(*(_convolution(channels, channels) for _ in range(depth)))
+        self.layers = nn.Sequential(*(convolution(channels, channels) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x)
@@ -84,9 +85,9 @@ class Recogniser(nn.Module):
     def __init__(self, attributes: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.attributes = {name: tuple(values) for name, values in attributes.items()}
-        self.fine = nn.Sequential(nn.PixelUnshuffle(2), _convolution(12, 32, stride=2), _Residual(32))  # 32 x 32
-        self.middle = nn.Sequential(_convolution(32, 64, stride=2), _Residual(64, depth=2))  # 16 x 16
-        self.coarse = nn.Sequential(_convolution(64, 72, stride=2), _Residual(72))  # 8 x 8
+        self.fine = nn.Sequential(nn.PixelUnshuffle(2), convolution(12, 32, stride=2), Residual(32))  # 32 x 32
+        self.middle = nn.Sequential(convolution(32, 64, stride=2), Residual(64, depth=2))  # 16 x 16
+        self.coarse = nn.Sequential(convolution(64, 72, stride=2), Residual(72))  # 8 x 8
         self.merge = nn.Conv2d(64 + 72, WIDTH, 1)
         self.rows = nn.Parameter(torch.randn(WIDTH, GRID, 1) * 0.1)
         self.columns = nn.Parameter(torch.randn(WIDTH, 1, GRID) * 0.1)
@@ -95,7 +96,7 @@ class Recogniser(nn.Module):
             {name: nn.Linear((MAPS + 1) * WIDTH, len(values)) for name, values in self.attributes.items()}
         )
         self.look = nn.Linear(LOOK_MAPS * WIDTH, EMBEDDING)
-        self.body = nn.Sequential(_convolution(32 + 16, 16), nn.Conv2d(16, 1, 1))
+        self.body = nn.Sequential(convolution(32 + 16, 16), nn.Conv2d(16, 1, 1))
         self.body_context = nn.Conv2d(WIDTH, 16, 1)
 
     def forward(self, pictures: Tensor) -> tuple[dict[str, Tensor], Tensor, Tensor]:

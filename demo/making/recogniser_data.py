@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..world.backgrounds import BACKGROUNDS
@@ -210,10 +210,8 @@ def _block_coded(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def reconstruction(weights: Path) -> Callable[[Tensor], Tensor]:
-    """A function that turns pictures [B, 3, H, W] in 0..1 into the reconstructions of the autoencoder in `weights` (a
-    state dict, or the state of train_vae.py while it still trains)."""
+    """`shown_by` the autoencoder in `weights` (a state dict, or the state of train_vae.py while it still trains)."""
     use_comfyui()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     state = torch.load(weights, weights_only=True, mmap=True)
     if "average" in state:
         state = {
@@ -223,6 +221,12 @@ def reconstruction(weights: Path) -> Callable[[Tensor], Tensor]:
         }
     autoencoder = fresh_autoencoder()
     autoencoder.load_state_dict(state)
+    return shown_by(autoencoder)
+
+
+def shown_by(autoencoder: nn.Module) -> Callable[[Tensor], Tensor]:
+    """A function that turns pictures [B, 3, H, W] in 0..1 into the autoencoder's reconstructions of them."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     autoencoder.to(device, memory_format=torch.channels_last).eval()
 
     @torch.no_grad()

@@ -61,11 +61,18 @@ def decode(autoencoder: nn.Module, latents: torch.Tensor) -> torch.Tensor:
 
 def trained_autoencoder(cache: Path) -> nn.Module:
     """The autoencoder in the cache folder, or else the shipped one."""
+    trained = cache / "vae_ema.pt"
+    if not trained.exists():
+        return shipped_autoencoder()
+    autoencoder = fresh_autoencoder()
+    autoencoder.load_state_dict(torch.load(trained, weights_only=True))
+    return autoencoder
 
-    autoencoder, trained = fresh_autoencoder(), cache / "vae_ema.pt"
-    autoencoder.load_state_dict(
-        torch.load(trained, weights_only=True) if trained.exists() else load_file(model.WEIGHTS / "vae.safetensors")
-    )
+
+def shipped_autoencoder() -> nn.Module:
+    """The autoencoder of the pack."""
+    autoencoder = fresh_autoencoder()
+    autoencoder.load_state_dict(load_file(model.WEIGHTS / "vae.safetensors"))
     return autoencoder
 
 

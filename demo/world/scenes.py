@@ -18,6 +18,8 @@ SIZES = {"small": 23.0, "": 29.0, "big": 36.0}  # half the object's height in pi
 PLACES = {"left": 40.0, "": 64.0, "right": 88.0}
 SECOND_SIZE = 21.0
 FREE_LOOKS = 0.33
+MIRRORED = ("cup", "car", "fish")  # categories whose left is not like their right
+LEAN = 7.0  # most degrees that an object leans to either side
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,18 @@ class Scene:
     size: str = ""
     place: str = ""
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Where and how an object is drawn: its centre and half its height in picture pixels, its lean in degrees and
+    whether it is mirrored, which only cups, cars and fish are (MIRRORED)."""
+
+    x: float
+    y: float
+    half: float
+    lean: float = 0.0
+    mirrored: bool = False
 
 
 def random_object(
@@ -95,47 +109,46 @@ def centres(scene: Scene) -> list[tuple[float, float, float]]:
     return [(64.0 - sign * 21, 103 - half, half), (64.0 + sign * 40, 97 - SECOND_SIZE, SECOND_SIZE)]
 
 
-def render(scene: Scene) -> tuple[Image.Image, Image.Image]:
-    """The picture (RGB, 128 x 128) and the true mask of the main object (L, 128 x 128)."""
-    rng = np.random.default_rng(scene.seed)
-    side = SIZE * SUPERSAMPLING
-    picture = draw_background(scene.background, side, rng)
-    (x, y, half), *seconds = centres(scene)
-    if scene.second is not None:
-        _paste(picture, scene.second.category, scene.second.look, "none", *seconds[0], rng)
-    y += rng.uniform(-3, 3)
-    mask = _paste(
-        picture,
-        scene.main.category,
-        scene.main.look,
-        scene.accessory,
-        x + rng.uniform(-4, 4),
-        y,
-        half * rng.uniform(0.95, 1.05),
-        rng,
-    )
+def render(scene: Scene, pose: Pose | None = None) -> tuple[Image.Image, Image.Image]:
+    """The picture (RGB, 128 x 128) and the true mask of the main object (L, 128 x 128); with the main object in `pose`,
+    or in the one that follows from the scene's seed."""
+    picture, drawn = _set(scene)
+    mask = _paste(picture, scene.main, scene.accessory, pose or drawn)
     return picture.reduce(SUPERSAMPLING), mask.reduce(SUPERSAMPLING)
 
 
-def _paste(
-    picture: Image.Image,
-    category: str,
-    look: Look,
-    accessory: str,
-    x: float,
-    y: float,
-    half: float,
-    rng: np.random.Generator,
-) -> Image.Image:
-    """Draw the object with its centre at (x, y) and half its height `half`, in picture pixels; returns its mask."""
-    canvas, silhouette = objects.draw_object(category, look, accessory)
+def pose_of(scene: Scene) -> Pose:
+    """The pose in which `render` draws the main object."""
+    return _set(scene)[1]
+
+
+def _set(scene: Scene) -> tuple[Image.Image, Pose]:
+    """The picture without its main object, and that object's pose."""
+    rng = np.random.default_rng(scene.seed)
+    picture = draw_background(scene.background, SIZE * SUPERSAMPLING, rng)
+    (x, y, half), *seconds = centres(scene)
+    if scene.second is not None:
+        _paste(picture, scene.second, "none", _random_pose(scene.second.category, *seconds[0], rng))
+    y += rng.uniform(-3, 3)
+    x += rng.uniform(-4, 4)
+    return picture, _random_pose(scene.main.category, x, y, half * rng.uniform(0.95, 1.05), rng)
+
+
+def _random_pose(category: str, x: float, y: float, half: float, rng: np.random.Generator) -> Pose:
     mirrored = rng.random() < 0.5
-    angle = np.deg2rad(rng.uniform(-7, 7))
+    return Pose(x, y, half, rng.uniform(-LEAN, LEAN), mirrored and category in MIRRORED)
+
+
+def _paste(picture: Image.Image, placed: Placed, accessory: str, pose: Pose) -> Image.Image:
+    """Draw the object; returns its mask."""
+    canvas, silhouette = objects.draw_object(placed.category, placed.look, accessory)
+    angle = np.deg2rad(pose.lean)
     # From picture to canvas coordinates, as Image.transform wants it.
-    scale = objects.PIXELS_PER_UNIT / (half * SUPERSAMPLING)
+    scale = objects.PIXELS_PER_UNIT / (pose.half * SUPERSAMPLING)
     cosine, sine = np.cos(angle) * scale, np.sin(angle) * scale
-    flip = -1 if mirrored and category in ("cup", "car", "fish") else 1
-    cx, cy, middle = x * SUPERSAMPLING, y * SUPERSAMPLING, objects.SIZE / 2
+    flip = -1 if pose.mirrored else 1
+    cx, cy, half = (SUPERSAMPLING * value for value in (pose.x, pose.y, pose.half))
+    middle = objects.SIZE / 2
     matrix = (
         flip * cosine,
         flip * sine,
@@ -144,9 +157,9 @@ def _paste(
         cosine,
         middle + sine * cx - cosine * cy,
     )
-    _shadow(picture, cx, cy + half * SUPERSAMPLING * 0.98, half * SUPERSAMPLING)
-    placed = canvas.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    picture.paste(placed, mask=placed.getchannel("A"))
+    _shadow(picture, cx, cy + half * 0.98, half)
+    placed_canvas = canvas.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    picture.paste(placed_canvas, mask=placed_canvas.getchannel("A"))
     return silhouette.transform(picture.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
 
 

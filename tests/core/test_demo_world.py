@@ -166,3 +166,30 @@ def test_five_pictures_of_a_thing_lie_before_five_backgrounds(world: ModuleType)
     assert len(corners) == 5
     other = world.things.thing_pictures("hugsy", 5, seed=1)
     assert not np.array_equal(np.asarray(other[0][0]), np.asarray(pictures[0][0]))
+
+
+@pytest.mark.parametrize("number", range(8))
+def test_a_scene_is_drawn_in_the_pose_that_it_tells(world: ModuleType, number: int) -> None:
+    shown = scene(world, number)
+    pose = world.scenes.pose_of(shown)
+    for one, other in zip(world.scenes.render(shown), world.scenes.render(shown, pose), strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+    assert pose.half == pytest.approx(world.scenes.centres(shown)[0][2], rel=0.051)
+    assert abs(pose.lean) <= world.scenes.LEAN
+    assert not pose.mirrored or shown.main.category in world.scenes.MIRRORED
+
+
+def test_a_pose_says_where_an_object_is_how_large_and_which_way_it_looks(world: ModuleType) -> None:
+    scenes = world.scenes
+    zippy = scenes.Scene(world.things.THINGS["zippy"].placed(), "studio")
+
+    def mask(**changes: object) -> np.ndarray:
+        return np.asarray(scenes.render(zippy, scenes.Pose(**{"x": 60.0, "y": 64.0, "half": 28.0, **changes}))[1]) > 127
+
+    plain = mask()
+    np.testing.assert_array_equal(mask(x=70.0, y=61.0), np.roll(plain, (-3, 10), axis=(0, 1)))
+    assert mask(half=33.6).sum() == pytest.approx(1.44 * plain.sum(), rel=0.03)
+    assert not np.array_equal(mask(lean=6.0), plain)
+    # The cabin is a little left of the middle, and on the other side in the mirror.
+    top = plain.any(axis=1).argmax()
+    assert plain[top].nonzero()[0].mean() < 60 < mask(mirrored=True)[top].nonzero()[0].mean()

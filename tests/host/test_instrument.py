@@ -1,0 +1,289 @@
+"""The strict instrument: its question, its drawing in the same pose, and what the shipped close reader can tell."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from by_location import REPOSITORY
+from perfusion_pack.demo.making import (
+    close_reader,
+    gallery,
+    instrument,
+    measure_concepts,
+    part_colours,
+    recogniser,
+)
+from perfusion_pack.demo.making.recogniser_data import as_tensor, shown_by
+from perfusion_pack.demo.making.train_vae import shipped_autoencoder
+from perfusion_pack.demo.world import scenes as world_scenes
+from perfusion_pack.demo.world.scenes import Pose, Scene
+from perfusion_pack.demo.world.things import THINGS
+
+needs_weights = pytest.mark.skipif(
+    not recogniser.WEIGHTS.is_file() or not close_reader.WEIGHTS.is_file(),
+    reason="demo/making/weights lacks what train_recogniser and train_close_reader make",
+)
+POSES = [Pose(50.0, 70.0, 30.0, 5.0, True), Pose(64.0, 60.0, 24.0, -3.0, False)]
+
+
+class Nowhere:
+    """A recogniser to which every picture is empty and alike."""
+
+    def body_mask(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(pictures), 128, 128)
+
+
+def drawn(placed, pose: Pose, background: str = "studio", accessory: str = "none") -> torch.Tensor:
+    return as_tensor(np.array(world_scenes.render(Scene(placed, background, accessory), pose)[0])[None])
+
+
+def reading(accessory: str = "none") -> recogniser.Reading:
+    return recogniser.Reading("teddy", "", "", "studio", accessory, "none", "", {})
+
+
+# --- The question
+
+
+def test_the_others_share_kind_and_nothing_else() -> None:
+    for name, thing in THINGS.items():
+        others = gallery.others_like(thing.placed())
+        assert len(others) == 200
+        assert {other.category for other in others} == {thing.category}
+        assert {other.look.scheme for other in others} == {thing.look.scheme}
+        if thing.category == "teddy":
+            assert {other.look.ears for other in others} == {thing.look.ears}
+        assert len({other.look.primary for other in others}) > 190, name
+        assert thing.look not in [other.look for other in others]
+
+
+def test_a_seed_gives_the_same_others_in_the_same_scenes_and_another_seed_gives_others() -> None:
+    thing = THINGS["zippy"].placed()
+    first, again, other = (gallery.others_like(thing, seed=seed) for seed in (0, 0, 1))
+    assert first == again != other
+    assert (
+        gallery.gallery_scenes(first[:9]) == gallery.gallery_scenes(again[:9]) != gallery.gallery_scenes(first[:9], 1)
+    )
+    shown = gallery.gallery_scenes(first[:2])
+    assert [scene.main for scene in shown] == [first[0]] * gallery.SHOWN + [first[1]] * gallery.SHOWN
+    assert len({scene.background for scene in shown[: gallery.SHOWN]}) == gallery.SHOWN
+
+
+def test_a_rank_counts_the_others_that_are_nearer() -> None:
+    members = torch.eye(4)
+    pictures = torch.tensor([[1.0, 0, 0, 0], [0.5, 0.6, 0.1, 0], [0.2, 0.3, 0.4, 0.5]])
+    assert gallery.ranks(pictures, members).tolist() == [0, 1, 3]
+
+
+def test_a_gallery_begins_with_the_thing_and_every_member_is_the_mean_of_its_pictures(monkeypatch) -> None:
+    monkeypatch.setattr(gallery, "OTHERS", 2)
+    monkeypatch.setattr(
+        gallery, "others_like", lambda placed, seed: [THINGS["bruno"].placed(), THINGS["mopsy"].placed()]
+    )
+    asked = []
+
+    def embed(pictures: torch.Tensor) -> torch.Tensor:
+        asked.append(pictures)
+        return pictures.mean(dim=(2, 3))
+
+    members = gallery.gallery(THINGS["hugsy"].placed(), embed, lambda pictures: pictures)
+    shown = torch.cat(asked).mean(dim=(2, 3)).unflatten(0, (3, gallery.SHOWN)).mean(dim=1)
+    torch.testing.assert_close(members, torch.nn.functional.normalize(shown, dim=1))
+    scenes = gallery.gallery_scenes([THINGS["hugsy"].placed()])
+    np.testing.assert_array_equal(
+        (torch.cat(asked)[: gallery.SHOWN] * 255).round().byte().movedim(1, -1).numpy(),
+        np.stack([np.asarray(world_scenes.render(scene)[0]) for scene in scenes]),
+    )
+
+
+# --- Where the reader looks
+
+
+def test_a_box_is_around_the_mask_and_the_whole_picture_without_one() -> None:
+    masks = torch.zeros(2, 128, 128)
+    masks[0, 40:80, 20:50] = 1.0
+    (x, y, side), whole = close_reader.boxes_of(masks).tolist()
+    assert (x, y) == (pytest.approx(35, abs=1), pytest.approx(60, abs=1))
+    assert side == pytest.approx(close_reader.MARGIN * 40, rel=0.05)
+    assert whole == [64, 64, 128]
+
+
+def test_a_crop_shows_its_square_enlarged() -> None:
+    pictures = torch.zeros(1, 3, 128, 128)
+    pictures[:, 0, 52:76, 28:52] = 1.0  # its middle is at (40, 64)
+    crop = close_reader.cropped(pictures, torch.tensor([[40.0, 64.0, 48.0]]))[0, 0]
+    assert crop.shape == (close_reader.CROP, close_reader.CROP)
+    middle, quarter = crop[close_reader.CROP // 2], close_reader.CROP // 4
+    assert middle[quarter + 1 : -quarter - 1].min() == 1
+    assert middle[: quarter - 1].max() == 0 and middle[-quarter + 1 :].max() == 0
+
+
+def test_a_pose_survives_the_way_into_the_crop_and_back() -> None:
+    numbers = torch.tensor([[p.x, p.y, p.half, p.lean, float(p.mirrored)] for p in POSES])
+    boxes = torch.tensor([[48.0, 66.0, 80.0], [70.0, 64.0, 64.0]])
+    said = close_reader.pose_in_crop(numbers, boxes)
+    assert said[:, :4].abs().max() < 1.5
+    said[:, 4] = said[:, 4] - 0.5  # as a logit
+    for back, pose in zip(close_reader.poses_in_picture(said, boxes), POSES, strict=True):
+        assert back.mirrored == pose.mirrored
+        assert [back.x, back.y, back.half, back.lean] == pytest.approx([pose.x, pose.y, pose.half, pose.lean], abs=1e-3)
+
+
+# --- The colours of parts
+
+
+@pytest.mark.parametrize("name", ["hugsy", "zippy", "finny", "cosy"])
+@pytest.mark.parametrize("pose", POSES)
+def test_the_masks_show_what_each_colour_of_the_look_paints(name: str, pose: Pose) -> None:
+    placed = THINGS[name].placed()
+    placed = replace(placed, look=replace(placed.look, scheme="two-tone"))
+    shown = drawn(placed, pose)[0] * 255
+    for mask, colour in zip(
+        part_colours.part_masks(placed, "none", pose),
+        (placed.look.primary, placed.look.secondary, placed.look.accent),
+        strict=True,
+    ):
+        assert mask.sum() >= part_colours.LEAST
+        assert (shown[:, mask] - torch.tensor(colour)[:, None]).abs().max() < 30
+
+
+def test_what_an_accessory_covers_belongs_to_no_part() -> None:
+    placed = THINGS["hugsy"].placed()
+    bare, hatted = (part_colours.part_masks(placed, accessory, POSES[1]) for accessory in ("none", "hat"))
+    assert hatted.sum() < bare.sum() and not (hatted & ~bare).any()
+
+
+def test_only_the_part_that_is_off_counts_and_one_that_is_not_there_is_nan() -> None:
+    placed = THINGS["hugsy"].placed()
+    other = replace(placed, look=replace(placed.look, accent=(20, 60, 200)))
+    true, masks = part_colours.drawn_alike(placed, POSES[1:], [reading()])
+    body, secondary, detail = part_colours.colour_errors(drawn(other, POSES[1]), true, masks)[0].tolist()
+    assert (body, secondary) == (pytest.approx(0, abs=1), pytest.approx(0, abs=1))
+    assert detail == pytest.approx(np.linalg.norm(np.subtract((195, 10, 35), (20, 60, 200))), rel=0.05)
+    ball = part_colours.drawn_alike(THINGS["bouncy"].placed(), POSES[1:], [reading()])
+    assert part_colours.colour_errors(ball[0], *ball)[0].isnan().tolist() == [False, False, True]
+
+
+def test_a_teddy_is_never_drawn_mirrored_and_a_car_is() -> None:
+    for name, same in (("hugsy", True), ("zippy", False)):
+        placed = THINGS[name].placed()
+        one, other = (
+            part_colours.drawn_alike(placed, [replace(POSES[1], mirrored=mirrored)], [reading()])[0]
+            for mirrored in (False, True)
+        )
+        assert torch.equal(one, other) == same
+
+
+def test_what_is_read_stands_behind_the_thing_and_on_it() -> None:
+    placed = THINGS["hugsy"].placed()
+    shown = part_colours.drawn_alike(placed, POSES[1:], [reading("scarf")])[0]
+    assert torch.equal(shown, drawn(placed, POSES[1], "studio", "scarf"))
+
+
+# --- All of it
+
+
+def test_what_is_kept_is_not_made_again_and_other_weights_have_a_folder_of_their_own(tmp_path, monkeypatch) -> None:
+    made = []
+
+    def make(placed, embed, reconstruct):
+        made.append(placed)
+        return torch.eye(3)
+
+    monkeypatch.setattr(instrument, "gallery", make)
+    for _ in range(2):
+        strict = instrument.Instrument(close_reader.CloseReader(), Nowhere(), lambda shown: shown, tmp_path)
+        torch.testing.assert_close(strict.gallery("zippy"), torch.eye(3))
+    assert len(made) == 1
+
+
+@needs_weights
+def test_other_weights_keep_elsewhere(tmp_path, monkeypatch) -> None:
+    first = instrument.load_instrument(tmp_path).folder
+    other = tmp_path / "close_reader.safetensors"
+    close_reader.save_close_reader(close_reader.CloseReader(), other)
+    monkeypatch.setattr(close_reader, "WEIGHTS", other)
+    monkeypatch.setattr(instrument, "load_close_reader", lambda: close_reader.load_close_reader(other))
+    assert instrument.load_instrument(tmp_path).folder != first
+
+
+def test_judged_summaries() -> None:
+    errors = torch.tensor([[1.0, torch.nan, torch.nan], [3.0, 5.0, torch.nan]])
+    found = instrument.Judged(torch.tensor([0, 3]), errors)
+    assert (found.first, found.median_rank) == (0.5, 1.5)
+    assert found.mean_errors[:2] == [2.0, 5.0] and np.isnan(found.mean_errors[2])
+
+
+@needs_weights
+def test_the_close_reader_is_small() -> None:
+    assert close_reader.WEIGHTS.stat().st_size <= 1_500_000
+
+
+@needs_weights
+def test_it_tells_a_thing_from_close_looks_and_finds_its_pose() -> None:
+    """Hugsy among itself with another detail, other limbs, another body; through the autoencoder."""
+    placed = THINGS["hugsy"].placed()
+    changes = [{"accent": (60, 190, 90)}, {"secondary": (240, 180, 40)}, {"primary": (150, 90, 190)}]
+    members = [placed, *(replace(placed, look=replace(placed.look, **change)) for change in changes)]
+    show, reader, seeing = (
+        shown_by(shipped_autoencoder()),
+        close_reader.load_close_reader(),
+        recogniser.load_recogniser(),
+    )
+    scenes = gallery.gallery_scenes(members)
+    known = reader.embed(show(as_tensor(np.stack([np.asarray(world_scenes.render(s)[0]) for s in scenes]))), seeing)
+    known = torch.nn.functional.normalize(known.unflatten(0, (4, -1)).mean(dim=1), dim=1)
+    rng = np.random.default_rng(3)
+    new = [world_scenes.random_scene(rng, placed) for _ in range(12)]
+    shown = show(as_tensor(np.stack([np.asarray(world_scenes.render(scene)[0]) for scene in new])))
+    assert (gallery.ranks(reader.embed(shown, seeing), known) == 0).float().mean() >= 0.9
+    true = [world_scenes.pose_of(scene) for scene in new]
+    found = reader.poses(shown, seeing)
+    off = [np.hypot(f.x - t.x, f.y - t.y) for f, t in zip(found, true, strict=True)]
+    assert np.median(off) < 1.5
+    assert np.median([abs(f.half / t.half - 1) for f, t in zip(found, true, strict=True)]) < 0.04
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(FileNotFoundError, match="none.safetensors.*train_close_reader"):
+        close_reader.load_close_reader(tmp_path / "none.safetensors")
+
+
+# --- The tables
+
+
+class Fake:
+    """An instrument that found this in real pictures."""
+
+    def ceiling(self, thing: str) -> instrument.Judged:
+        return instrument.Judged(torch.tensor([0, 0, 0, 7]), torch.tensor([[10.0, 20.0, torch.nan]] * 4))
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
+    spec = importlib.util.spec_from_file_location("instrument_benchmark", REPOSITORY / "benchmarks" / "instrument.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_benchmark_prints_ceilings_and_concepts_beside_them(benchmark) -> None:
+    ceiling = benchmark.ceilings(Fake(), ["bouncy"]).splitlines()
+    assert ceiling[-1] == "| bouncy | 0.75 | 0 | 7 | 10 | 20 |  |"
+    found = instrument.Judged(torch.tensor([0, 1, 2, 2]), torch.tensor([[33.0, 44.0, torch.nan]] * 4))
+    table = benchmark.concepts(Fake(), [("bouncy", 1.0, found)]).splitlines()
+    assert table[-1] == "| bouncy | 1.00 | 0.75 | 0.25 | 0.33 | 1.5 | 33 (10) | 44 (20) |  |"
+    assert table[0].count("|") == table[1].count("|") == table[2].count("|")
+
+
+def test_measuring_concepts_tells_the_strict_question_beside_the_old_one() -> None:
+    row = {"thing": "bouncy", "bias": 0.85, "scene": next(iter(measure_concepts.SCENES)), "right": True, "asked": True,
+           "category": True, "look": 0.9, "colours": 0.8, "ceiling": 0.75}  # fmt: skip
+    rows = [{**row, "rank": rank, "errors": [33.0, 44.0 + rank, float("nan")]} for rank in (0, 1, 2, 2)]
+    lines = measure_concepts.table(rows, [0.85]).splitlines()
+    assert lines[2] == "| bouncy | 0.85 | 4 | 1.00 | 0.25 (0.75) | 1.5 | 33 | 45 |  | 1.00 | 1.00 | 0.90 | 0.80 |"
+    assert {line.count("|") for line in lines[:4]} == {14}
