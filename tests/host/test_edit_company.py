@@ -10,6 +10,7 @@ import torch
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from edits import ROUNDING, Edited, apart, drawn, empty
+from perfusion_pack.nodes.host.attention.recording import record_attention
 from perfusion_pack.nodes.host.editing.edit_masks import EditMasks
 from perfusion_pack.nodes.host.editing.edit_patch import apply_edits
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
@@ -92,6 +93,16 @@ def test_attention_replacement_of_ipadapters_kind(model, clip, negative, edit):
     assert torch.equal(drawn(last, edited.positive, negative, edited.latent), got)
     assert apart(got[1], plain[1]) > 1e-3  # both act
     assert torch.equal(rebased(edited, image_prompt(0.0)(model)).draw(negative), plain)
+
+
+def test_maps_of_an_edited_run_are_recorded_in_both_orders(model, clip, negative):
+    edited = Edited(model, clip, SWAP)
+    plain = edited.draw(negative)
+    after, recorded = record_attention(edited.model)
+    assert torch.equal(drawn(after, edited.positive, negative, edited.latent), plain)
+    assert recorded.record is not None
+    before, _ = record_attention(model)
+    assert torch.equal(rebased(edited, before).draw(negative), plain)
 
 
 def test_attention_couple_is_left_alone_with_one_warning(model, clip, negative, caplog):
