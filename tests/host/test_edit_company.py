@@ -11,10 +11,12 @@ from comfy_api.torch_helpers import set_torch_compile_wrapper
 from comfy_extras.nodes_custom_sampler import DualCFGGuider
 from edits import ROUNDING, Edited, apart, drawn, empty
 from perfusion_pack.nodes.host.attention.recording import record_attention
+from perfusion_pack.nodes.host.editing.attention_blocks import attention_layers
 from perfusion_pack.nodes.host.editing.edit_masks import EditMasks
 from perfusion_pack.nodes.host.editing.edit_patch import apply_edits
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.prompt_edit import LocalBlend, PromptEdit
 from reference_edits import by_maps
 from test_coexistence_attention import couple, image_prompt
@@ -249,6 +251,18 @@ def test_a_changed_conditioning_or_batch_is_not_edited_and_says_so(model, clip, 
         assert torch.equal(got, drawn(model, positive, negative, latent))
         assert "Nothing is edited in this run" in caplog.text
     assert not instance_forwards(model)
+
+
+def test_models_with_other_attention_are_refused():
+    """Transformers can have concepts; their attention is not that of the UNet's blocks."""
+    layer = torch.nn.Module()
+    for name in ("q_proj", "k_proj", "v_proj", "q_norm", "k_norm"):
+        layer.add_module(name, torch.nn.Linear(4, 4))
+    layer.n_heads = 1
+    model = torch.nn.Module()
+    model.cross_attn = layer
+    with pytest.raises(PerfusionError, match="UNet of the SD1, SD2 or SDXL family"):
+        attention_layers(model)
 
 
 def test_an_error_leaves_nothing_behind(model, clip, negative):
