@@ -112,7 +112,7 @@ def test_keys_from_one_context_and_values_from_another(model, clip, hugsy):
 
 def test_a_context_of_another_width_passes_unchanged(model, hugsy):
     call = gate_run.GateCall(
-        gate_run.GateRun((gated(hugsy),), False, False), (0,), {("layer", "to_k"): torch.neg}, None, None, (), False
+        gate_run.GateRun((gated(hugsy),), False, False), (0,), {("layer", "to_k"): torch.neg}, None, None, (), (), False
     )
     encoding = torch.ones(1, 3, WIDTH + 1)
     assert torch.equal(call.project("layer", "to_k", encoding), -encoding)

@@ -47,5 +47,6 @@ def test_a_word_too_long_to_be_measured_is_trained_all_the_same(inputs, folder, 
 def test_the_loader_shows_it(hugsy):
     found = WordSimilarity(30, 0.91, 0.64, 1.02)
     concept = dataclasses.replace(hugsy, bias=0.65, training=found.recorded())
-    assert _summary(concept, 0.65).endswith("as the file recommends · similarity 0.91 (0.64 to 1.02 in 30 prompts)")
-    assert _summary(hugsy, 0.65).endswith("recommends 0.75")
+    shown = "as the file recommends · similarity 0.91 (0.64 to 1.02 in 30 prompts) · 12 kB"
+    assert _summary(concept, 0.65, 12_000).endswith(shown)
+    assert _summary(hugsy, 0.65, 12_000).endswith("recommends 0.75 · 12 kB")
