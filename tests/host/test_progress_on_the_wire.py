@@ -85,10 +85,11 @@ def test_text_bar_and_previews_of_a_training(running_host):
 
     texts = [text for node, text in heard.texts if node == "train"]
     assert texts[0] == "3 steps of 2 · &lt;finny&gt;, a fish ·\n5 pictures at 128 x 128"
+    assert texts[1].startswith("3 steps of 2 · ") and "at once" in texts[1], texts[1]  # how many, once memory is known
     assert texts[-2:] == ["drawing the report", texts[-1]]
     assert re.fullmatch(r"watched\.safetensors: step \d of 3,\seffect\s.*%", texts[-1], re.DOTALL)
     assert all(len(html.unescape(line)) <= 40 for text in texts for line in text.split("\n"))
-    lines = [text.replace(" ·\n", " · ") for text in texts[1:-2]]
+    lines = [text.replace(" ·\n", " · ") for text in texts[2:-2]]
     assert [line.split(" · ")[0] for line in lines] == [f"step {step} of 3" for step in (1, 2, 3)]
     number = r"\d+\.\d+"
     for line in lines:
@@ -131,7 +132,7 @@ def test_the_gate_tells_of_a_run_and_of_a_sampler_that_goes_round_it(running_hos
     prompt = prompts.first_picture_prompt("a <hugsy> in a pink room", batch=1)
     heard = follow(running_host, prompt)
     (line,) = [text for node, text in heard.texts if node == "gate"]
-    assert re.fullmatch(r"&lt;hugsy&gt;: gate \d\.\d\d", line)
+    assert re.fullmatch(r"&lt;hugsy&gt;: gate \d\.\d\d \(similarity \d\.\d\d\)", line)
 
     prompt["sampler"]["inputs"]["model"] = ["demo", 0]
     heard = follow(running_host, prompt)
