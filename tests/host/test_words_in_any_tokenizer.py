@@ -91,6 +91,13 @@ def test_neighbours_are_those_of_an_ordinary_word(spoken, name, pieces):
     ]
 
 
+def decoded(inside, tokens: list[int]) -> str:
+    """Text of tokens, by the tokenizer inside the host's; the one for SentencePiece has no decode in old hosts."""
+    if hasattr(inside, "decode"):
+        return inside.decode(tokens, skip_special_tokens=True)
+    return inside.tokenizer.decode([token for token in tokens if not inside.tokenizer.IsControl(token)])
+
+
 @pytest.mark.parametrize("name", CLIPS)
 @settings(max_examples=60, deadline=None)
 @given(before=st.text("abc dog,.!'\"-7[]", max_size=12), after=st.text("abc dog,.!'\"-7[]", max_size=12))
@@ -101,7 +108,7 @@ def test_any_text_around_a_word_is_still_that_text(spoken, name, before, after):
     at = found.index("<three>")
 
     def letters(tokens):
-        return re.sub(r"\s", "", one.tokenizer.decode(tokens))
+        return re.sub(r"\s", "", decoded(one.tokenizer.tokenizer, tokens))
 
     assert letters(found[:at]) == re.sub(r"\s", "", before)
     assert letters(found[at + 3 :]) == re.sub(r"\s", "", after)
