@@ -57,6 +57,7 @@ def open_from_the_browser_of_templates(page, name: str) -> None:
     page.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     page.get_by_text(PACK_FOLDER, exact=True).first.click(timeout=60_000)
     card = page.locator(f'[data-testid="template-workflow-{name}"]')
+    card.scroll_into_view_if_needed(timeout=60_000)  # pictures of cards out of sight are not loaded
     # Without a thumbnail of its own the card shows a picture of another size.
     page.wait_for_function(
         "name => document.querySelector(`[data-testid='template-workflow-${name}'] img`)?.naturalWidth === 400",
