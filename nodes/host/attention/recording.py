@@ -9,27 +9,23 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
-import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 from torch.nn import Module
 
 from ....perfusion_core.attention_record import PARTS, AttentionRecord, Place, token_attention
-from ..gate.cross_attention import CrossAttention, cross_attention_layers
-from ..gate.projection_swap import swapped_forwards
+from ..gate.cross_attention import CrossAttention, Forward, cross_attention_layers
+from ..gate.model_call import ModelCall, around_calls, stand_in
 from ..model_family import check_text_conditioned
 from .run_prompts import NUMBER_KEY, RunPrompt, StepPlaces, number_prompts
 
 _KEY = "perfusion_for_comfyui.attention_record"
 _QUERIES, _KEYS = "to_q", "to_k"
-
-Projection = Callable[[Tensor], Tensor]
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +49,7 @@ def record_attention(model: ModelPatcher) -> tuple[ModelPatcher, RecordedAttenti
     check_text_conditioned(model)
     recorded, current = RecordedAttention(), threading.local()
     names = cross_attention_layers(model.get_model_object("diffusion_model"))
-    projections = {(name, kind): _projection(current, name, kind) for name in names for kind in (_QUERIES, _KEYS)}
+    projections = {(name, kind): stand_in(current, name, kind) for name in names for kind in (_QUERIES, _KEYS)}
 
     def outer_sample(executor: Any, noise: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
@@ -114,7 +110,7 @@ class _Call:
     layers: Mapping[str, CrossAttention]
     size: int
     rows: Mapping[Place, list[int] | slice]
-    originals: dict[tuple[str, str], Projection]
+    originals: dict[tuple[str, str], Forward]
     queries: dict[str, Tensor] = field(default_factory=dict)
 
     def project(self, layer: str, kind: str, states: Tensor) -> Tensor:
@@ -135,16 +131,6 @@ class _Call:
                 fits = self.run.record.add(place, self.run.progress, shares)
             if not fits:
                 self.run.passed_over(layer)
-
-
-def _projection(current: threading.local, layer: str, kind: str) -> Projection:
-    """The function that stands in for a projection: always the same object, since torch.compile compiles again for a
-    new one, and called as it is, since what it looks up differs from call to call."""
-
-    def forward(states: Tensor) -> Tensor:
-        return current.call.project(layer, kind, states)
-
-    return cast(Projection, torch.compiler.disable(forward))
 
 
 def _calc_cond_batch(run: _Run) -> Callable[..., Any]:
@@ -173,40 +159,26 @@ def progress_of(sigmas: Tensor | None, timestep: Tensor) -> float:
 
 
 def _apply_model(
-    run: _Run, projections: Mapping[tuple[str, str], Projection], current: threading.local
+    run: _Run, projections: Mapping[tuple[str, str], Forward], current: threading.local
 ) -> Callable[..., Any]:
-    def apply_model(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Mapping[str, Any] = MappingProxyType({}),
-        **conds: Any,
-    ) -> Any:
-        numbers = conds.pop(NUMBER_KEY, None)  # no model would know what to do with it
-        arguments = (x, t, c_concat, c_crossattn, control, transformer_options)
-        if numbers is None or len(numbers) != len(x) or getattr(current, "call", None) is not None:
-            return executor(*arguments, **conds)
+    def begin(call: ModelCall, numbers: Tensor | None) -> tuple[_Call, Iterator[tuple[Any, Forward]]] | None:
+        size = len(call.latents)
+        if numbers is None or len(numbers) != size:
+            return None
         rows: dict[Place, list[int]] = {}
         for row, number in enumerate(numbers.flatten().tolist()):
             place = run.places.of(number)
             if place is not None:
                 rows.setdefault(place, []).append(row)
         if not rows:
-            return executor(*arguments, **conds)
-        layers = run.layers_of(executor.class_obj.diffusion_model)
+            return None
+        layers = run.layers_of(call.base_model.diffusion_model)
         modules = {(name, kind): getattr(layers[name], kind) for name, kind in projections if name in layers}
         watched = {place: _slice(at) for place, at in rows.items()}
-        current.call = _Call(run, layers, len(x), watched, {key: module.forward for key, module in modules.items()})
-        try:
-            with swapped_forwards((module, projections[key]) for key, module in modules.items()):
-                return executor(*arguments, **conds)
-        finally:
-            current.call = None
+        watching = _Call(run, layers, size, watched, {key: module.forward for key, module in modules.items()})
+        return watching, ((module, projections[key]) for key, module in modules.items())
 
-    return apply_model
+    return around_calls(NUMBER_KEY, current, begin)
 
 
 def _slice(rows: list[int]) -> list[int] | slice:

@@ -15,19 +15,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from comfy.model_patcher import ModelPatcher
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ..gate.projection_swap import swapped_forwards
+from ..gate.cross_attention import Forward
+from ..gate.model_call import ModelCall, around_calls
 from ..model_family import check_text_conditioned
 from .edit_masks import EditMasks
 from .edit_run import EditRun, RealPicture
-from .edited_attention import EditCall, Place, Projection, projections_of
+from .edited_attention import EditCall, Place, projections_of
 from .edited_prompts import EditPlan
 from .edited_rows import ROW_KEY, edited_pairs, is_of, number_rows
 from .shared_noise import shared
@@ -98,37 +98,21 @@ def _predict_noise(run: EditRun) -> Callable[..., Any]:
     return predict_noise
 
 
-def _apply_model(run: EditRun, projections: Mapping[Place, Projection], current: threading.local) -> Callable[..., Any]:
-    def apply_model(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Mapping[str, Any] = MappingProxyType({}),
-        **conds: Any,
-    ) -> Any:
-        numbers = conds.pop(ROW_KEY, None)  # no model would know what to do with it
-        arguments = (x, t, c_concat, c_crossattn, control, transformer_options)
-        around = getattr(current, "call", None)  # a call of the model inside this one
-        if around is not None or numbers is None or len(numbers) != len(x) or not numbers.any():
-            return executor(*arguments, **conds)
-        moment = run.moment(transformer_options.get("sigmas", t))
-        layers = run.layers(executor.class_obj.diffusion_model)
-        pairs = edited_pairs(numbers, len(run.plan.edits), x.device)
-        call = EditCall(run, moment, pairs, len(x), (x.shape[-2], x.shape[-1]), layers)
+def _apply_model(run: EditRun, projections: Mapping[Place, Forward], current: threading.local) -> Callable[..., Any]:
+    def begin(call: ModelCall, numbers: Tensor | None) -> tuple[EditCall, Iterator[tuple[Any, Forward]]] | None:
+        latents = call.latents
+        if numbers is None or len(numbers) != len(latents) or not numbers.any():
+            return None
+        moment = run.moment(call.options.get("sigmas", call.timestep))
+        layers = run.layers(call.base_model.diffusion_model)
+        pairs = edited_pairs(numbers, len(run.plan.edits), latents.device)
+        edited = EditCall(run, moment, pairs, len(latents), (latents.shape[-2], latents.shape[-1]), layers)
         modules = {
             place: getattr(layers[place.block, place.attention], place.projection)
-            for place in call.places()
+            for place in edited.places()
             if place in projections
         }
-        call.originals = {place: module.forward for place, module in modules.items()}
-        current.call = call
-        try:
-            with swapped_forwards((module, projections[place]) for place, module in modules.items()):
-                return executor(*arguments, **conds)
-        finally:
-            current.call = None
+        edited.originals = {place: module.forward for place, module in modules.items()}
+        return edited, ((module, projections[place]) for place, module in modules.items())
 
-    return apply_model
+    return around_calls(ROW_KEY, current, begin)

@@ -8,8 +8,8 @@ Nothing is written in place: the gate keeps the keys and values that it returns.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from comfy.ldm.modules.attention import optimized_attention
@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn import Module
 
 from ....perfusion_core.attention_maps import word_attention
+from ..gate.cross_attention import Forward
+from ..gate.model_call import stand_in
 from .attention_blocks import CROSS, PROJECTIONS, SELF, attention_layers
 from .edit_run import EditRun, Moment
 from .edited_rows import Pair
-
-Projection = Callable[[Tensor], Tensor]
 
 
 class Place(NamedTuple):
@@ -32,21 +32,10 @@ class Place(NamedTuple):
     projection: str
 
 
-def projections_of(diffusion_model: Module, current: threading.local) -> dict[Place, Projection]:
-    """Return the functions that stand in for the projections of a model of this kind.
-
-    As in the gate they stay the same objects, since torch.compile compiles again for new ones, and find what changes
-    through `current`.
-    """
+def projections_of(diffusion_model: Module, current: threading.local) -> dict[Place, Forward]:
+    """Return the functions that stand in for the projections of a model of this kind (`stand_in`)."""
     places = [Place(*key, name) for key in attention_layers(diffusion_model) for name in PROJECTIONS[key[1]]]
-    return {place: _stand_in(current, place) for place in places}
-
-
-def _stand_in(current: threading.local, place: Place) -> Projection:
-    def forward(states: Tensor) -> Tensor:
-        return current.call.project(place, states)
-
-    return cast(Projection, torch.compiler.disable(forward))
+    return {place: stand_in(current, place) for place in places}
 
 
 class EditCall:
@@ -68,7 +57,7 @@ class EditCall:
         self.run, self.moment, self.pairs, self.total = run, moment, pairs, total
         self.records = moment.records and latent_size == run.latent_size  # an area shows a part of the picture
         self.layers = layers
-        self.originals: dict[Place, Projection] = {}
+        self.originals: dict[Place, Forward] = {}
         self._from_source = {
             SELF: self._rows_taking(moment.own),
             CROSS: self._rows_taking([values.of_source is not None for values in moment.cross]),

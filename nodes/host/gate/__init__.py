@@ -11,6 +11,7 @@
     run_report       what a run made of the concepts, in one line
     run_time         how long runs take
     wiring           the mistake in which nothing of the pack runs, read off the graph
+    model_call       one call of the model under a patch, and how its projections find it
     projection_swap  replacing the forward of modules for the length of one call
 
 The gate itself is computed in `perfusion_core/edit.py`.  Imports from the wing text.

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from comfy.model_patcher import ModelPatcher
@@ -38,10 +37,10 @@ from ..text.superclass_encoding import (
     prepare_as_prompts,
     with_locked_control,
 )
-from .cross_attention import CrossAttention, cross_attention_layers, refined_from
-from .projection_swap import swapped_forwards
+from .cross_attention import CrossAttention, Forward, cross_attention_layers, refined_from
+from .model_call import ModelCall, around_calls, stand_in
 from .refined_text import first_arrival
-from .run import KEYS, VALUES, GateCall, GateRun, Projection
+from .run import KEYS, VALUES, GateCall, GateRun
 from .silent_failures import prompts_of, warn_of_bypass, warn_of_lost_lock
 
 # One long key for wrappers, attachment and run, so that no other pack removes or finds them by accident.
@@ -131,9 +130,7 @@ def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
 
     current = threading.local()
     projections = {
-        (layer, projection): _projection(current, layer, projection)
-        for layer in layers
-        for projection in (KEYS, VALUES)
+        (layer, projection): stand_in(current, layer, projection) for layer in layers for projection in (KEYS, VALUES)
     }
     _take_off(patched)
     patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
@@ -191,21 +188,6 @@ def _check_independence(stack: ConceptStack) -> None:
             f"The target inputs of {words} depend on each other, so the text encoder cannot tell them apart; remove one"
             " of them or set its strength to 0."
         ) from None
-
-
-def _projection(current: threading.local, layer: str, projection: str) -> Projection:
-    """Return the function that stands in for one layer's projection.
-
-    It stays the same object from step to step and from run to run, since torch.compile compiles again for a new one;
-    what changes is found through `current`, which holds one call per thread (the host runs several devices at once).
-    torch.compile calls it as it is: what is looked up and remembered here differs from call to call, and tracing it
-    would compile every layer anew until the compiler gives up.
-    """
-
-    def forward(encoding: Tensor) -> Tensor:
-        return current.call.project(layer, projection, encoding)
-
-    return cast(Projection, torch.compiler.disable(forward))
 
 
 def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
@@ -278,43 +260,31 @@ def _calc_cond_batch(
 
 
 def _apply_model_wrapper(
-    stack: ConceptStack, projections: Mapping[tuple[str, str], Callable], current: threading.local
+    stack: ConceptStack, projections: Mapping[tuple[str, str], Forward], current: threading.local
 ) -> Callable[..., Any]:
-    def apply_model(
-        executor: Any,
-        x: Tensor,
-        t: Tensor,
-        c_concat: Tensor | None = None,
-        c_crossattn: Tensor | None = None,
-        control: Any = None,
-        transformer_options: Mapping[str, Any] = MappingProxyType({}),
-        **conds: Any,
-    ) -> Any:
-        superclass_encoding = conds.pop(CONDITIONING_KEY, None)  # no model would know what to do with it
-        arguments = (x, t, c_concat, c_crossattn, control, transformer_options)
-        if getattr(current, "call", None) is not None:
-            return executor(*arguments, **conds)  # the patch is already in force around this call
-        base_model = executor.class_obj
-        run = transformer_options.get(PATCH_KEY)
+    def begin(
+        call: ModelCall, superclass_encoding: Tensor | None
+    ) -> tuple[GateCall, Iterator[tuple[Any, Forward]]] | None:
+        base_model = call.base_model
+        run = call.options.get(PATCH_KEY)
         if run is None:  # called without a sampling run around it
             run = GateRun(stack, remember=False, reuse_projections=False)
-        concepts = run.open_concepts(base_model.model_sampling, transformer_options.get("sigmas", t))
+        concepts = run.open_concepts(base_model.model_sampling, call.options.get("sigmas", call.timestep))
         if not concepts:
-            return executor(*arguments, **conds)
+            return None
 
         diffusion_model = base_model.diffusion_model
         layers = run.layers(diffusion_model)
-        context, marks = c_crossattn, run.marks
+        context, marks = call.context, run.marks
         wanted = context is not None and (superclass_encoding is not None or marks)
         if context is not None and wanted and refined_from(diffusion_model) is not None:
 
             def at_layers(encoding: Tensor) -> Tensor:
-                told = (x, t, c_concat, encoding, None, transformer_options)
-                return first_arrival(diffusion_model, lambda: executor(*told, **conds))
+                return first_arrival(diffusion_model, call._replace(context=encoding, control=None).run)
 
             context, superclass_encoding, marks = run.refined(context, superclass_encoding, at_layers)
         modules = {(name, kind): getattr(layers[name], kind) for name, kind in projections if name in layers}
-        current.call = GateCall(
+        gate_call = GateCall(
             run,
             concepts,
             originals={key: module.forward for key, module in modules.items()},
@@ -322,15 +292,11 @@ def _apply_model_wrapper(
             superclass_encoding=superclass_encoding,
             marks=marks,
             weights=(id(diffusion_model), getattr(base_model, "current_weight_patches_uuid", None)),
-            reuse_projections=not _projections_may_be_changed(transformer_options),
+            reuse_projections=not _projections_may_be_changed(call.options),
         )
-        try:
-            with swapped_forwards((module, projections[key]) for key, module in modules.items()):
-                return executor(*arguments, **conds)
-        finally:
-            current.call = None
+        return gate_call, ((module, projections[key]) for key, module in modules.items())
 
-    return apply_model
+    return around_calls(CONDITIONING_KEY, current, begin)
 
 
 def _projections_may_be_changed(transformer_options: Mapping[str, Any]) -> bool:

@@ -29,7 +29,7 @@ from ....perfusion_core.edit import (
     similarity,
 )
 from ..text.own_tokens import Marks, find_tokens, marks_through
-from .cross_attention import CrossAttention, cross_attention_layers
+from .cross_attention import CrossAttention, Forward, cross_attention_layers
 from .words_in_prompt import words_in_prompt
 
 KEYS, VALUES = "to_k", "to_v"
@@ -39,8 +39,6 @@ KNOWN_ENCODINGS = 8
 
 # Keys and values kept per run. Projecting them again costs about 2 % of a step, so more memory is not worth it.
 REUSED_BYTES = 256 * 2**20
-
-Projection = Callable[[Tensor], Tensor]
 
 
 @dataclass(eq=False)
@@ -52,7 +50,7 @@ class _KnownEncoding:
     signature: tuple
     edited: EditedEncoding
     key_context: Tensor
-    projections: dict[tuple[str, str], tuple[Projection, Tensor]] = field(default_factory=dict)
+    projections: dict[tuple[str, str], tuple[Forward, Tensor]] = field(default_factory=dict)
 
     def matches(self, encoding: Tensor, superclass_encoding: Tensor | None, signature: tuple) -> bool:
         return (
@@ -209,7 +207,7 @@ class GateRun:
                 self._bytes -= sum(tensor.nbytes for _, tensor in forgotten.projections.values())
             del self._known[KNOWN_ENCODINGS:]
 
-    def keep_projection(self, known: _KnownEncoding, key: tuple[str, str], original: Projection, made: Tensor) -> None:
+    def keep_projection(self, known: _KnownEncoding, key: tuple[str, str], original: Forward, made: Tensor) -> None:
         """Keep keys or values for the next step, as far as the memory for it goes."""
         with self._lock:
             if self._bytes + made.nbytes <= REUSED_BYTES:
@@ -230,7 +228,7 @@ class GateCall:
         self,
         run: GateRun,
         concepts: tuple[int, ...],
-        originals: Mapping[tuple[str, str], Projection],
+        originals: Mapping[tuple[str, str], Forward],
         context: Tensor | None,
         superclass_encoding: Tensor | None,
         marks: Marks,
