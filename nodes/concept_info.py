@@ -8,9 +8,8 @@ from ..perfusion_core.concept import ConceptStack
 from ..perfusion_core.errors import PerfusionError
 from .concept_card import concept_cards, concept_text
 from .declared import as_declared
-from .drawing import THEMES
-from .host.old_hosts import ADVANCED, choice, search_aliases
-from .shown import with_picture
+from .host.old_hosts import search_aliases
+from .shown import theme_input, with_picture
 from .types import CATEGORY, PerfusionConcept
 
 
@@ -29,13 +28,7 @@ class ConceptInfo(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 PerfusionConcept.Input("concept", tooltip="A concept, or a stack: a card for each."),
-                choice(
-                    "theme",
-                    options=list(THEMES),
-                    default="dark",
-                    **ADVANCED,
-                    tooltip="Colours of the picture, to go with those of your front end.",
-                ),
+                theme_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[

@@ -9,11 +9,10 @@ from comfy_api.latest import io
 from ..perfusion_core.concept import ConceptStack
 from . import advice
 from .declared import as_declared
-from .drawing import THEMES
 from .gate_picture import gate_numbers, gate_picture, gate_text, sentence
 from .host.gate.inspection import inspect_gate
-from .host.old_hosts import ADVANCED, GrowingInput, choice, search_aliases
-from .shown import with_picture
+from .host.old_hosts import GrowingInput, search_aliases
+from .shown import theme_input, with_picture
 from .types import CATEGORY, PerfusionConcept
 
 CONCEPTS = GrowingInput("concepts", "concept", most=32)
@@ -55,13 +54,7 @@ class InspectGate(io.ComfyNode):
                     tooltip=f"The bias to look at, for all concepts; {advice.BIAS_OF_THE_FILE:g} takes that of each "
                     "loader. Similarities do not depend on it.",
                 ),
-                choice(
-                    "theme",
-                    options=list(THEMES),
-                    default="dark",
-                    **ADVANCED,
-                    tooltip="Colours of the picture, to go with those of your front end.",
-                ),
+                theme_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[

@@ -8,11 +8,10 @@ from torch import Tensor
 from ..perfusion_core.errors import PerfusionError
 from .attention_picture import MOST_WORDS, WordMaps, attention_picture, attention_text
 from .declared import as_declared
-from .drawing import THEMES
 from .host.attention.chosen_words import LayerChoice, asked_for, maps_of, recorded_run, words_of_run
 from .host.attention.recording import RecordedAttention
 from .host.old_hosts import ADVANCED, choice, search_aliases
-from .shown import with_picture
+from .shown import theme_input, with_picture
 from .types import CATEGORY, PerfusionMaps
 
 ALL_LAYERS, FRACTIONS = "all", (8, 16, 32, 64)
@@ -75,13 +74,7 @@ class ShowAttention(io.ComfyNode):
                     )
                     for name, low, high in (("point_x", "left", "right"), ("point_y", "top", "bottom"))
                 ),
-                choice(
-                    "theme",
-                    options=list(THEMES),
-                    default="dark",
-                    **ADVANCED,
-                    tooltip="Colours of the picture, to go with those of your front end.",
-                ),
+                theme_input(),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[

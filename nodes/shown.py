@@ -13,6 +13,8 @@ from comfy_api.latest import io, ui
 from PIL import Image
 from torch import Tensor
 
+from .drawing import THEMES
+from .host.old_hosts import ADVANCED, choice
 from .host.progress import say
 from .pictures import to_tensor
 
@@ -35,3 +37,14 @@ def with_picture(picture: Image.Image, text: str, cls: type[io.ComfyNode]) -> tu
     say(text, cls.hidden.unique_id)
     image = to_tensor(picture)
     return image, ui.PreviewText(text).as_dict() | ui.PreviewImage(image, cls=cls).as_dict()
+
+
+def theme_input() -> io.Combo.Input:
+    """The input of a node that draws a picture to be looked at in the node."""
+    return choice(
+        "theme",
+        options=list(THEMES),
+        default="dark",
+        **ADVANCED,
+        tooltip="Colours of the picture, to go with those of your front end.",
+    )

@@ -132,3 +132,19 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def press_cancel(monkeypatch):
+    """A function that lets the host's Cancel be pressed while a step is shown."""
+    import comfy.model_management
+
+    def at(step: int | None) -> None:
+        def update(self, value, total=None, preview=None):
+            if value == step:
+                comfy.model_management.interrupt_current_processing()
+            comfy.model_management.throw_exception_if_processing_interrupted()
+
+        monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", update)
+
+    return at

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import comfy.model_management
 import folder_paths
 import pytest
 import torch
@@ -37,21 +36,6 @@ def load(**inputs) -> tuple[list, list[str]]:
     return [stack[0].concept for stack in stacks], labels
 
 
-@pytest.fixture
-def cancel_at(monkeypatch):
-    """A function that lets Cancel be pressed when a step is shown."""
-
-    def at(step: int | None) -> None:
-        def update(self, value, total=None, preview=None):
-            if value == step:
-                comfy.model_management.interrupt_current_processing()
-            comfy.model_management.throw_exception_if_processing_interrupted()
-
-        monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", update)
-
-    return at
-
-
 def test_a_training_keeps_what_a_shorter_one_would_have_given(inputs, folder):
     run_node(inputs, **EVERY_TWO, validate_every=0)
     assert steps_of(folder) == [2, 4, 6]
@@ -68,37 +52,37 @@ def test_keeping_changes_no_concept(inputs, folder):
     assert (folder / "hugsy.safetensors").read_bytes() == (folder / "plain.safetensors").read_bytes()
 
 
-def test_cancel_and_resume_keep_the_same_steps(inputs, folder, cancel_at):
+def test_cancel_and_resume_keep_the_same_steps(inputs, folder, press_cancel):
     """Cancel comes when step 4 is shown, at which a concept is kept."""
-    cancel_at(None)
+    press_cancel(None)
     run_node(inputs, **EVERY_TWO, file_name="straight")
-    cancel_at(4)
+    press_cancel(4)
     with pytest.raises(Interrupted):
         run_node(inputs, **EVERY_TWO)
     assert steps_of(folder) == [2, 4]
-    cancel_at(None)
+    press_cancel(None)
     run_node(inputs, **EVERY_TWO, resume=True)
     assert steps_of(folder) == [2, 4, 6]
     for mine, straight in zip(*(kept_steps(folder / f"{n}.safetensors") for n in ("hugsy", "straight")), strict=True):
         assert mine.path.read_bytes() == straight.path.read_bytes()
 
 
-def test_a_step_that_a_kill_came_before_is_kept_when_the_training_goes_on(inputs, folder, cancel_at):
-    cancel_at(4)
+def test_a_step_that_a_kill_came_before_is_kept_when_the_training_goes_on(inputs, folder, press_cancel):
+    press_cancel(4)
     with pytest.raises(Interrupted):
         run_node(inputs, **EVERY_TWO)
     step_path(folder / "hugsy.safetensors", 4).unlink()  # the state is written first
-    cancel_at(None)
+    press_cancel(None)
     run_node(inputs, **EVERY_TWO, resume=True)
     assert steps_of(folder) == [2, 4, 6]
 
 
-def test_kept_steps_live_as_long_as_the_state(inputs, folder, cancel_at):
+def test_kept_steps_live_as_long_as_the_state(inputs, folder, press_cancel):
     """Of the last finished trainings, and of those that are not finished; a file of the user's stays in any case."""
-    cancel_at(2)
+    press_cancel(2)
     with pytest.raises(Interrupted):
         run_node(inputs, **EVERY_TWO, file_name="stopped")
-    cancel_at(None)
+    press_cancel(None)
     names = [f"t{number}" for number in range(training_files.KEPT_FINISHED + 2)]
     for name in names:
         run_node(inputs, steps=2, keep_every=2, file_name=name)

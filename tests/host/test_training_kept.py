@@ -8,7 +8,6 @@ import hashlib
 import os
 from pathlib import Path
 
-import comfy.model_management
 import folder_paths
 import pytest
 import torch
@@ -27,21 +26,6 @@ from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import encode, instance_forwards, sample, tiny_model
 from training_inputs import TRIES, run_node
-
-
-@pytest.fixture
-def press_cancel(monkeypatch):
-    """A function that lets the host's Cancel be pressed while a step is shown."""
-
-    def at(step: int | None) -> None:
-        def update(self, value, total=None, preview=None):
-            if value == step:
-                comfy.model_management.interrupt_current_processing()
-            comfy.model_management.throw_exception_if_processing_interrupted()
-
-        monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", update)
-
-    return at
 
 
 def files(folder: Path) -> list[str]:
