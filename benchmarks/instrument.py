@@ -91,12 +91,13 @@ def ceilings(instrument: Any, things: list[str]) -> str:
     """What is found in real pictures, as Markdown."""
     from perfusion_pack.demo.making.part_colours import PARTS
 
-    lines = ["| thing | first of 200 | median rank | worst rank | " + " | ".join(PARTS) + " |"]
-    lines.append("|---|---|---|---|" + "---|" * len(PARTS))
+    lines = ["| thing | first of 200 | alike too | median rank | distance | look-alike | " + " | ".join(PARTS) + " |"]
+    lines.append("|---|---|---|---|---|---|" + "---|" * len(PARTS))
     for name in things:
         found = instrument.ceiling(name)
         lines.append(
-            f"| {name} | {found.first:.2f} | {found.median_rank:g} | {int(found.ranks.max())} | {errors(found)} |"
+            f"| {name} | {found.first:.2f} | {share_right(found):.2f} | {found.median_rank:g} | "
+            f"{found.distances.median():.0f} | {float(found.look_alike):.0f} | {errors(found)} |"
         )
     return "\n".join(lines)
 
@@ -106,17 +107,23 @@ def concepts(instrument: Any, rows: list[tuple[str, float, Any]]) -> str:
     question, and what the instrument found."""
     from perfusion_pack.demo.making.part_colours import PARTS
 
-    heads = ("thing", "thing right (old)", "ceiling", "first of 200", "share of ceiling", "median rank")
+    heads = ("thing", "thing right (old)", "first of 200", "share of ceiling", "alike too", "share of ceiling")
+    heads += ("median rank", "distance (look-alike)")
     lines = ["| " + " | ".join((*heads, *(f"{part} (real)" for part in PARTS))) + " |"]
     lines.append("|---" * (len(heads) + len(PARTS)) + "|")
     for name, right, judged in rows:
         real = instrument.ceiling(name)
-        share = judged.first / real.first if real.first else float("nan")
         lines.append(
-            f"| {name} | {right:.2f} | {real.first:.2f} | {judged.first:.2f} | {share:.2f} | {judged.median_rank:g} | "
-            f"{errors(judged, real)} |"
+            f"| {name} | {right:.2f} | {judged.first:.2f} | {judged.first / real.first:.2f} | "
+            f"{share_right(judged):.2f} | {share_right(judged) / share_right(real):.2f} | {judged.median_rank:g} | "
+            f"{judged.distances.median():.0f} ({float(judged.look_alike):.0f}) | {errors(judged, real)} |"
         )
     return "\n".join(lines)
+
+
+def share_right(judged: Any) -> float:
+    """Share of the pictures that are first of 200 and alike too."""
+    return float(judged.right.float().mean())
 
 
 def errors(judged: Any, real: Any = None) -> str:
@@ -136,15 +143,16 @@ def sheet(instrument: Any, strips: list[tuple[str, Tensor, Any]]) -> Image.Image
     for row, (name, pictures, judged) in enumerate(strips):
         top = row * (2 * SIDE + TEXT + 8)
         canvas.multiline_text((2, top + 4), f"{name}\n\npainted\n\n\n\n\n\n\n\n\n\nthe thing,\nsame pose", "black")
-        for column, (picture, real) in enumerate(zip(pictures, instrument.same_pose(pictures, name)[0], strict=True)):
+        for column, (picture, real) in enumerate(zip(pictures, instrument.same_pose(pictures, name), strict=True)):
             left = LABEL + column * (SIDE + 2)
             for place, shown in ((top, picture), (top + SIDE + TEXT, real)):
                 pixels = (shown.movedim(0, -1) * 255).round().byte().numpy()
                 drawn.paste(Image.fromarray(pixels), (left, place))
             found = " ".join(f"{error:.0f}" if error == error else "-" for error in judged.errors[column].tolist())
             rank = int(judged.ranks[column])
-            text = f"rank {rank}\noff {found}"
-            canvas.multiline_text((left + 2, top + SIDE), text, "black" if rank == 0 else "red", font_size=11)
+            text = f"rank {rank}, distance {judged.distances[column]:.0f}\noff {found}"
+            colour = "black" if judged.right[column] else "red"
+            canvas.multiline_text((left + 2, top + SIDE), text, colour, font_size=11)
     return drawn
 
 

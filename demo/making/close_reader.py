@@ -1,8 +1,8 @@
 """The close reader: a small network that looks at the main object of a picture alone, enlarged, and tells looks of one
 kind apart.
 
-It gives an embedding of the look, by which `among_others` asks which of many alike a picture shows, and the pose, in
-which `part_colours` draws the thing again.  Where the object is it learns from the recogniser's mask.
+It gives the pose, in which the instrument lays a thing upon a picture, and an embedding of the look, whose training
+sharpens what the pose is read from.  Where the object is it learns from the recogniser's mask.
 """
 
 from __future__ import annotations

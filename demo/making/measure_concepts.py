@@ -8,9 +8,9 @@ Trains each thing with the trainer's own function, in one of its presets, on tru
 own captions, paints it in new scenes at every bias with the host's sampler, and reads the pictures with the recogniser.
 "Thing right": the picture's look is nearer to the thing than to each of the other things and to every look that words
 describe.  All that it is compared with passes through the autoencoder first, since no picture of the model can be
-sharper than that.  "First of 200": nearer to it than to each of 200 others of its own kind (`instrument`), beside what
-real pictures of the things reach in that, and how far the colours of its parts are off, in RGB (0..441).  "Scene
-right": everything that the scene asks for is there.
+sharper than that.  "First of 200": nearer to it than to each of 200 others of its own kind, "alike too": and no
+farther from it than look-alikes are (`instrument`), each beside what real pictures of the things reach in it, and how
+far the colours of its parts are off, in RGB (0..441).  "Scene right": everything that the scene asks for is there.
 """
 
 from __future__ import annotations
@@ -123,13 +123,14 @@ def main() -> None:
                 readings = recogniser.read(painted)
                 like = recogniser.likeness(painted, references, masks)
                 nearest = recogniser.nearest(painted, candidates)
-                strict, ceiling = instrument.judge(painted, thing), instrument.ceiling(thing).first
+                strict, real = instrument.judge(painted, thing), instrument.ceiling(thing)
                 for i, reading in enumerate(readings):
                     rows.append({
                         "thing": thing, "bias": bias, "scene": scene, "right": nearest[i] == thing,
                         "category": reading.category == THINGS[thing].category, "asked": asked(reading),
                         "look": float(like.look[i]), "colours": float(like.colours[i]),
-                        "rank": int(strict.ranks[i]), "ceiling": ceiling, "errors": strict.errors[i].tolist(),
+                        "rank": int(strict.ranks[i]), "ceiling": real.first, "alike": bool(strict.right[i]),
+                        "alike ceiling": float(real.right.float().mean()), "errors": strict.errors[i].tolist(),
                     })  # fmt: skip
                 strip += [Image.fromarray((p.numpy() * 255).round().astype(np.uint8)) for p in painted]
             strips.append((f"{thing}, bias {bias:g}", strip))
@@ -147,7 +148,8 @@ def reconstruct(vae: Any, pictures: Tensor) -> Tensor:
 
 def table(rows: list[dict[str, Any]], biases: list[float]) -> str:
     """Shares for every thing and bias, as Markdown."""
-    heads = ("thing right", "first of 200 (real)", "median rank", *(f"{part} off" for part in PARTS), "scene right",
+    off = (f"{part} off" for part in PARTS)
+    heads = ("thing right", "first of 200 (real)", "alike too (real)", "median rank", *off, "scene right",
              "category right", "look (cosine)", "colours (match)")  # fmt: skip
     lines = ["| thing | bias | pictures | " + " | ".join(heads) + " |", "|---" * (len(heads) + 3) + "|"]
     things = list(dict.fromkeys(row["thing"] for row in rows))
@@ -170,7 +172,8 @@ def cells(rows: list[dict[str, Any]]) -> str:
     ranks = np.array([row["rank"] for row in rows])
     off = [errors[~np.isnan(errors)] for errors in np.array([row["errors"] for row in rows]).T]
     return " | ".join((
-        mean("right"), f"{np.mean(ranks == 0):.2f} ({mean('ceiling')})", f"{np.median(ranks):g}",
+        mean("right"), f"{np.mean(ranks == 0):.2f} ({mean('ceiling')})", f"{mean('alike')} ({mean('alike ceiling')})",
+        f"{np.median(ranks):g}",
         *(f"{errors.mean():.0f}" if len(errors) else "" for errors in off),
         mean("asked"), mean("category"), mean("look"), mean("colours"),
     ))  # fmt: skip
