@@ -51,14 +51,8 @@ class CloseReader(nn.Module):
         return F.normalize(self.look(features), dim=-1), self.pose(features)
 
     @torch.no_grad()
-    def embed(self, pictures: Tensor, recogniser: Recogniser) -> Tensor:
-        """Embeddings [B, EMBEDDING] of length 1 of the main objects of pictures, [B, 3, SIZE, SIZE] or [B, SIZE, SIZE,
-        3] in 0..1."""
-        return torch.cat([self(cropped(*shown))[0] for shown in _with_boxes(pictures, recogniser)])
-
-    @torch.no_grad()
     def poses(self, pictures: Tensor, recogniser: Recogniser) -> list[Pose]:
-        """Their poses; pictures as in `embed`."""
+        """Poses of the main objects of pictures, [B, 3, SIZE, SIZE] or [B, SIZE, SIZE, 3] in 0..1."""
         shown = _with_boxes(pictures, recogniser)
         return [pose for chunk, boxes in shown for pose in poses_in_picture(self(cropped(chunk, boxes))[1], boxes)]
 
