@@ -7,10 +7,11 @@ sharpens what the pose is read from.  Where the object is it learns from the rec
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
+from scipy.ndimage import label
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,15 +52,26 @@ class CloseReader(nn.Module):
         return F.normalize(self.look(features), dim=-1), self.pose(features)
 
     @torch.no_grad()
-    def poses(self, pictures: Tensor, recogniser: Recogniser) -> list[Pose]:
-        """Poses of the main objects of pictures, [B, 3, SIZE, SIZE] or [B, SIZE, SIZE, 3] in 0..1."""
-        shown = _with_boxes(pictures, recogniser)
-        return [pose for chunk, boxes in shown for pose in poses_in_picture(self(cropped(chunk, boxes))[1], boxes)]
+    def poses(self, pictures: Tensor, recogniser: Recogniser) -> list[tuple[Pose, Pose]]:
+        """Two guesses at the pose of each of the main objects of pictures, [B, 3, SIZE, SIZE] or [B, SIZE, SIZE, 3] in
+        0..1: by all of its mask, where a second object may be too, and by the mask's largest part, where half of it may
+        be missing."""
+        guesses = []
+        for chunk in channels_first(pictures).split(CHUNK):
+            masks = recogniser.body_mask(chunk)
+            boxes = [boxes_of(each) for each in (masks, largest_parts(masks))]
+            guesses += zip(*(poses_in_picture(self(cropped(chunk, each))[1], each) for each in boxes), strict=True)
+        return guesses
 
 
-def _with_boxes(pictures: Tensor, recogniser: Recogniser) -> Iterator[tuple[Tensor, Tensor]]:
-    for chunk in channels_first(pictures).split(CHUNK):
-        yield chunk, boxes_of(recogniser.body_mask(chunk))
+def largest_parts(masks: Tensor) -> Tensor:
+    """Masks [B, SIZE, SIZE] in 0..1 without what does not hang together with the largest part of each."""
+    kept = []
+    for mask in (masks > 0.5).numpy():
+        parts, count = label(mask)
+        sizes = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+        kept.append(parts == 1 + sizes.argmax() if count else mask)
+    return masks * torch.from_numpy(np.stack(kept))
 
 
 def boxes_of(masks: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ Nothing is learned in it but the pose.  (Gallery and rank are the words of re-id
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,7 @@ from .recogniser_data import as_tensor
 OTHERS = 200
 SHOWN_IN = Pose(64.0, 64.0, 30.0)
 CHUNK = 32
-ROUNDS = 3  # of looking around the pose where any of the gallery comes nearest
+ROUNDS = 3  # of looking around the pose where one of the gallery comes nearest
 FARTHEST = 255 * 3**0.5  # from black to white, in RGB
 
 
@@ -46,18 +46,21 @@ class Gallery:
     seen: Tensor
     both_ways: bool
 
-    def nearest_pose(self, picture: Tensor, pose: Pose, accessory: str) -> tuple[Tensor, Pose]:
+    def nearest_pose(self, picture: Tensor, guesses: Sequence[Pose], accessory: str) -> tuple[Tensor, Pose]:
         """How far the object of a picture [3, SIZE, SIZE] is from each of the gallery, [1 + OTHERS], as the root of the
-        mean square of the distance in RGB (0..441); each at that pose of those around `pose` where it comes nearest.
-        And the pose where the thing does."""
-        pose, ways = (pose, True) if self.both_ways else (unmirrored(pose), False)
-        best = torch.full((len(self.looks),), torch.inf)
-        for _ in range(ROUNDS):
-            poses = poses_around(pose, ways)
-            distances = self._distances(in_own_frame(picture[None].expand(len(poses), -1, -1, -1), poses), accessory)
-            best = torch.minimum(best, distances.amin(dim=0))
-            pose = poses[int(distances.amin(dim=1).argmin())]
-        return best, poses[int(distances[:, 0].argmin())]
+        mean square of the distance in RGB (0..441); each at that pose of those around the guesses where it comes
+        nearest.  And the pose where the thing does."""
+        found, tried = [], []
+        for pose in guesses:
+            pose, ways = (pose, True) if self.both_ways else (unmirrored(pose), False)
+            for _ in range(ROUNDS):
+                poses = poses_around(pose, ways)
+                shown = in_own_frame(picture[None].expand(len(poses), -1, -1, -1), poses)
+                found.append(self._distances(shown, accessory))
+                tried += poses
+                pose = poses[int(found[-1].amin(dim=1).argmin())]
+        distances = torch.cat(found)
+        return distances.amin(dim=0), tried[int(distances[:, 0].argmin())]
 
     def _distances(self, shown: Tensor, accessory: str) -> Tensor:
         """Distances [B, 1 + OTHERS] of what is shown in the frame, [B, 3, FRAME, FRAME]."""

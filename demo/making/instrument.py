@@ -124,7 +124,7 @@ class Instrument:
         masks of its parts, as `drawn_alike` gives them."""
         gallery, readings = self.gallery(thing), self.recogniser.read(pictures)
         read = zip(pictures, self.reader.poses(pictures, self.recogniser), readings, strict=True)
-        found = [gallery.nearest_pose(picture, pose, reading.accessory) for picture, pose, reading in read]
+        found = [gallery.nearest_pose(picture, guesses, reading.accessory) for picture, guesses, reading in read]
         distances, poses = zip(*found, strict=True)
         drawn, masks = drawn_alike(THINGS[thing].placed(), poses, readings)
         return torch.stack(distances), self.reconstruct(drawn), masks

@@ -90,7 +90,7 @@ def test_a_thing_is_nearest_to_itself_in_any_pose_and_dress(small_gallery, pose:
     for number, member in enumerate(members):
         picture = drawn(member, pose, "night", accessory)[0]
         read = replace(pose, x=pose.x + 2, half=pose.half * 1.04, mirrored=not pose.mirrored)  # somewhat misread
-        distances, found = small_gallery.nearest_pose(picture, read, accessory)
+        distances, found = small_gallery.nearest_pose(picture, [POSES[0], read], accessory)
         assert distances.argmin() == number
         assert distances[number] < 45 < distances[torch.arange(3) != number].min()
         if number == 0:
@@ -125,6 +125,13 @@ def test_a_box_is_around_the_mask_and_the_whole_picture_without_one() -> None:
     assert (x, y) == (pytest.approx(35, abs=1), pytest.approx(60, abs=1))
     assert side == pytest.approx(close_reader.MARGIN * 40, rel=0.05)
     assert whole == [64, 64, 128]
+
+
+def test_of_a_mask_in_pieces_the_largest_stays() -> None:
+    masks = torch.zeros(2, 128, 128)
+    masks[0, 40:80, 20:50], masks[0, 60:80, 100:120] = 0.9, 1.0
+    kept = close_reader.largest_parts(masks)
+    assert torch.equal(kept[0, :, :60], masks[0, :, :60]) and not kept[0, :, 60:].any() and not kept[1].any()
 
 
 def test_a_crop_shows_its_square_enlarged() -> None:
@@ -268,7 +275,7 @@ def test_real_pictures_are_right_and_those_of_a_close_look_are_not(tmp_path, mon
             assert max(found.mean_errors) < 60
             off = [
                 np.hypot(pose.x - true.x, pose.y - true.y)
-                for pose, true in zip(
+                for (pose, _), true in zip(
                     strict.reader.poses(shown, strict.recogniser), map(world_scenes.pose_of, scenes), strict=True
                 )
             ]
