@@ -101,9 +101,9 @@ def run_node(model: Any, changes: dict[str, Any], pictures: int, latent: int, st
 
     draw = torch.Generator().manual_seed(2)
     inputs = {entry.id: getattr(entry, "default", None) for entry in TrainLoraNode.define_schema().inputs}
+    batch = torch.randn(PICTURES, 4, latent, latent, generator=draw)
     inputs |= {
         "model": model,
-        "latents": {"samples": torch.randn(PICTURES, 4, latent, latent, generator=draw)},
         "positive": [[torch.randn(1, 77, CONTEXT, generator=draw), {}]],
         "batch_size": pictures,
         "steps": steps,
@@ -113,7 +113,10 @@ def run_node(model: Any, changes: dict[str, Any], pictures: int, latent: int, st
     comfy.utils.set_progress_bar_global_hook(lambda *_progress, **_more: on_step())
     comfy.utils.set_progress_bar_enabled(False)
     try:
-        TrainLoraNode.execute(**{name: [value] for name, value in inputs.items()})
+        lists = {name: [value] for name, value in inputs.items()}
+        # One by one: hosts of 0.3.75's age fail on a single batch.
+        lists["latents"] = [{"samples": picture} for picture in batch.split(1)]
+        TrainLoraNode.execute(**lists)
     finally:
         comfy.utils.set_progress_bar_global_hook(before[0])
         comfy.utils.set_progress_bar_enabled(before[1])

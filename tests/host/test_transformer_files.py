@@ -29,7 +29,7 @@ from perfusion_pack.perfusion_core.training import TrainingSettings
 from safetensors.torch import save_file
 from tiny_models import difference, encode, gated, instance_forwards
 from tiny_transformers import COSMOS, tiny_video_vae
-from transformer_families import needs_anima, sample_family
+from transformer_families import HAS_ANIMA, needs_anima, sample_family
 
 BLOCKS, TEXT_WIDTH = 28, 1024
 T5_SIZE = {"num_layers": 2, "d_kv": 64, "num_heads": 4, "d_ff": 512}
@@ -72,7 +72,10 @@ def loaded(request, tmp_path):
 @pytest.mark.slow
 def test_from_the_files_to_a_picture(loaded, tmp_path, record_property):
     model, clip, family = loaded
-    assert len(cross_attention_layers(model.model.diffusion_model, TEXT_WIDTH)) == BLOCKS
+    # Hosts before 0.12.3 read the number of Cosmos' blocks from its width, which is another here.
+    blocks = len(model.model.diffusion_model.blocks)
+    assert blocks == BLOCKS or (not HAS_ANIMA and family == "cosmos_predict2")
+    assert len(cross_attention_layers(model.model.diffusion_model, TEXT_WIDTH)) == blocks
     assert (refined_text(model) is not None) == (family == "anima")
     identity = torch.eye(TEXT_WIDTH)
     with torch.inference_mode():
@@ -84,7 +87,7 @@ def test_from_the_files_to_a_picture(loaded, tmp_path, record_property):
         result = TrainingJob(asked).train()
     save_concept(tmp_path / "hugsy.safetensors", result.concept)
     concept = load_concept(tmp_path / "hugsy.safetensors")
-    assert concept.base_model == family and len(concept.value_targets) == BLOCKS and result.effect > 0
+    assert concept.base_model == family and len(concept.value_targets) == blocks and result.effect > 0
     record_property(f"effect of two steps, {family}", result.effect)
 
     stack = (gated(concept),)
