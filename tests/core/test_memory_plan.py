@@ -43,6 +43,11 @@ def test_as_many_pictures_as_find_room_in_equal_parts(free, micro_batch, checkpo
     assert not plan.fits or plan.micro_batch * plan.cost.memory * HEADROOM <= plan.free
 
 
+@pytest.mark.parametrize(("size", "said"), [(1, "one picture at a time ("), (2, "all 2 pictures at once (")])
+def test_small_batches_are_said_in_words(size, said):
+    assert memory_plan(size, 20 * GB, PictureCost(GB)).text().startswith(said)
+
+
 def test_no_room_holds_nothing():
     assert pictures_in(10, None) == pictures_in(-5, PictureCost(1)) == pictures_in(0, PictureCost(0)) == 0
 
