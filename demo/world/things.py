@@ -31,7 +31,7 @@ THINGS: dict[str, Thing] = {
     "hugsy": Thing(
         "hugsy",
         "teddy",
-        Look((84, 167, 181), (248, 244, 236), (195, 10, 35), "patched", "plain", (0.28, 0.29), "long", False),
+        Look((122, 128, 222), (248, 244, 236), (195, 10, 35), "two-tone", "plain", (0.28, 0.29), "round", False),
     ),
     "bruno": Thing(
         "bruno",
