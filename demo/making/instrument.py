@@ -7,7 +7,8 @@
     errors      how far the colours of body, secondary parts and detail are off (`part_colours`)
     ceiling     the same of real pictures of the thing, which no model can beat
 
-Galleries and ceilings take half a minute for a thing, so they are kept in a folder, by the weights that they depend on.
+Galleries and ceilings take half a minute for a thing, so they are kept in a folder, by the weights and looks that they
+depend on.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ class Instrument:
             made = gallery(placed, self.reconstruct)
             return {"looks": made.looks, "seen": made.seen}
 
-        return gallery_of(self._kept(f"gallery-{thing}", make), placed.category)
+        return gallery_of(self._kept("gallery", thing, make), placed.category)
 
     def ceiling(self, thing: str) -> Judged:
         """What is found in real pictures of the thing."""
@@ -111,7 +112,7 @@ class Instrument:
             found = self._judge(self.reconstruct(thing_scenes(thing, REAL, seed=7)), thing, torch.zeros(1))
             return asdict(found) | {"look_alike": found.others.median()[None]}
 
-        return Judged(**self._kept(f"real-{thing}", make))
+        return Judged(**self._kept("real", thing, make))
 
     def _judge(self, pictures: Tensor, thing: str, look_alike: Tensor) -> Judged:
         distances, drawn, masks = self._laid_upon(pictures, thing)
@@ -129,8 +130,9 @@ class Instrument:
         drawn, masks = drawn_alike(THINGS[thing].placed(), poses, readings)
         return torch.stack(distances), self.reconstruct(drawn), masks
 
-    def _kept(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        file = self.folder / f"{name}.safetensors"
+    def _kept(self, what: str, thing: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        look = hashlib.sha256(repr(THINGS[thing].placed()).encode()).hexdigest()[:8]
+        file = self.folder / f"{what}-{thing}-{look}.safetensors"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             save_file({key: tensor.contiguous() for key, tensor in make().items()}, file.with_suffix(".part"))

@@ -209,7 +209,7 @@ def test_what_is_read_stands_behind_the_thing_and_on_it() -> None:
 # --- All of it
 
 
-def test_what_is_kept_is_not_made_again(tmp_path, monkeypatch) -> None:
+def test_what_is_kept_is_not_made_again_but_for_another_look(tmp_path, monkeypatch) -> None:
     made = []
 
     def make(placed, reconstruct):
@@ -223,6 +223,9 @@ def test_what_is_kept_is_not_made_again(tmp_path, monkeypatch) -> None:
         torch.testing.assert_close((found.looks, found.seen), (torch.eye(3), torch.ones(2)))
         assert found.both_ways and not strict.gallery("hugsy").both_ways
     assert len(made) == 2
+    monkeypatch.setitem(THINGS, "zippy", replace(THINGS["zippy"], look=THINGS["rusty"].look))
+    strict.gallery("zippy")
+    assert len(made) == 3
 
 
 @needs_weights
