@@ -10,6 +10,7 @@ from comfy.sd import CLIP, VAE
 
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.text_statistics import TextStatistics
+from ....perfusion_core.training import TrainingSettings
 from ..gate.cross_attention import cross_attention_layers, refined_from
 from ..gate.patch import applied_concepts
 from ..gate.refined_text import refined_text
@@ -17,6 +18,7 @@ from ..model_family import check_text_conditioned
 from ..text.encoders import text_encoders
 from ..text.statistics import encoder_hash
 from ..text.words import known_words
+from .captured_attention import no_masks_to_aim_at
 
 
 def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
@@ -104,6 +106,12 @@ def check_superclass(superclass: str) -> None:
             "The superclass must be a plain word for the kind of thing, such as teddy or dog, but it is empty; type"
             " one."
         )
+
+
+def check_aim(settings: TrainingSettings, mask_source: str) -> None:
+    """Raise PerfusionError where attention is to be drawn into masks that there will not be."""
+    if settings.attention_weight and mask_source == "none":
+        raise no_masks_to_aim_at()
 
 
 def check_captions(clip: CLIP, templates: Sequence[str | None], superclass: str) -> None:
