@@ -61,7 +61,7 @@ def test_following_the_gradient_brings_the_attention_inside():
     for _ in range(40):
         outside = share_outside(queries, keys, HEADS, positions, masks)
         (gradient,) = torch.autograd.grad(outside, keys)
-        keys.data -= 2 * gradient
+        keys.data -= 20 * gradient
         losses.append(outside.item())
     assert losses[-1] < 0.5 * losses[0]
 
@@ -77,7 +77,8 @@ class AimedTask(ToyTask):
 def test_steps_are_asked_and_validations_are_not():
     task = AimedTask()
     train(start(task, steps=5, attention_weight=0.3, validate_every=5), lambda report: None)
-    assert task.asked[:5] == [(0.3, torch.Size([8, 4]))] * 5 and set(task.asked[5:]) == {None}
+    assert [asked for asked in task.asked if asked] == [(0.3, torch.Size([8, 4]))] * 5
+    assert task.asked[0] is task.asked[-1] is None
 
 
 @pytest.mark.parametrize("weight", [None, 0.0])

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
@@ -93,7 +93,7 @@ class KnownTokens(NamedTuple):
         return len(token.unique()) == len(row)
 
     def _of_tokens(self, encoding: Tensor) -> Tensor:
-        """bool [..., N, J].  A token that prompts share, such as the first, tells nothing of the words of one."""
+        """bool [..., N, J]."""
         tokens = encoding.flatten(0, -2)
         token, known = self._matches(tokens)
         may_have = self.may_have.to(tokens.device)
@@ -104,7 +104,9 @@ class KnownTokens(NamedTuple):
     def _matches(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The pairs of equal tokens: places in `tokens`, [T, d], and in the known ones."""
         known = self.tokens.to(tokens)
-        alike = (tokens[:, None, :_CHANNELS] == known[None, :, :_CHANNELS]).all(dim=-1)
+        alike = torch.ones(len(tokens), len(known), dtype=torch.bool, device=tokens.device)
+        for channel in range(min(_CHANNELS, known.shape[1])):
+            alike &= tokens[:, None, channel] == known[None, :, channel]
         at, of = alike.nonzero(as_tuple=True)
         same = (tokens[at] == known[of]).all(dim=-1)
         return at[same], of[same]
@@ -150,24 +152,41 @@ def known_tokens(entries: Sequence[Mapping[str, Any]], identities: Sequence[str]
     if not prompts:
         return None
 
-    def of_words(words: Iterable[str], count: int) -> Tensor:
-        held = set(words)
-        return torch.tensor([[identity in held for identity in identities]]).expand(count, -1)
+    found = _distinct(prompts)
+    sums = _Sums(prompts)
+    rows = [row.detach().cpu() for encoding in encodings if encoding.shape[-1] == width for row in encoding]
+    known = found.of(identities)
+    for row in rows:
+        words = None if known.is_complete_for(row) else sums.words_in(row)
+        if words is not None:
+            known = known.and_also(_Tokens(row, [words] * len(row)).of(identities))
+    return known
 
+
+class _Tokens(NamedTuple):
+    """Tokens, [M, d], and the words that may be in the prompt of each."""
+
+    tokens: Tensor
+    words: Sequence[Set[str]]
+
+    def of(self, identities: Sequence[str]) -> KnownTokens:
+        may_have = [[identity in held for identity in identities] for held in self.words]
+        return KnownTokens(self.tokens, torch.tensor(may_have, dtype=torch.bool).reshape(len(may_have), -1))
+
+
+def _distinct(prompts: Sequence[KnownPrompt]) -> _Tokens:
+    """All tokens of these prompts, each once.  One that prompts share, such as the first, tells only of the words that
+    all of them have."""
+    width = prompts[0].encoding.shape[-1]
     nothing = torch.zeros(1, width)  # of Conditioning (Zero Out)
-    rows = [nothing, *(prompt.encoding.detach().to("cpu").flatten(0, 1).to(nothing) for prompt in prompts)]
-    words = [(), *(prompt.words for prompt in prompts)]
-    sums, found = (
-        _Sums(prompts),
-        KnownTokens(
-            torch.cat(rows), torch.cat([of_words(held, len(row)) for held, row in zip(words, rows, strict=True)])
-        ),
-    )
-    for row in (row.detach().to("cpu") for encoding in encodings if encoding.shape[-1] == width for row in encoding):
-        summed = None if found.is_complete_for(row) else sums.words_in(row)
-        if summed is not None:
-            found = found.and_also(KnownTokens(row, of_words(summed, len(row))))
-    return found
+    encodings = [nothing, *(prompt.encoding.detach().flatten(0, -2).to(nothing) for prompt in prompts)]
+    held = [frozenset(), *(frozenset(prompt.words) for prompt in prompts)]
+    first: dict[bytes, tuple[Tensor, frozenset[str]]] = {}
+    for tokens, words in zip(encodings, held, strict=True):
+        for token, key in zip(tokens, map(bytes, tokens.contiguous().view(torch.uint8).numpy()), strict=True):
+            earlier = first.get(key)
+            first[key] = (token, words) if earlier is None else (earlier[0], earlier[1] & words)
+    return _Tokens(torch.stack([token for token, _ in first.values()]), [words for _, words in first.values()])
 
 
 def known_behind(
