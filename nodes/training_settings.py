@@ -250,18 +250,18 @@ def held_inputs() -> list[io.Input]:
             "difference_decay",
             0.5,
             "Custom preset, form residual: the share of the learned difference that each step takes away. Start with "
-            "0; 0.01 holds it small, much higher leaves the word alone.",
+            "0; 0.01 holds it small, higher leaves nothing but the word.",
         ),
         real(
             "difference_cap",
             10.0,
             "Custom preset, form residual: the most that the learned difference may be, in units of the values. Start "
-            "with 0, no bound; 0.5 stays near the word alone, above 2 nothing is bound.",
+            "with 0, no bound; a little above it is too low to leave the word alone, above 2 too high to bind.",
         ),
         real(
             "attention_weight",
             10.0,
             "Custom preset: weight of a loss that draws the word's attention into the mask of the thing. Start with 0, "
-            "without; 0.1 is a gentle pull, above 1 it outweighs the likeness.",
+            "without; 0.1 is a gentle pull, above 1 is too high and outweighs the likeness.",
         ),
     ]

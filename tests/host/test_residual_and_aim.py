@@ -127,9 +127,13 @@ def test_it_is_the_same_under_gradient_checkpointing(inputs):
         torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-5, atol=1e-8)
 
 
+def test_before_masks_are_found_it_asks_for_nothing(inputs):
+    """The memory of a step is measured then."""
+    plain, found = (gradients(inputs, weight, masks=False)[0] for weight in (None, 0.5))
+    assert found == pytest.approx(plain, abs=1e-6)
+
+
 def test_without_masks_it_is_refused(inputs):
-    with pytest.raises(PerfusionError, match="attention_weight needs masks of the thing"):
-        gradients(inputs, 0.5, masks=False)
     request = TrainingRequest(
         **{**inputs._asdict(), "masks": None}, word="<hugsy>", superclass="teddy",
         settings=TrainingSettings(attention_weight=0.1),

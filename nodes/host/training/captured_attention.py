@@ -20,23 +20,13 @@ from .autograd import scaled_gradient
 OnLayer = Callable[[str, Tensor, Tensor, int], None]
 
 
-def no_masks_to_aim_at() -> PerfusionError:
-    """What to say where attention is to be drawn into masks and there are none."""
-    return PerfusionError(
-        "The input attention_weight needs masks of the thing, but the pictures have none; connect masks, turn"
-        " automatic_mask on, or set it to 0."
-    )
-
-
 class AimedAttention:
     """The loss of an `AttentionAim` over all layers in one forward pass.
 
     masks: of the samples, [B, 1, h, w].
     """
 
-    def __init__(self, aim: AttentionAim, masks: Tensor | None) -> None:
-        if masks is None:
-            raise no_masks_to_aim_at()
+    def __init__(self, aim: AttentionAim, masks: Tensor) -> None:
         self._aim, self._masks = aim, masks
         self._outside: list[Tensor] = []
         self._told = False

@@ -18,7 +18,6 @@ from ..model_family import check_text_conditioned
 from ..text.encoders import text_encoders
 from ..text.statistics import encoder_hash
 from ..text.words import known_words
-from .captured_attention import no_masks_to_aim_at
 
 
 def check_models(model: ModelPatcher, clip: CLIP, vae: VAE) -> None:
@@ -111,7 +110,10 @@ def check_superclass(superclass: str) -> None:
 def check_aim(settings: TrainingSettings, mask_source: str) -> None:
     """Raise PerfusionError where attention is to be drawn into masks that there will not be."""
     if settings.attention_weight and mask_source == "none":
-        raise no_masks_to_aim_at()
+        raise PerfusionError(
+            "The input attention_weight needs masks of the thing, but the pictures have none; connect masks, turn"
+            " automatic_mask on, or set it to 0."
+        )
 
 
 def check_captions(clip: CLIP, templates: Sequence[str | None], superclass: str) -> None:

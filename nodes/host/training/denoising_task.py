@@ -242,7 +242,8 @@ class HostDenoisingTask:
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
             noisy = torch.where(_each(alone, noise), self._noise_of_a_sampler(noise, sigma), noisy)
         pooled = None if self._pooled is None else self._pooled[batch.templates.unique(return_inverse=True)[1]]
-        aimed = None if aim is None else AimedAttention(aim, masks)
+        everywhere = clean.new_ones(size, 1, *clean.shape[-2:])  # where masks are not found yet: it asks for nothing
+        aimed = None if aim is None else AimedAttention(aim, everywhere if masks is None else masks)
         beside = self._size_hints(batch), pooled, self._shown(batch), aimed
         denoised = self.denoise(noisy, sigma, edited, value_targets, *beside)
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
