@@ -6,7 +6,8 @@
 Trains each demo thing with the trainer's own function and the preset Standard but for what the row changes, on true
 masks, and paints it in new scenes with the host's sampler, three pictures a scene, at every bias.  The recogniser reads
 them as for `demo/making/measure_concepts.py`, and the strict instrument says whether it is this one among 200 others of
-its kind and how far its colours are off.  "Word alone" is textual inversion: the form residual with a value rate of 0.
+its kind, nearer than look-alikes come (strictly right), and how far its colours are off.  "Word alone" is textual
+inversion: the form residual with a value rate of 0.
 
 A table can be had at any time: trained concepts, pictures and readings are kept (--cache), and what is missing is said
 below it.
@@ -168,7 +169,8 @@ class Bench:
         pictures = torch.cat(strip).clone()
         keep_strip(self.folder / f"{cell.name}-{bias:g}.jpg", pictures)
         judged = self.instrument.judge(pictures, cell.thing)
-        return {**found, "ranks": judged.ranks.tolist(), "errors": judged.errors.tolist()}
+        strict = {"strict": judged.right.tolist(), "ranks": judged.ranks.tolist(), "errors": judged.errors.tolist()}
+        return {**found, **strict}
 
 
 def keep_strip(path: Path, pictures: Tensor) -> None:
@@ -188,9 +190,10 @@ def readings(folder: Path, cell: Cell) -> dict[str, Any]:
 def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
     """Each row at each bias as Markdown, over the cells that are there, and what is missing."""
     lines = [
-        "| row | size of the difference | bias | things | thing right | scene right | first of 200 | median rank | "
+        "| row | size of the difference | bias | things | thing right | scene right | strictly right | "
+        "first of 200 | median rank | "
         "body off | secondary parts off | detail off |",
-        "|---" * 11 + "|",
+        "|---" * 12 + "|",
     ]
     missing = []
     for row in rows:
@@ -213,7 +216,7 @@ def cells_of(read: Sequence[dict[str, list]]) -> list[str]:
         return [value for one in read for value in one[name]]
 
     ranks, errors = torch.tensor(all_of("ranks")), torch.tensor(all_of("errors"))
-    shares = [torch.tensor(all_of(name)).float().mean().item() for name in ("right", "scene")]
+    shares = [torch.tensor(all_of(name)).float().mean().item() for name in ("right", "scene", "strict")]
     shares.append(float((ranks == 0).float().mean()))
     off = ["" if math.isnan(error) else f"{error:.0f}" for error in errors.nanmean(dim=0).tolist()]
     return [*(f"{share:.2f}" for share in shares), f"{ranks.double().quantile(0.5).item():g}", *off]
