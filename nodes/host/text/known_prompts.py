@@ -130,7 +130,7 @@ def _with_memory(patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any
     if memory is None or words is None or encoded[0].requires_grad:
         return encoded
     encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
-    memory.note(KnownPrompt(encoding, words))
+    memory.note(KnownPrompt(encoding.detach(), words))  # the numbers alone: what is marked on it ends with it
     setattr(encoding, KEY, words)
     return encoding, pooled, {**extra, KEY: memory}
 
@@ -209,9 +209,9 @@ def _prompts_behind(entries: Sequence[Mapping[str, Any]]) -> list[KnownPrompt]:
     """The prompts of the entries' memories, and the entries themselves where they were not computed with."""
     memories = {id(entry[KEY]): entry[KEY] for entry in entries if isinstance(entry.get(KEY), PromptMemory)}
     prompts = [prompt for memory in memories.values() for prompt in memory.prompts]
-    known = {id(prompt.encoding) for prompt in prompts}
+    known = {prompt.encoding.data_ptr() for prompt in prompts}
     own = [(entry["cross_attn"], getattr(entry["cross_attn"], KEY, None)) for entry in entries]
-    return prompts + [KnownPrompt(encoding, w) for encoding, w in own if w is not None and id(encoding) not in known]
+    return prompts + [KnownPrompt(one, held) for one, held in own if held is not None and one.data_ptr() not in known]
 
 
 class _Sums:
