@@ -332,7 +332,8 @@ class HostDenoisingTask:
             ]
         if aimed is not None:
             with swapped_forwards(replacements):
-                replacements += aimed.watch(self.layers, scale)
+                watching: Any = aimed.watch(self.layers, scale)  # halves of fused projections are modules here
+                replacements += watching
         if self.gradient_checkpointing:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
