@@ -11,7 +11,7 @@ from .advice import WHOLE_PROMPT_LOCK_BIAS
 from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.gate.run_report import report_runs
-from .host.old_hosts import GrowingInput, choice, search_aliases
+from .host.old_hosts import ADVANCED, GrowingInput, choice, search_aliases
 from .host.progress import say
 from .host.text.prompt_notes import PromptNotes, take_notes
 from .host.text.words import add_words
@@ -49,6 +49,14 @@ class ConceptGate(io.ComfyNode):
                     "the whole prompt to the superclass, for freer scenes with less likeness. Start with local; with "
                     f"global, lower the bias to {WHOLE_PROMPT_LOCK_BIAS:g}.",
                 ),
+                io.Boolean.Input(
+                    "exact_gate",
+                    default=True,
+                    optional=True,
+                    **ADVANCED,
+                    tooltip="On, a prompt without a concept's word is left as it is, bit for bit, at any bias. Start "
+                    "with on; off lets gates open at similar words of every prompt, as in the paper.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -63,10 +71,15 @@ class ConceptGate(io.ComfyNode):
     @as_declared
     @CONCEPTS.gathered
     def execute(
-        cls, model: io.Model.Type, clip: io.Clip.Type, key_lock: str, concepts: dict[str, ConceptStack] | None = None
+        cls,
+        model: io.Model.Type,
+        clip: io.Clip.Type,
+        key_lock: str,
+        exact_gate: bool = True,
+        concepts: dict[str, ConceptStack] | None = None,
     ) -> io.NodeOutput:
         stack = tuple(gated for connected in (concepts or {}).values() for gated in connected)
-        patched, speaking = apply_concepts(model, stack, key_lock), add_words(clip, stack, key_lock)
+        patched, speaking = apply_concepts(model, stack, key_lock, exact_gate), add_words(clip, stack, key_lock)
         tell = functools.partial(say, node_id=cls.hidden.unique_id)
         acting = [gated.concept.word for gated in stack if gated.strength != 0]
         if acting:

@@ -16,7 +16,13 @@ _SIDE, _NAME = 220, 190  # of the picture; of the column of names
 _SIZE, _LINE = SMALL + 1, 30
 
 # What the form of a concept means for its keys.
-_KEYS = {"lockable": "drawn from own to locked in training", "unlocked": "own", "gated": "locked", "paper": "locked"}
+_KEYS = {
+    "lockable": "drawn from own to locked in training",
+    "unlocked": "own",
+    "gated": "locked",
+    "paper": "locked",
+    "residual": "own",
+}
 
 
 def facts_of(gated: GatedConcept) -> dict[str, str]:

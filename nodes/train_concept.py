@@ -28,7 +28,15 @@ from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
 from .training_samples import SCENES, TrainingSamples
-from .training_settings import CUSTOM, DEFAULTS, PRESET_TOOLTIP, PRESETS, custom_inputs, relative_rate_inputs
+from .training_settings import (
+    CUSTOM,
+    DEFAULTS,
+    PRESET_TOOLTIP,
+    PRESETS,
+    custom_inputs,
+    held_inputs,
+    relative_rate_inputs,
+)
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
 
 
@@ -213,6 +221,7 @@ class TrainConcept(io.ComfyNode):
                     tooltip="SDXL is told a summary of the prompt too: on, it is that of the superclass, here and "
                     "wherever the concept is used. Start with off; on for freer scenes with less likeness.",
                 ),
+                *held_inputs(),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,

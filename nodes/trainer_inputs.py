@@ -23,9 +23,9 @@ from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
 from .training_settings import (
+    CAME_LATER,
     DEFAULTS,
     PRESETS,
-    RELATIVE_RATES,
     SETTING_OF,
     length_text,
     training_settings,
@@ -130,8 +130,7 @@ class TrainerInputs:
         """Which of the visible settings the preset does not take."""
         if self.preset not in PRESETS:
             return ""
-        # A relative rate of 0 asks for nothing.
-        asked = {name: value for name, value in self.custom.items() if value or name not in RELATIVE_RATES}
+        asked = {name: value for name, value in self.custom.items() if value or name not in CAME_LATER}
         idle = [name for name, value in asked.items() if value != getattr(settings, SETTING_OF.get(name, name))]
         return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
 

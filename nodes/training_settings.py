@@ -44,6 +44,9 @@ PRESETS: dict[str, dict[str, object]] = {
         "noise_alone": 0.0,
         "word_first": False,
         "pooled_lock": False,
+        "difference_decay": None,
+        "difference_cap": None,
+        "attention_weight": None,
     },
     # As many pictures as Standard, in as many steps, with the least memory however much is free.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
@@ -57,6 +60,7 @@ KEYS_IN_WORDS = {
     "gated": "keys locked to the superclass (form gated)",
     "paper": "keys locked to the superclass (form paper)",
     "lockable": "keys for every lock (form lockable)",
+    "residual": "own keys, values as a difference to the word's (form residual)",
 }
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
@@ -76,8 +80,8 @@ SETTING_OF = {
     "training_bias": "bias",
     "training_temperature": "temperature",
 }
-# Those that came later: 0, which they have in a workflow from before, leaves it to the absolute rate.
-RELATIVE_RATES = ("relative_value_rate", "relative_word_rate")
+# Those that came later: 0, which they have in a workflow from before, asks for nothing.
+CAME_LATER = ("relative_value_rate", "relative_word_rate", "difference_decay", "difference_cap", "attention_weight")
 
 
 def training_settings(
@@ -90,7 +94,7 @@ def training_settings(
         chosen = {**(OF_DEMO if family == DEMO else OF_CHECKPOINTS), **PRESETS[preset]}
     else:
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
-        chosen |= {name: custom[name] for name in RELATIVE_RATES if custom.get(name)}
+        chosen |= {name: custom[name] for name in CAME_LATER if custom.get(name)}
         chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
@@ -110,6 +114,7 @@ def length_text(settings: TrainingSettings) -> str:
 def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str:
     """The settings in words, for the report."""
     values, word = settings.rates
+    aim = settings.attention_weight
     return (
         f"preset {preset}: {length_text(settings)} out of {pictures} pictures;"
         f" learning rates {values.text()} (values), {word.text()} (word);"
@@ -117,6 +122,9 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
         + ("; pooled vectors of the superclass" if settings.pooled_lock else "")
+        + (f"; differences lose {settings.difference_decay:g} a step" if settings.difference_decay else "")
+        + (f"; differences up to {settings.difference_cap:g} of the values" if settings.difference_cap else "")
+        + (f"; attention drawn into the mask, weight {aim:g}" if aim else "")
     )
 
 
@@ -179,7 +187,8 @@ def custom_inputs() -> list[io.Input]:
             optional=True,
             **ADVANCED,
             tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, for any lock; "
-            "gated locks them to the superclass, paper does too and takes the concept out of every other word.",
+            "gated locks them to the superclass, paper does too and takes the concept out of every other word; in "
+            "residual values are a difference to the word's own.",
         ),
         number(
             real,
@@ -224,5 +233,35 @@ def relative_rate_inputs() -> list[io.Input]:
             "Custom preset: the word's rate in units of its size. Start with 0, for which word_learning_rate counts, "
             f"or {OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) as presets do; too "
             "low hardly moves, too high drifts away.",
+        ),
+    ]
+
+
+def held_inputs() -> list[io.Input]:
+    """The inputs of Custom that hold what is learned: the difference of the form residual, and the attention."""
+
+    def real(name: str, most: float, tooltip: str) -> io.Input:
+        return io.Float.Input(
+            name, default=0.0, min=0.0, max=most, step=0.01, round=False, optional=True, **ADVANCED, tooltip=tooltip
+        )
+
+    return [
+        real(
+            "difference_decay",
+            0.5,
+            "Custom preset, form residual: the share of the learned difference that each step takes away. Start with "
+            "0; 0.01 holds it small, higher leaves nothing but the word.",
+        ),
+        real(
+            "difference_cap",
+            10.0,
+            "Custom preset, form residual: the most that the learned difference may be, in units of the values. Start "
+            "with 0, no bound; a little above it is too low to leave the word alone, above 2 too high to bind.",
+        ),
+        real(
+            "attention_weight",
+            10.0,
+            "Custom preset: weight of a loss that draws the word's attention into the mask of the thing. Start with 0, "
+            "without; 0.1 is a gentle pull, above 1 is too high and outweighs the likeness.",
         ),
     ]

@@ -6,6 +6,7 @@ The method:
 
     edit                 the equations: similarity, gate, edited contexts
     word_in_prompt       the similarity relative to the word as it stands in a prompt
+    edit_present         the edit of prompts of which it is known whose words they have
     joint_directions     the part of them that is solved for several concepts at once
     text_statistics      the second moment of text encodings, C, and its inverse
     captions             the built-in captions on which C is measured
@@ -25,8 +26,10 @@ Editing a picture by its prompt:
 Learning a concept:
 
     training             the trainer: what one step does
+    denoising            what it asks of the model
     training_batch       the samples of one forward pass, and the mean of their errors
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
+    value_difference     what holds values that are learned as a difference to the word's own
     caption_templates    the texts that a word is learned in: templates, and captions in their place
     training_trial       one picture forward and backward, to see what it takes
     memory_plan          how many pictures at once, and whether with gradient checkpointing
@@ -43,6 +46,7 @@ Learning a concept:
     step_choice          which step is best, by samples that were held out
     likeness             the same by the similarity of painted pictures
     attention_maps       soft masks from cross-attention
+    attention_aim        a loss that draws the word's attention into the mask
     learned_tensors      what was learned, in the units of its use
     concept_check        whether it is in the file and does something
 

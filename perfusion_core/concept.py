@@ -69,7 +69,8 @@ class Concept:
     None in the others, which have one each.
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
-    value_targets: o_V by name of the cross-attention layer, [d_out].  picture: small JPEG file, or None.
+    value_targets: o_V by name of the cross-attention layer, [d_out]; in the form residual, what is added to the word's
+    own values.  picture: small JPEG file, or None.
 
     All tensors are kept as own float32 copies on the CPU. Raises PerfusionError where something does not fit.
     """

@@ -22,8 +22,9 @@ from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_t
 
 FORMAT = "perfusion-concept"
 VERSION = 1
-# Of the form lockable, whose header also says the lock; packs that know version 1 alone say that they need an update.
-VERSION_WITH_LOCK = 2
+# Of forms that came later; packs that do not know one say that they need an update.  With lockable the header also
+# says the lock.
+VERSION_OF_FORM = {"lockable": 2, "residual": 3}
 KIND = "Perfusion concept"
 
 # Longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
@@ -158,7 +159,7 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
 
 def _version(form: str) -> int:
     """The version of a file that holds a concept of this form."""
-    return VERSION_WITH_LOCK if form == "lockable" else VERSION
+    return VERSION_OF_FORM.get(form, VERSION)
 
 
 def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:

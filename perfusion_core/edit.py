@@ -10,7 +10,7 @@ Notation.  J concepts act on the encoding e of one token, [d], which a cross-att
     w_j             its strength
     l_j             its lock, 0 (the word's own keys) to 1 (those of its superclass)
 
-Equations, for the forms that a concept can have (paper, gated, unlocked, lockable).
+Equations, for the forms that a concept can have (paper, gated, unlocked, lockable, residual).
 
     s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                              similarity, 1 where e = i_j
     a   = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j          joint coefficients; a = s where J = 1
@@ -21,13 +21,15 @@ Equations, for the forms that a concept can have (paper, gated, unlocked, lockab
     d_j = sigmoid((s_j - .75) / .10)                                   whether the token is the concept's own
 
     c_j = a_j (form paper),  g_j a_j (the others)                      how much of i_j is taken out
-    r_j = 0 (paper, gated),  d_j (1 - g_j) a_j (unlocked, lockable)    how much of i_j turns into the superclass
+    v_j = 0 (residual),  c_j (the others)                              the same, of the values
+    r_j = d_j (1 - g_j) a_j (unlocked, lockable),  0 (the others)      how much of i_j turns into the superclass
 
     e'  = e + sum_j w_j r_j (e_super,j - i_j)
     K   = W_K (e' + sum_j l_j w_j (g_j e_super,j - c_j i_j))
-    V   = W_V (e' - sum_j w_j c_j i_j) + sum_j w_j g_j o_j
+    V   = W_V (e' - sum_j w_j v_j i_j) + sum_j w_j g_j o_j
 
-A concept can be used with any lock; paper and gated were trained with l = 1, unlocked with 0, lockable with both.
+A concept can be used with any lock; paper and gated were trained with l = 1, unlocked and residual with 0, lockable
+with both.  In the form residual o_j is what is added to the word's own values; with o_j = 0 the word is alone.
 The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
 What r_j is: word_in_prompt.
 """
@@ -45,10 +47,12 @@ from .joint_directions import joint_directions, single_directions
 from .word_in_prompt import WordsInPrompt
 
 # Each form with the lock that a concept of it has where nobody chooses another one.
-LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0}
+LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0, "residual": 0.0}
 FORMS = tuple(LOCK_OF)
 # In these the word was learned with keys of its own, so a closing gate puts the superclass in its place.
 OWN_KEYS = ("unlocked", "lockable")
+# In these too, but a closing gate leaves the word, whose own values stay below the learned difference.
+RESIDUAL = ("residual",)
 
 # The gate by which a concept's own tokens are known whatever bias is in use: that of the paper's training.
 OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE = 0.75, 0.10
@@ -144,8 +148,8 @@ def joint_similarities(alone: Tensor, coefficients: Tensor, paper_form: Tensor, 
 
 @dataclass(frozen=True, eq=False)
 class _Concepts:
-    """The concepts that take part, in the letters of the module: [J, d], and [J] for the last six, or [..., 1, J] for
-    locks that differ from row to row."""
+    """The concepts that take part, in the letters of the module: [J, d], and [J] for the last seven, or [..., 1, J]
+    for locks that differ from row to row."""
 
     i: Tensor
     e_super: Tensor
@@ -157,6 +161,7 @@ class _Concepts:
     lock: Tensor
     paper: Tensor
     own_keys: Tensor
+    residual: Tensor
 
 
 def _equations(e: Tensor, of: _Concepts, words: WordsInPrompt | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -171,12 +176,13 @@ def _equations(e: Tensor, of: _Concepts, words: WordsInPrompt | None) -> tuple[T
     d = gate(s, OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE)
 
     c = torch.where(of.paper, a, g * a)
+    v = torch.where(of.residual, 0.0, c)
     r = torch.where(of.own_keys, d * (1 - g) * a, 0.0)
 
     e = e + (of.w * r) @ (of.e_super - of.i)
     lock = of.w * of.lock
     keys = e + (lock * g) @ of.e_super - (lock * c) @ of.i
-    values = e - (of.w * c) @ of.i
+    values = e - (of.w * v) @ of.i
     return keys, values, s, g
 
 
@@ -243,6 +249,7 @@ def _stacked(edits: Sequence[ConceptEdit], active: Sequence[int], like: Tensor) 
         lock=_locks([edit.lock_in_force for edit in taking_part], like),
         paper=torch.tensor([edit.form == "paper" for edit in taking_part], device=like.device),
         own_keys=torch.tensor([edit.form in OWN_KEYS for edit in taking_part], device=like.device),
+        residual=torch.tensor([edit.form in RESIDUAL for edit in taking_part], device=like.device),
     )
 
 

@@ -2,8 +2,9 @@
 
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
 layer.  The target input i is not learned but follows: an exponential moving average of the word's encoding, moved once
-per optimiser step.  No key is learned: keys are locked to the superclass, the word's own (form unlocked), or now the
-one and now the other (form lockable).
+per optimiser step.  No key is learned: keys are locked to the superclass, the word's own (forms unlocked and residual),
+or now the one and now the other (form lockable).  In the form residual o_V is a difference to the word's own values and
+starts at zero, where the word is alone (textual inversion, Gal et al. 2022).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
 i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
@@ -14,13 +15,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from .attention_aim import AttentionAim
 from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
-from .edit import ConceptEdit, EditedEncoding, edit_encoding, is_lock
+from .denoising import DenoisingTask
+from .edit import RESIDUAL, ConceptEdit, EditedEncoding, edit_encoding, is_lock
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors
 from .learning_rates import Rate, learning_rates, recorded_rates
@@ -43,6 +45,7 @@ from .training_state import (
     state_of,
     unchanged_by_failure,
 )
+from .value_difference import hold_differences
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class TrainingSettings:
     lock: of the keys in the form lockable, 0 to 1; None draws 0 or 1 for each sample, so that one concept serves all.
     word_first: whether some of the templates begin with the word.  The paper has none.
     pooled_lock: whether a model that is told the prompt's pooled vector, as SDXL is, is told that of the superclass.
+    difference_decay, difference_cap: of the form residual, see `hold_differences`.
+    attention_weight: of the loss by which the word's attention is drawn into the masks, see `attention_aim`.
     """
 
     steps: int = 300
@@ -83,6 +88,9 @@ class TrainingSettings:
     lock: float | None = None
     word_first: bool = True
     pooled_lock: bool = False
+    difference_decay: float | None = None
+    difference_cap: float | None = None
+    attention_weight: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
@@ -94,6 +102,17 @@ class TrainingSettings:
             raise PerfusionError(
                 f"The training setting noise_alone must be a share from 0 to 1, but it is {self.noise_alone}."
             )
+        if self.attention_weight is not None and not 0 <= self.attention_weight < math.inf:
+            raise PerfusionError(
+                f"The training setting attention_weight must be 0 or more, but it is {self.attention_weight}."
+            )
+        for name, most in {"difference_decay": 1.0, "difference_cap": math.inf}.items():
+            value = getattr(self, name)
+            if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
+                raise PerfusionError(
+                    f"The training setting {name} must be a number from 0 to {most:g} and needs the form residual, but"
+                    f" it is {value} in the form {self.form}."
+                )
         if self.lock is not None and not (self.form == "lockable" and is_lock(self.lock)):
             raise PerfusionError(
                 f"The training setting lock must be a number from 0 to 1 and needs the form lockable, but it is"
@@ -117,46 +136,14 @@ class TrainingSettings:
         return self.form == "lockable" and self.lock is None
 
     @property
+    def learns_difference(self) -> bool:
+        """Whether o_V is a difference to the word's own values."""
+        return self.form in RESIDUAL
+
+    @property
     def samples_of_a_step(self) -> int:
         """Pictures per optimiser step, however they are parted."""
         return self.batch_size * self.accumulation
-
-
-class DenoisingTask(Protocol):
-    """The model under training, as the loop sees it.
-
-    bucket_of: the number of each picture's bucket; the pictures of a batch have one size, so they are of one bucket.
-    gradient_checkpointing: whether it takes less memory for one more forward pass; may be set between two steps.
-    """
-
-    picture_count: int
-    bucket_of: Sequence[int]
-    gradient_checkpointing: bool
-
-    def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Encodings [T, N, d] of the templates with the word in them, differentiable in its vectors; and a boolean
-        mask [T, N] of the positions at which the word's vectors stand."""
-        ...
-
-    def value_outputs(self, encoding: Tensor) -> dict[str, Tensor]:
-        """W_V e for every cross-attention layer: encoding [d] -> {layer name: [d_out]}, float32."""
-        ...
-
-    def with_noise(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """The batch with noise, and noise levels where it has none, from the generator, as often as it may be split."""
-        ...
-
-    def loss(
-        self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
-    ) -> Tensor:
-        """Denoising error, a scalar, of the batch under the edit; noise that it has not comes from the generator.
-
-        The batch's templates, each once and in the order of their numbers, are those of the last `encode`."""
-        ...
-
-    def lower_gradient_scale(self) -> bool:
-        """Halve the factor by which gradients are scaled up inside the model; False where they are not any more."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -189,7 +176,8 @@ class ConceptTrainer:
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
     rates: Adam's learning rate of each of the `parameters`.  recorded_rates: as a file says them.
-    start: what the learned values and the superclass' encoding were at step 0; it tells one model from another.
+    start: the superclass' values and encoding, by which one model is told from another.
+    values_at_start: o_V at step 0, by layer.
     """
 
     def __init__(
@@ -217,14 +205,17 @@ class ConceptTrainer:
             self.superclass_encoding = self._word_encoding(self.word_vectors)
             self.target_input = self.superclass_encoding.clone()
             self.inverse = inverse.to(self.target_input)
-            self.value_targets = {
-                name: value.detach().clone().requires_grad_()
-                for name, value in task.value_outputs(self.superclass_encoding).items()
-            }
-        learned = copies(self.tensors())
-        self.rates = learning_rates(*settings.rates, self.parameters())
-        self.recorded_rates = recorded_rates(self.rates, self.parameters())
-        self.start = {n: t for n, t in learned.items() if n.startswith("value.") or n == "superclass_encoding"}
+            of_superclass = copies(task.value_outputs(self.superclass_encoding))
+            self.values_at_start = copies(of_superclass)
+            if settings.learns_difference:
+                self.values_at_start = {name: torch.zeros_like(value) for name, value in of_superclass.items()}
+            self.value_targets = {name: value.clone().requires_grad_() for name, value in self.values_at_start.items()}
+        values = {f"value.{name}": value for name, value in of_superclass.items()}
+        self.start = {**values, **copies({"superclass_encoding": self.superclass_encoding})}
+        # A difference has no size at the start; that of the values is the unit of both.
+        sizes = {**self.parameters(), **values}
+        self.rates = learning_rates(*settings.rates, sizes)
+        self.recorded_rates = recorded_rates(self.rates, sizes)
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
             [{"params": [self.parameters()[name]], "lr": rate} for name, rate in self.rates.items()]
         )
@@ -239,7 +230,9 @@ class ConceptTrainer:
         with unchanged_by_failure(self):
             self.optimiser.zero_grad(set_to_none=True)
             for batch in self._micro_batches():
-                loss, encodings, positions, edited = self.loss(batch, settings.templates, self.generator)
+                loss, encodings, positions, edited = self.loss(
+                    batch, settings.templates, self.generator, settings.attention_weight
+                )
                 if not math.isfinite(loss.item()):
                     raise self._not_finite(f"loss became {loss.item()}")
                 share = len(batch.pictures) / settings.samples_of_a_step
@@ -251,6 +244,8 @@ class ConceptTrainer:
             similarity, gate = (t[at_word].mean().item() for t in (edited.similarities, edited.gates))
 
             self.optimiser.step()
+            references = {name: self.start[f"value.{name}"] for name in self.value_targets}
+            hold_differences(self.value_targets, references, settings.difference_decay, settings.difference_cap)
             decay = settings.target_input_decay
             self.target_input = decay * self.target_input + (1 - decay) * (word_sum / word_count)
             # With Adam's moments: where one of them overflows, its parameter stands still for ever without a sign.
@@ -278,15 +273,19 @@ class ConceptTrainer:
         )
 
     def loss(
-        self, batch: Batch, templates: Sequence[str], generator: torch.Generator
+        self, batch: Batch, templates: Sequence[str], generator: torch.Generator, attention_weight: float | None = None
     ) -> tuple[Tensor, Tensor, Tensor, EditedEncoding]:
-        """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from."""
+        """The loss of a batch, with the encodings [B, N, d], the word's positions [B, N] and the edit it came from.
+
+        attention_weight: of what is asked of the attention; without one it is the denoising error alone."""
         batch, templates = with_captions(batch, templates, self.captions)
         used, rows = batch.templates.unique(return_inverse=True)
         encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
         edited = edit_encoding(encodings, [self.edit(batch.locks)])
-        return self.task.loss(batch, edited, self.value_targets, generator), encodings, positions, edited
+        asked = {"aim": AttentionAim(positions, attention_weight)} if attention_weight else {}
+        loss = self.task.loss(batch, edited, self.value_targets, generator, **asked)
+        return loss, encodings, positions, edited
 
     def edit(self, locks: Tensor | None = None) -> ConceptEdit:
         """The edit by what was learned so far, with the gate of the training.  locks: of each sample, [B]."""

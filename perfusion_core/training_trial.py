@@ -20,7 +20,8 @@ def try_one_picture(trainer: ConceptTrainer, picture: int) -> None:
     )
     parameters = trainer.parameters().values()
     try:
-        trainer.loss(batch, trainer.settings.templates, torch.Generator().manual_seed(0))[0].backward()
+        settings, generator = trainer.settings, torch.Generator().manual_seed(0)
+        trainer.loss(batch, settings.templates, generator, settings.attention_weight)[0].backward()
         # Reading a number waits for the device.
         sum(parameter.grad.sum().item() for parameter in parameters if parameter.grad is not None)
     finally:

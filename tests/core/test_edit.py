@@ -62,6 +62,9 @@ def paper_layer(e, edits, inverse, weight, targets, form):
     coefficients = paper_joint_coefficients(e, edits, inverse)
     h = weight @ (closing_on_the_superclass(e, edits, inverse) if form in OWN_KEYS else e)
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
+        if form == "residual":
+            h = h + g * o
+            continue
         h = h - (a if form == "paper" else g * a) * (weight @ edit.target_input.double()) + g * o
     return h
 
@@ -89,6 +92,9 @@ def test_equals_the_equations(form, count, dtype, tolerance):
     if form == "unlocked":
         closing = torch.stack([closing_on_the_superclass(e, edits, INVERSE) for e in encoding.flatten(0, 1)])
         assert relative_error(keys, (closing @ weight_k.T).view_as(keys)) <= tolerance
+        keys, key_targets, weight_k = values, value_targets, weight_v
+    if form == "residual":
+        assert relative_error(keys, encoding @ weight_k.T) <= tolerance
         keys, key_targets, weight_k = values, value_targets, weight_v
     for ours, weight, targets in ((keys, weight_k, key_targets), (values, weight_v, value_targets)):
         expected = torch.stack(

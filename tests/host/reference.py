@@ -3,33 +3,103 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import NamedTuple
 
 import comfy.model_patcher
 import torch
 from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
+from perfusion_pack.nodes.host.text.known_prompts import KEY
 from perfusion_pack.nodes.host.text.own_tokens import CONDITIONING_KEY
 from perfusion_pack.perfusion_core.concept import GatedConcept
 from tiny_models import tiny_model
 from torch import Tensor
 
 
-def own_words(conditioning: Iterable) -> list[tuple[str, Tensor, Tensor]]:
-    """What is known of the concepts' words in a conditioning: of whose concept, a token [d] and its plain word [d]."""
-    marks = [extra.get(CONDITIONING_KEY, getattr(encoding, CONDITIONING_KEY, {})) for encoding, extra in conditioning]
-    return [
+class Known(NamedTuple):
+    """What is known of prompts.
+
+    words: of whose concept, a token [d] and its plain word [d].  prompts: tokens [N, d], and whose words they have.
+    """
+
+    words: Sequence[tuple[str, Tensor, Tensor]] = ()
+    prompts: Sequence[tuple[Tensor, Sequence[str]]] = ()
+
+
+NOTHING = Known()
+
+
+def own_words(conditioning: Iterable) -> Known:
+    """What is known of the concepts' words in a conditioning."""
+    entries = list(conditioning)
+    marks = [extra.get(CONDITIONING_KEY, getattr(encoding, CONDITIONING_KEY, {})) for encoding, extra in entries]
+    words = [
         (identity, token, word)
         for marked in marks
         for identity, (tokens, words) in marked.items()
         for token, word in zip(tokens, words, strict=True)
     ]
+    remembered = [prompt for _, extra in entries if KEY in extra for prompt in extra[KEY].prompts]
+    return Known(words, [(encoding[0], held) for encoding, held in remembered])
+
+
+def present(row: Tensor, stack: Sequence[GatedConcept], prompts: Sequence[tuple[Tensor, Sequence[str]]]) -> list[int]:
+    """The concepts whose words may be in a prompt, [N, d]: some token is of no known prompt without it."""
+    found, words = [], mixed(row, prompts)
+    for j, g in enumerate(stack):
+        if words is not None:
+            found += [j] if g.concept.word_hash in words else []
+            continue
+        without = [tokens for tokens, words in prompts if g.concept.word_hash not in words]
+        nothing = (row == 0).all(dim=-1)
+        known = [nothing, *((row[:, None] == tokens.to(row)).all(dim=-1).any(dim=1) for tokens in without)]
+        if not torch.stack(known).any(dim=0).all():
+            found.append(j)
+    return found
+
+
+_MIXED: dict[bytes, set[str] | None] = {}
+
+
+def mixed(row: Tensor, prompts: Sequence[tuple[Tensor, Sequence[str]]]) -> set[str] | None:
+    """Whose words are in a prompt, [N, d], that was mixed out of two known ones; None where it was not."""
+    key = row.numpy().tobytes()
+    if key not in _MIXED:
+        _MIXED[key] = None
+        same_length = [(tokens.flatten().double(), words) for tokens, words in prompts if tokens.shape == row.shape]
+        mixture = row.flatten().double()
+        known = any(torch.equal(mixture, tokens) for tokens, _ in same_length) or not mixture.any()
+        for (one, words), (other, others) in combinations(same_length, 2) if not known else ():
+            basis = torch.stack([one, other], dim=1)
+            weights = torch.linalg.lstsq(basis, mixture).solution
+            if (basis @ weights - mixture).norm() <= 1e-6 * mixture.norm():
+                _MIXED[key] = {*words, *others}
+    return _MIXED[key]
 
 
 def edited_contexts(
-    encoding: Tensor, stack: Sequence[GatedConcept], known: Sequence[tuple[str, Tensor, Tensor]] = ()
+    encoding: Tensor, stack: Sequence[GatedConcept], known: Known = NOTHING
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the key context, the value context [..., N, d] and gate times strength [..., N, J], float64.
 
     known: of `own_words`."""
+    if encoding.dim() != 3 or not known.prompts:
+        return _edited(encoding, stack, known.words)
+    rows = []
+    for row in encoding:
+        here, gates = present(row, stack, known.prompts), row.new_zeros(len(row), len(stack)).double()
+        keys = values = row.double()
+        if here:
+            keys, values, gates_here = (t[0] for t in _edited(row[None], [stack[j] for j in here], known.words))
+            gates[:, here] = gates_here
+        rows.append((keys, values, gates))
+    keys, values, gates = (torch.stack(column) for column in zip(*rows, strict=True))
+    return keys, values, gates
+
+
+def _edited(
+    encoding: Tensor, stack: Sequence[GatedConcept], known: Sequence[tuple[str, Tensor, Tensor]]
+) -> tuple[Tensor, Tensor, Tensor]:
     e = encoding.double()
     i = torch.stack([g.concept.target_input for g in stack]).double()
     c = torch.stack([g.concept.inverse_target_input for g in stack]).double()
@@ -72,7 +142,7 @@ class ReferenceProjection(torch.nn.Module):
     """A to_k or to_v that applies the edit to whatever arrives, whenever it is called."""
 
     def __init__(
-        self, linear, stack, layer: str, keys: bool, locked: Sequence[tuple[Tensor, Tensor]], known: Sequence[tuple]
+        self, linear, stack, layer: str, keys: bool, locked: Sequence[tuple[Tensor, Tensor]], known: Known
     ) -> None:
         super().__init__()
         self.linear, self.stack, self.layer, self.keys, self.locked = linear, stack, layer, keys, locked
@@ -94,7 +164,7 @@ class ReferenceProjection(torch.nn.Module):
 def reference_model(
     stack: Sequence[GatedConcept],
     locked: Sequence[tuple[Tensor, Tensor]] = (),
-    known: Sequence[tuple[str, Tensor, Tensor]] = (),
+    known: Known = NOTHING,
     **settings: object,
 ) -> comfy.model_patcher.ModelPatcher:
     """Return the tiny model of the other tests, made anew, whose projections are replaced for good.

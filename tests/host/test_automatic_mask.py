@@ -7,12 +7,13 @@ import torch
 from comfy.ldm.modules import attention
 from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
-from perfusion_pack.nodes.host.training.attention_mask import attention_masks, captured_attention
+from perfusion_pack.nodes.host.training.attention_mask import attention_masks
+from perfusion_pack.nodes.host.training.captured_attention import captured_attention
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.perfusion_core.attention_maps import word_attention
-from perfusion_pack.perfusion_core.training import TrainingSettings
+from perfusion_pack.perfusion_core.training_recipe import TrainingSettings
 from tiny_models import instance_forwards
 
 

@@ -24,7 +24,11 @@ FIXED = {
         "concept_file bias temperature strength start_percent end_percent stack",
         "PERFUSION_CONCEPT STRING STRING",
     ),
-    "PerfusionConceptGate": ("Apply Perfusion Concepts (Gate)", "model clip concepts key_lock", "MODEL CLIP"),
+    "PerfusionConceptGate": (
+        "Apply Perfusion Concepts (Gate)",
+        "model clip concepts key_lock exact_gate",
+        "MODEL CLIP",
+    ),
     "PerfusionGateSweep": (
         "Sweep Gate Bias",
         "model biases word strengths temperatures locks seeds",

@@ -31,6 +31,9 @@ PAPER = {
     "lock": None,
     "word_first": False,
     "pooled_lock": False,
+    "difference_decay": None,
+    "difference_cap": None,
+    "attention_weight": None,
 }
 
 

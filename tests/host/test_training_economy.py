@@ -85,7 +85,6 @@ def test_a_word_of_two_tokens_acts_where_it_stands_and_nowhere_else(inputs, fold
         plain = sample(inputs.model, positive, negative)
         return difference(sample(patched, positive, negative), plain) / plain.abs().max().item()
 
-    without = effect("a red ball on the")  # words that this random encoder puts far from the concept
-    assert without < 2e-5  # rounding
-    assert effect("a photo of <hugsy> in the snow") > 100 * without
-    assert effect("two <hugsy> beside a <hugsy>") > 100 * without
+    assert effect("a red ball on the") == 0.0
+    assert effect("a photo of <hugsy> in the snow") > 2e-3
+    assert effect("two <hugsy> beside a <hugsy>") > 2e-3

@@ -29,6 +29,7 @@ from ....perfusion_core.concept import Concept, ConceptStack, check_stack
 from ....perfusion_core.edit import edit_encoding
 from ....perfusion_core.errors import DependentConceptsError, PerfusionError, quoted
 from ..model_family import check_text_conditioned
+from ..text.known_prompts import known_behind, known_tokens
 from ..text.own_tokens import marks_behind, marks_of
 from ..text.superclass_encoding import (
     CONDITIONING_KEY,
@@ -50,20 +51,26 @@ KEY_LOCKS = ("local", "global")
 
 
 class GatePatch(NamedTuple):
-    """What is on a patched MODEL: its concepts and the kind of key lock."""
+    """What is on a patched MODEL: its concepts, the kind of key lock, and whether prompts without a word stay as they
+    are."""
 
     stack: ConceptStack
     key_lock: str
+    exact: bool = True
 
 
-def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "local") -> ModelPatcher:
+def apply_concepts(
+    model: ModelPatcher, stack: ConceptStack, key_lock: str = "local", exact: bool = True
+) -> ModelPatcher:
     """Return a clone of the MODEL in which the concepts act; a MODEL that already has concepts gets these in addition.
 
     stack: the concepts; those of strength 0 are left out, and with none left the clone runs as the base does.
     key_lock: "local" locks each word's keys to its superclass, "global" feeds all keys the encoding of the prompt with
     the superclass in the word's place (needs the CLIP of `add_words` with the same lock).
+    exact: whether a concept leaves prompts as they are, bit for bit, that are known not to have its word; otherwise its
+    gate may open at similar words of any prompt (the paper).
     Raises PerfusionError where a concept does not fit the model, a word occurs twice, concepts cannot be told apart,
-    or the model already has concepts with the other lock.
+    or the model already has concepts with the other lock or the other kind of gate.
     """
     if key_lock not in KEY_LOCKS:
         raise PerfusionError(f"The key lock must be one of {', '.join(KEY_LOCKS)}, but it is {key_lock!r}.")
@@ -78,8 +85,14 @@ def apply_concepts(model: ModelPatcher, stack: ConceptStack, key_lock: str = "lo
                 f"The MODEL already has concepts with the {earlier.key_lock} key lock, but these are to be added with"
                 f" the {key_lock} one; choose the same lock in both nodes."
             )
+        if earlier.exact != exact:
+            kind = "in any prompt" if exact else "only in prompts with their word"
+            raise PerfusionError(
+                f"The MODEL already has concepts whose gates open {kind}, but these are to be added with the other"
+                " kind; choose the same exact_gate in both nodes."
+            )
         stack = earlier.stack + stack
-    _put_on(patched, stack, key_lock)
+    _put_on(patched, GatePatch(stack, key_lock, exact))
     return patched
 
 
@@ -110,7 +123,7 @@ def with_gate(model: ModelPatcher, word: str = "", **settings: float) -> ModelPa
         stack += [gated] if gated.strength != 0 else []
     _take_off(changed)
     if stack:
-        _put_on(changed, tuple(stack), patch.key_lock)
+        _put_on(changed, patch._replace(stack=tuple(stack)))
     return changed
 
 
@@ -122,8 +135,9 @@ def _take_off(patched: ModelPatcher) -> None:
     patched.remove_attachments(PATCH_KEY)
 
 
-def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
+def _put_on(patched: ModelPatcher, patch: GatePatch) -> None:
     """Make the concepts those of a MODEL, in place of what was there."""
+    stack = patch.stack
     check_stack(stack)
     layers = cross_attention_layers_for(patched, [gated.concept for gated in stack])
     _check_independence(stack)
@@ -133,11 +147,11 @@ def _put_on(patched: ModelPatcher, stack: ConceptStack, key_lock: str) -> None:
         (layer, projection): stand_in(current, layer, projection) for layer in layers for projection in (KEYS, VALUES)
     }
     _take_off(patched)
-    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(stack, key_lock))
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, PATCH_KEY, _outer_sample_wrapper(patch))
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, PATCH_KEY, _sampler_sample)
     patched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, PATCH_KEY, _apply_model_wrapper(stack, projections, current))
     patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, PATCH_KEY, _calc_cond_batch)
-    patched.set_attachments(PATCH_KEY, GatePatch(stack, key_lock))
+    patched.set_attachments(PATCH_KEY, patch)
 
 
 def applied_concepts(model: ModelPatcher) -> GatePatch | None:
@@ -190,7 +204,10 @@ def _check_independence(stack: ConceptStack) -> None:
         ) from None
 
 
-def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., Any]:
+def _outer_sample_wrapper(patch: GatePatch) -> Callable[..., Any]:
+    stack, key_lock, exact = patch
+    identities = [gated.concept.word_hash for gated in stack]
+
     def outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Any:
         guider = executor.class_obj
         # Where the model makes something else of the text, its prompts' encodings tell nothing of the gate.
@@ -200,7 +217,13 @@ def _outer_sample_wrapper(stack: ConceptStack, key_lock: str) -> Callable[..., A
             if not refined:
                 warn_of_lost_lock(prompts, stack)
             attach_to_model_conds(guider.conds)
-        run = GateRun(stack, remember=True, reuse_projections=not _weights_may_change(guider), marks=marks_of(prompts))
+        run = GateRun(
+            stack,
+            remember=True,
+            reuse_projections=not _weights_may_change(guider),
+            marks=marks_of(prompts),
+            known=known_tokens(prompts, identities) if exact else None,
+        )
         options = guider.model_options.setdefault("transformer_options", {})  # the guider's own copy for this run
         options[PATCH_KEY] = run
         try:
@@ -235,7 +258,9 @@ def _sampler_sample(
         prepare_as_prompts(guider.conds, guider.inner_model, noise)
         run = guider.model_options.get("transformer_options", {}).get(PATCH_KEY)
         if run is not None:
-            run.marks = {**run.marks, **marks_behind(prompts_of(guider.conds), CONTEXT)}
+            prompts = prompts_of(guider.conds)
+            run.marks = {**run.marks, **marks_behind(prompts, CONTEXT)}
+            run.known = known_behind(run.known, prompts, CONTEXT)
     return executor(guider, sigmas, extra_args, callback, noise, *rest)
 
 
@@ -275,14 +300,14 @@ def _apply_model_wrapper(
 
         diffusion_model = base_model.diffusion_model
         layers = run.layers(diffusion_model)
-        context, marks = call.context, run.marks
-        wanted = context is not None and (superclass_encoding is not None or marks)
+        context, of_context = call.context, (run.marks, run.known)
+        wanted = context is not None and (superclass_encoding is not None or run.marks or run.known is not None)
         if context is not None and wanted and refined_from(diffusion_model) is not None:
 
             def at_layers(encoding: Tensor) -> Tensor:
                 return first_arrival(diffusion_model, call._replace(context=encoding, control=None).run)
 
-            context, superclass_encoding, marks = run.refined(context, superclass_encoding, at_layers)
+            context, superclass_encoding, of_context = run.refined(context, superclass_encoding, at_layers)
         modules = {(name, kind): getattr(layers[name], kind) for name, kind in projections if name in layers}
         gate_call = GateCall(
             run,
@@ -290,7 +315,7 @@ def _apply_model_wrapper(
             originals={key: module.forward for key, module in modules.items()},
             context=context,
             superclass_encoding=superclass_encoding,
-            marks=marks,
+            of_context=of_context,
             weights=(id(diffusion_model), getattr(base_model, "current_weight_patches_uuid", None)),
             reuse_projections=not _projections_may_be_changed(call.options),
         )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import EditedEncoding
+from ..text.known_prompts import known_tokens
 from ..text.own_tokens import marks_of
 from .run import GateRun
 
@@ -20,6 +21,7 @@ def read_gates(prompt: Sequence[Tensor | Mapping[str, Any]], stack: ConceptStack
     strength other than 0.  Raises PerfusionError where a concept was made for encodings of another width.
     """
     encoding, beside = cast(Tensor, prompt[0]), cast(Mapping[str, Any], prompt[1])
-    marks = marks_of([{**beside, "cross_attn": encoding}])
-    run = GateRun(stack, remember=False, reuse_projections=False, marks=marks)
+    entries = [{**beside, "cross_attn": encoding}]
+    known = known_tokens(entries, [gated.concept.word_hash for gated in stack])
+    run = GateRun(stack, remember=False, reuse_projections=False, marks=marks_of(entries), known=known)
     return run.edited(encoding, tuple(range(len(stack))))

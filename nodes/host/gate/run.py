@@ -28,6 +28,8 @@ from ....perfusion_core.edit import (
     edit_encoding,
     similarity,
 )
+from ....perfusion_core.edit_present import edit_present
+from ..text.known_prompts import KnownTokens
 from ..text.own_tokens import Marks, find_tokens, marks_through
 from .cross_attention import CrossAttention, Forward, cross_attention_layers
 from .words_in_prompt import words_in_prompt
@@ -60,27 +62,38 @@ class _KnownEncoding:
         )
 
 
+# What arrives at the layers: the text, the superclass' text, and the marks and known tokens of the text.
+Refined = tuple[Tensor, Tensor | None, tuple[Marks, KnownTokens | None]]
+
+
 class GateRun:
     """The memory of one sampling run; one for all devices, so its lists are changed under a lock.
 
     stack: the concepts.  remember: whether calls may share anything.  reuse_projections: whether projected keys and
     values may be kept, which needs weights that stay the same (no hooks, no keyframes).
-    marks: of the own tokens of concepts in the run's prompts.
+    marks: of the own tokens of concepts in the run's prompts.  known: tokens of which it is known whose words are in
+    their prompt, by the concepts of the stack; None lets every gate open in every prompt.
     was_due: whether in any step concepts were to act.  has_acted: whether any layer asked for keys or values of theirs.
     """
 
     def __init__(
-        self, stack: ConceptStack, remember: bool, reuse_projections: bool, marks: Marks = MappingProxyType({})
+        self,
+        stack: ConceptStack,
+        remember: bool,
+        reuse_projections: bool,
+        marks: Marks = MappingProxyType({}),
+        known: KnownTokens | None = None,
     ) -> None:
         self.stack = stack
         self.marks = marks
+        self.known = known
         self.remember = remember
         self.reuse_projections = reuse_projections
         self.was_due = self.has_acted = False
         self._lock = threading.Lock()
         self._known: list[_KnownEncoding] = []
         self._layers: dict[int, tuple[Module, dict[str, CrossAttention]]] = {}
-        self._refined: list[tuple[Tensor, Tensor | None, tuple[Tensor, Tensor | None, Marks]]] = []
+        self._refined: list[tuple[Tensor, Tensor | None, Refined]] = []
         self._windows: list[tuple[float, float] | None] | None = None
         self._edits: dict[tuple[int, torch.device], ConceptEdit] = {}
         self._targets: dict[tuple, Tensor] = {}
@@ -136,15 +149,19 @@ class GateRun:
                 self._edits[j, device] = dataclasses.replace(edit, **moved)
         return [self._edits[j, device] for j in concepts]
 
-    def edited(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks | None = None) -> EditedEncoding:
-        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there.
+    def edited(
+        self, encoding: Tensor, concepts: tuple[int, ...], of_encoding: tuple[Marks, KnownTokens | None] | None = None
+    ) -> EditedEncoding:
+        """Return the edit of an encoding by these concepts, each measured against its word as it stands in there, and
+        not at all in prompts that are known not to have it.
 
-        marks: of the encoding, where it is something else than the prompts."""
+        of_encoding: marks and known tokens of the encoding, where it is something else than the prompts."""
+        marks, known = (self.marks, self.known) if of_encoding is None else of_encoding
         edits = self.edits(concepts, encoding.device)
-        words = words_in_prompt(
-            encoding, tuple(self.stack[j] for j in concepts), edits, self.marks if marks is None else marks
-        )
-        return edit_encoding(encoding, edits, words)
+        words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, marks)
+        if known is None or known.tokens.shape[-1] != encoding.shape[-1]:
+            return edit_encoding(encoding, edits, words)
+        return edit_present(encoding, edits, words, known.words_in(encoding)[..., list(concepts)])
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
         """Return the target values of these concepts in one layer, [J, d_out], on the device."""
@@ -156,8 +173,9 @@ class GateRun:
 
     def refined(
         self, context: Tensor, superclass_encoding: Tensor | None, at_layers: Callable[[Tensor], Tensor]
-    ) -> tuple[Tensor, Tensor | None, Marks]:
-        """Return what a model makes of the two before its layers see them, and the marks of the former; once per run.
+    ) -> Refined:
+        """Return what a model makes of the two before its layers see them, and what is known of the former; once per
+        run.
 
         at_layers: makes it, for an encoding in a batch of this size: another one rounds otherwise.
         """
@@ -166,7 +184,8 @@ class GateRun:
                 return made
         arrived = at_layers(context)
         locked = None if superclass_encoding is None else at_layers(superclass_encoding)
-        made = arrived, locked, marks_through(self.marks, context, arrived)
+        known = None if self.known is None else self.known.through(context, arrived)
+        made = arrived, locked, (marks_through(self.marks, context, arrived), known)
         if self.remember and self.reuse_projections and not torch.is_grad_enabled():
             self._refined = [*self._refined[1 - KNOWN_ENCODINGS :], (context, superclass_encoding, made)]
         return made
@@ -220,8 +239,8 @@ class GateCall:
 
     concepts: indices into the run's stack.  originals: the modules' forwards by (layer, to_k or to_v).
     context: the call's text encoding, [B, N, d].  superclass_encoding: for the global key lock, [B, N, d], or None.
-    marks: of the concepts' own tokens in what arrives.  weights: anything that compares equal while the weights of the
-    model are the same.
+    of_context: marks of the concepts' own tokens in what arrives, and its known tokens.
+    weights: anything that compares equal while the weights of the model are the same.
     """
 
     def __init__(
@@ -231,7 +250,7 @@ class GateCall:
         originals: Mapping[tuple[str, str], Forward],
         context: Tensor | None,
         superclass_encoding: Tensor | None,
-        marks: Marks,
+        of_context: tuple[Marks, KnownTokens | None],
         weights: tuple,
         reuse_projections: bool,
     ) -> None:
@@ -240,7 +259,7 @@ class GateCall:
         self.originals = originals
         self.context = context
         self.superclass_encoding = superclass_encoding
-        self.marks = marks
+        self.of_context = of_context
         self.signature = (concepts, weights)
         # A graph of one call must not be held by the next.
         self.remember = run.remember and not torch.is_grad_enabled()
@@ -275,7 +294,7 @@ class GateCall:
         superclass_encoding = self._superclass_encoding_of(encoding)
         known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
         if known is None:
-            edited = self.run.edited(encoding, self.concepts, self.marks)
+            edited = self.run.edited(encoding, self.concepts, self.of_context)
             key_context = self._key_context(encoding, superclass_encoding, edited)
             known = _KnownEncoding(encoding, superclass_encoding, self.signature, edited, key_context)
             if self.remember:

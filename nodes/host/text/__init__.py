@@ -7,6 +7,7 @@
     encoder_patch        code of the pack around the encoding of a prompt
     encoding_memory      encodings that a change of the gate need not make again
     own_tokens           which tokens of an encoding are a concept's own, marked on it
+    known_prompts        which prompts are known not to have a word
     prompt_words         the words of a prompt, and where they lie in its encoding
     prompt_notes         what is noted of prompts: words in them, and words that look like it
     clip_layer           clip skip: a warning of another layer than a concept's

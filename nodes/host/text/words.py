@@ -35,6 +35,7 @@ from .encoders import (
 )
 from .encoding_memory import remembered, share_memory
 from .inserted_words import inserting, tokens_in_a_text, unused_signs
+from .known_prompts import remember_prompts
 from .own_tokens import mark_own_tokens
 from .pooled_lock import lock_pooled
 from .superclass_encoding import encode_superclass_too
@@ -114,6 +115,7 @@ def with_words(clip: CLIP, words: Sequence[ConceptWord], key_lock: str = "local"
     clone.tokenizer = tokenizer
     encode_through(clone, remembered)  # first, so that what the others ask for is remembered too
     mark_own_tokens(clone)
+    remember_prompts(clone, clip)
     if any(word.pooled_lock for word in words):
         lock_pooled(clone)
     if key_lock == "global":

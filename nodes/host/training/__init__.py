@@ -14,6 +14,7 @@
     gradient_checkpointing  less memory for one more forward pass
     measured_memory         what a picture takes, and how many go through the model at once
     dynamic_memory          models that the host streams, copied so that they can be trained through
+    captured_attention      queries and keys of the layers, and the loss of where the word's attention is
     attention_mask          where the thing is, by the model's attention to the superclass
     judge                   which step is best, by a CLIP vision model
     sampling                pictures made as the host's own sampler makes them

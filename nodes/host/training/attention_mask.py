@@ -7,8 +7,7 @@ cross-attention layer projects them, for the length of one call of the model, an
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import comfy.model_management
 import torch
@@ -18,8 +17,8 @@ from ....perfusion_core.attention_maps import AttentionMaps, word_attention
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import is_out_of_memory
 from ....perfusion_core.training_pictures import PerPicture, per_picture
-from ..gate.cross_attention import CrossAttention, compared_by
-from ..gate.projection_swap import Replacement, swapped_forwards
+from ..gate.cross_attention import CrossAttention
+from .captured_attention import captured_attention
 from .denoising_task import HostDenoisingTask
 
 logger = logging.getLogger(__name__)
@@ -113,38 +112,3 @@ def _summed_maps(
                 with captured_attention(layers, add):
                     task.predict(task.noised(clean, noise[part], sigma), sigma, encoding.expand(len(clean), -1, -1))
     return maps
-
-
-@contextmanager
-def captured_attention(
-    layers: Mapping[str, CrossAttention], on_layer: Callable[[str, Tensor, Tensor, int], None]
-) -> Iterator[None]:
-    """While the block is open, tell `on_layer` the name, queries [B, L, H * D], keys [B, N, H * D] and number H of
-    heads of every cross-attention layer that runs.
-
-    layers: as `cross_attention_layers` gives them.  What the layers compute stays the same bit for bit.
-    """
-    replacements: list[Replacement] = []
-    for name, layer in layers.items():
-        replacements += _watching(name, layer, on_layer)
-    with swapped_forwards(replacements):
-        yield
-
-
-def _watching(
-    name: str, layer: CrossAttention, on_layer: Callable[[str, Tensor, Tensor, int], None]
-) -> list[Replacement]:
-    """Every layer makes its queries before its keys, in whatever version of the host; both keep their own values."""
-    queries_by, keys_by = compared_by(layer)
-    project_queries, project_keys, seen = queries_by.forward, keys_by.forward, dict[str, Tensor]()
-
-    def to_q(states: Tensor) -> Tensor:
-        seen["queries"] = project_queries(states)
-        return seen["queries"]
-
-    def to_k(context: Tensor) -> Tensor:
-        keys = project_keys(context)
-        on_layer(name, seen.pop("queries").flatten(2), keys.flatten(2), layer.heads)
-        return keys
-
-    return [(queries_by, to_q), (keys_by, to_k)]

@@ -5,6 +5,7 @@
     recast_layers                   weights cast for every operation, and inputs of convolutions, all of which it keeps
     gradient_scale, scaled_gradient float16, in which the gradient of a mean vanishes
     host_in_training                fused and in-place paths that have no backward pass
+    differentiable_attention        kernels of attention that have none, or an unreliable one
 
 Values stay what they were, bit for bit, and nothing stays behind but the ordinary tensors.
 """
@@ -19,6 +20,7 @@ from typing import Any
 import comfy.model_management
 import comfy.ops
 import torch
+from comfy.ldm.modules.attention import attention_pytorch
 from torch import Tensor, nn
 from torch.nn.grad import conv2d_input
 
@@ -132,6 +134,11 @@ def host_in_training() -> Iterator[None]:
         yield
     finally:
         comfy.model_management.in_training = before
+
+
+def differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """Torch's own attention in place of whichever the host chose, such as sage, flash and sub-quadratic attention."""
+    return attention_pytorch(*args, **kwargs)
 
 
 class _FrozenLayer(torch.autograd.Function):

@@ -10,6 +10,7 @@ from comfy.sd import CLIP, VAE
 
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.text_statistics import TextStatistics
+from ....perfusion_core.training import TrainingSettings
 from ..gate.cross_attention import cross_attention_layers, refined_from
 from ..gate.patch import applied_concepts
 from ..gate.refined_text import refined_text
@@ -103,6 +104,15 @@ def check_superclass(superclass: str) -> None:
         raise PerfusionError(
             "The superclass must be a plain word for the kind of thing, such as teddy or dog, but it is empty; type"
             " one."
+        )
+
+
+def check_aim(settings: TrainingSettings, mask_source: str) -> None:
+    """Raise PerfusionError where attention is to be drawn into masks that there will not be."""
+    if settings.attention_weight and mask_source == "none":
+        raise PerfusionError(
+            "The input attention_weight needs masks of the thing, but the pictures have none; connect masks, turn"
+            " automatic_mask on, or set it to 0."
         )
 
 

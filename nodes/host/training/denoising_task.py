@@ -10,12 +10,12 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from comfy.ldm.modules.attention import attention_pytorch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 from torch.nn import Module
 
+from ....perfusion_core.attention_aim import AttentionAim
 from ....perfusion_core.edit import EditedEncoding, add_value_targets
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.out_of_memory import memory_for
@@ -28,6 +28,7 @@ from ..gate.refined_text import prompts_at_layers, text_given
 from ..text.encoders import embedding_key, positions_at_layers, text_encoders
 from ..text.words import ConceptWord, with_words
 from .autograd import (
+    differentiable_attention,
     differentiable_text_encoder,
     gradient_scale,
     make_differentiable,
@@ -35,6 +36,7 @@ from .autograd import (
     recast_layers,
     scaled_gradient,
 )
+from .captured_attention import AimedAttention
 from .fused_operations import differentiable_operations
 from .gradient_checkpointing import checkpointed_forwards
 from .inpainting import Holes
@@ -133,9 +135,8 @@ class HostDenoisingTask:
         self._open.close()
 
     def encode(self, word_vectors: Mapping[str, Tensor], templates: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """See `DenoisingTask.encode`.  The templates go through the encoder as if they were chunks of one long
-        prompt, which
-        the host encodes in one batch, each by itself."""
+        """See `DenoisingTask.encode`.  The templates go through the encoder as if they were chunks of one long prompt,
+        which the host encodes in one batch, each by itself."""
         lists = [self._tokens(template, word_vectors) for template in templates]
         with differentiable_operations(self._base.diffusion_model):
             if self._refined_from is None:
@@ -174,9 +175,8 @@ class HostDenoisingTask:
         return with_words(self.clip, [word])
 
     def _tokens(self, template: str, word_vectors: Mapping[str, Tensor]) -> dict[str, list]:
-        """The template's token lists with the word's vectors of this step.  The host tokenizes each template
-        once; later
-        steps put their vectors in the places of the first ones."""
+        """The template's token lists with the word's vectors of this step.  The host tokenizes each template once;
+        later steps put their vectors in the places of the first ones."""
         if template not in self._token_lists:
             self._token_lists[template] = self._taught_clip.tokenize(template.format(self.word))
         result = {}
@@ -219,9 +219,10 @@ class HostDenoisingTask:
         return replace(batch, levels=levels, noise=torch.randn((size, *shape), generator=generator))
 
     def loss(
-        self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
-    ) -> Tensor:
-        """The model's own training objective, whatever it predicts.
+        self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator,
+        aim: AttentionAim | None = None,
+    ) -> Tensor:  # fmt: skip
+        """The model's own training objective, whatever it predicts, and the loss of an aim beside it.
 
         Every `calculate_denoised` of the host is affine in the model's output, D(out) = D(0) + B out; so dividing the
         error of the denoised latent by B gives the error of the output itself: the noise for an eps model, v for a v
@@ -241,13 +242,15 @@ class HostDenoisingTask:
             sigma = torch.where(alone, self.sigmas_at(torch.ones(size)), sigma)
             noisy = torch.where(_each(alone, noise), self._noise_of_a_sampler(noise, sigma), noisy)
         pooled = None if self._pooled is None else self._pooled[batch.templates.unique(return_inverse=True)[1]]
-        denoised = self.denoise(
-            noisy, sigma, edited, value_targets, self._size_hints(batch), pooled, self._shown(batch)
-        )
+        everywhere = clean.new_ones(size, 1, *clean.shape[-2:])  # where masks are not found yet: it asks for nothing
+        aimed = None if aim is None else AimedAttention(aim, everywhere if masks is None else masks)
+        beside = self._size_hints(batch), pooled, self._shown(batch), aimed
+        denoised = self.denoise(noisy, sigma, edited, value_targets, *beside)
         at_nought = self._sampling.calculate_denoised(sigma, torch.zeros_like(noisy), noisy)
         at_one = self._sampling.calculate_denoised(sigma, torch.ones_like(noisy), noisy)
         errors = ((denoised - clean) / (at_one - at_nought)).square()
-        return masked_mean(errors.flatten(2, -2), masks)  # of one frame
+        error = masked_mean(errors.flatten(2, -2), masks)  # of one frame
+        return error if aimed is None else error + aimed.loss()
 
     def sigmas_at(self, levels: Tensor) -> Tensor:
         """Noise levels [B] of the host's schedule at these shares of it, 0 (clean) to 1 (noise)."""
@@ -303,9 +306,10 @@ class HostDenoisingTask:
         hints: Sequence[SizeHints] | None = None,
         pooled: Tensor | None = None,
         shown: Mapping[str, Tensor] | None = None,
+        aimed: AimedAttention | None = None,
     ) -> Tensor:
         """The model's clean latents [B, C, h, w] for noisy ones of the levels sigma [B], under the edit; differentiable
-        in the edit and the targets [d_out] of the layers.  hints, pooled, shown: see `predict`."""
+        in the edit and the targets [d_out] of the layers.  hints, pooled, shown: see `predict`.  aimed: looks on."""
         dtype = self._compute_dtype
         scale = self._gradient_scale = max(1.0, gradient_scale(dtype, noisy.numel()) / 2**self._gradient_halvings)
         # Inside the model gradients are scaled up, and where they leave it, in float32, down again.
@@ -326,11 +330,14 @@ class HostDenoisingTask:
                     ),
                 ),
             ]
-        # The contexts replace whatever arrives, so the encoding that travels through the model only has to fit in
-        # shape.
+        if aimed is not None:
+            with swapped_forwards(replacements):
+                watching: Any = aimed.watch(self.layers, scale)  # halves of fused projections are modules here
+                replacements += watching
         if self.gradient_checkpointing:
             replacements += checkpointed_forwards(self._base.diffusion_model, replacements)
         with swapped_forwards(replacements):
+            # The contexts replace whatever arrives: the encoding that travels through the model has to fit in shape.
             return scaled_gradient(self.predict(noisy, sigma, edited.value_context, hints, pooled, shown), scale)
 
     def lower_gradient_scale(self) -> bool:
@@ -376,7 +383,7 @@ class HostDenoisingTask:
         options: dict[str, Any] = {
             "cond_or_uncond": [0],
             "sigmas": sigma,
-            "optimized_attention_override": _differentiable_attention,
+            "optimized_attention_override": differentiable_attention,
         }
         with swapped_forwards(replaced), differentiable_operations(self._base.diffusion_model):
             return self._base.apply_model(noisy, sigma, transformer_options=options, **arguments)
@@ -385,13 +392,6 @@ class HostDenoisingTask:
 def _each(values: Tensor, latents: Tensor) -> Tensor:
     """Values [B] in the shape in which each belongs to one of the latents [B, ...]."""
     return values.reshape(-1, *[1] * (latents.dim() - 1))
-
-
-def _differentiable_attention(_function: Any, *args: Any, **kwargs: Any) -> Tensor:
-    """Torch's own attention in place of whichever the host chose: sage, flash and sub-quadratic attention have
-    no, or an
-    unreliable, backward."""
-    return attention_pytorch(*args, **kwargs)
 
 
 def _marked_like(old: Tensor, new: Tensor) -> Tensor:

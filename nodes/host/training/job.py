@@ -146,7 +146,7 @@ class TrainingJob:
         """Is what was trained in the file, and does the model, which is the host's again, do something with it?"""
         concept, request = round_for_file(self._learned), self.request
         with self.files.telling_where(self.trainer):
-            check_learned({name: self.trainer.start[f"value.{name}"] for name in self._learned.value_targets}, concept)
+            check_learned(self.trainer.values_at_start, concept)
             self.files.check(concept)
             again = f"turn resume on to try only this again, and {CLOSE_OTHERS}"
             with memory_for("the trained concept was tried out", again):

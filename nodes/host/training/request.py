@@ -24,7 +24,7 @@ from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
 from ..text.encoders import text_encoders
 from ..text.statistics import cached_statistics
-from .checks import check_captions, check_models, check_statistics, check_words
+from .checks import check_aim, check_captions, check_models, check_statistics, check_words
 from .latents import vae_step
 from .weight_hash import model_hash, pictures_hash, vae_hash
 
@@ -118,6 +118,7 @@ class TrainingRequest:
         check_words(self.clip, self.word, self.superclass)
         check_statistics(self.statistics, self.model, self.clip)
         check_captions(self.clip, self.caption_templates, self.superclass)
+        check_aim(self.settings, self.mask_source)
 
     def what_must_not_change(self) -> dict[str, Any]:
         """All that a training needs to be the same when it goes on, by names for the user; more steps may be asked for.

@@ -1,0 +1,226 @@
+"""Is a concept better than its word alone?  Values as a difference, and attention held to the thing.
+
+    python benchmarks/better_than_a_word.py                        zippy and finny, a training of minutes for each row
+    python benchmarks/better_than_a_word.py --things hugsy sippy --rows "word alone" Standard residual
+
+Trains each demo thing with the trainer's own function and the preset Standard but for what the row changes, on true
+masks, and paints it in new scenes with the host's sampler, three pictures a scene, at every bias.  The recogniser reads
+them as for `demo/making/measure_concepts.py`, and the strict instrument says whether it is this one among 200 others of
+its kind, nearer than look-alikes come (strictly right), and how far its colours are off.  "Word alone" is textual
+inversion: the form residual with a value rate of 0.
+
+A table can be had at any time: trained concepts, pictures and readings are kept (--cache), and what is missing is said
+below it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_pack import open_pack
+from torch import Tensor
+
+BIASES, TEMPERATURE, CFG, PICTURES_A_SCENE = (0.65, 0.85), 0.15, 3.0, 3
+# What each row changes in the preset Standard.
+ROWS: dict[str, dict[str, Any]] = {
+    "word alone": {"form": "residual", "relative_value_rate": 0.0},
+    "word alone, rate .04": {"form": "residual", "relative_value_rate": 0.0, "relative_word_rate": 0.04},
+    "Standard": {},
+    "residual": {"form": "residual"},
+    "residual, decay .01": {"form": "residual", "difference_decay": 0.01},
+    "residual, decay .03": {"form": "residual", "difference_decay": 0.03},
+    "residual, cap .5": {"form": "residual", "difference_cap": 0.5},
+    "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
+    "attention .1": {"attention_weight": 0.1},
+    "attention .3": {"attention_weight": 0.3},
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training: its thing, its row, and its seed."""
+
+    thing: str
+    row: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.thing}-{self.row.replace(', ', '-').replace(' ', '_')}-{self.seed}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--things", nargs="+", default=["zippy", "finny"])
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/perfusion-benchmarks/better_than_a_word")
+    parser.add_argument("--only-table", action="store_true", help="print what is there")
+    arguments = parser.parse_args()
+    cells = [Cell(thing, row, seed) for seed in arguments.seeds for row in arguments.rows for thing in arguments.things]
+    folder = arguments.cache / f"{arguments.steps}-steps"
+    folder.mkdir(parents=True, exist_ok=True)
+    if not arguments.only_table:
+        open_pack()
+        bench = Bench(arguments.steps, folder)
+        for cell in cells:
+            bench.fill(cell)
+    print(table(cells, arguments.rows, folder))
+
+
+class Bench:
+    """The demo model, what reads its pictures, and the folder of what was made."""
+
+    def __init__(self, steps: int, folder: Path) -> None:
+        from perfusion_pack.demo.load import load_demo_model, world_captions
+        from perfusion_pack.demo.making.candidates import candidate_pictures
+        from perfusion_pack.demo.making.instrument import load_instrument
+        from perfusion_pack.demo.making.measure_concepts import reconstruct
+        from perfusion_pack.nodes.host.text.statistics import measure_statistics
+
+        self.steps, self.folder, self.instrument = steps, folder, load_instrument()
+        self.recogniser = self.instrument.recogniser
+        with torch.inference_mode():
+            self.model, self.clip, self.vae = load_demo_model()
+            shown = {name: reconstruct(self.vae, pictures) for name, pictures in candidate_pictures().items()}
+            self.candidates = self.recogniser.candidates(shown)
+            self.statistics = measure_statistics(self.clip, world_captions(), lambda done, total: None)
+
+    def fill(self, cell: Cell) -> None:
+        """Make what is missing of a cell: its concept, and the readings at every bias."""
+        from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
+
+        read = readings(self.folder, cell)
+        if all(str(bias) in read for bias in BIASES):
+            return
+        path = self.folder / f"{cell.name}.safetensors"
+        if not path.exists():
+            save_concept(path, self.train(cell))
+        concept = load_concept(path)
+        read["difference"] = self.difference(concept)
+        for bias in BIASES:
+            if str(bias) not in read:
+                read[str(bias)] = self.measure(concept, cell, bias)
+                (self.folder / f"{cell.name}.json").write_text(json.dumps(read))
+
+    def train(self, cell: Cell) -> Any:
+        from perfusion_pack.demo.making.candidates import thing_tensors
+        from perfusion_pack.demo.world.things import THINGS
+        from perfusion_pack.nodes.host.training.job import TrainingJob
+        from perfusion_pack.nodes.host.training.request import TrainingRequest
+        from perfusion_pack.nodes.training_settings import training_settings
+
+        settings = training_settings("Standard", cell.seed, flip=True, validate_every=25, custom={})
+        pictures, masks = thing_tensors(cell.thing)
+        with torch.inference_mode():
+            request = TrainingRequest(
+                model=self.model, clip=self.clip, vae=self.vae, images=pictures.movedim(1, -1), masks=masks,
+                word=f"<{cell.thing}>", superclass=THINGS[cell.thing].category, statistics=self.statistics,
+                settings=dataclasses.replace(settings, **{"steps": self.steps, **ROWS[cell.row]}),
+            )  # fmt: skip
+            result = TrainingJob(request).train()
+        print(f"trained {cell.name} in {result.seconds:.0f} s, took step {result.chosen_step}", flush=True)
+        return result.concept
+
+    def difference(self, concept: Any) -> float | None:
+        """The norm of the learned difference over that of the superclass' values, mean over the layers."""
+        from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers, values_of
+
+        if concept.form != "residual":
+            return None
+        layers = cross_attention_layers(self.model.model.diffusion_model, concept.encoding_width)
+        with torch.inference_mode():
+            shares = [
+                concept.value_targets[name].norm() / values_of(layer, concept.superclass_encoding).norm()
+                for name, layer in layers.items()
+            ]
+        return float(torch.stack(shares).mean())
+
+    def measure(self, concept: Any, cell: Cell, bias: float) -> dict[str, list]:
+        """Of every picture: is it the thing, is the scene right, its rank, and how far the colours are off."""
+        from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
+        from perfusion_pack.demo.world.things import THINGS
+        from perfusion_pack.nodes.host.gate.patch import apply_concepts
+        from perfusion_pack.nodes.host.text.words import add_words
+        from perfusion_pack.nodes.host.training.sampling import sample_pictures
+        from perfusion_pack.perfusion_core.concept import GatedConcept
+
+        found: dict[str, list] = {"right": [], "scene": []}
+        stack, strip = (GatedConcept(concept, bias, TEMPERATURE),), []
+        with torch.inference_mode():
+            patched, clip = apply_concepts(self.model, stack), add_words(self.clip, stack)
+            for scene, asked in SCENES.items():
+                prompt = scene.format(f"<{cell.thing}>", other=other_category(THINGS[cell.thing].category))
+                painted = sample_pictures(
+                    patched, clip, self.vae, [prompt] * PICTURES_A_SCENE, (4, 16, 16), seed=100, cfg=CFG
+                ).float().cpu()  # fmt: skip
+                found["right"] += [name == cell.thing for name in self.recogniser.nearest(painted, self.candidates)]
+                found["scene"] += [bool(asked(reading)) for reading in self.recogniser.read(painted)]
+                strip.append(painted)
+        pictures = torch.cat(strip).clone()
+        keep_strip(self.folder / f"{cell.name}-{bias:g}.jpg", pictures)
+        judged = self.instrument.judge(pictures, cell.thing)
+        strict = {"strict": judged.right.tolist(), "ranks": judged.ranks.tolist(), "errors": judged.errors.tolist()}
+        return {**found, **strict}
+
+
+def keep_strip(path: Path, pictures: Tensor) -> None:
+    """The pictures [B, H, W, 3] in 0..1 side by side, to look at."""
+    from PIL import Image
+
+    row = torch.cat(list(pictures), dim=1).mul(255).round().byte().numpy()
+    Image.fromarray(row).save(path, quality=88)
+
+
+def readings(folder: Path, cell: Cell) -> dict[str, Any]:
+    """What was read so far of a cell's pictures, by bias; and the size of its difference."""
+    path = folder / f"{cell.name}.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
+    """Each row at each bias as Markdown, over the cells that are there, and what is missing."""
+    lines = [
+        "| row | size of the difference | bias | things | thing right | scene right | strictly right | "
+        "first of 200 | median rank | "
+        "body off | secondary parts off | detail off |",
+        "|---" * 12 + "|",
+    ]
+    missing = []
+    for row in rows:
+        of_row = [cell for cell in cells if cell.row == row]
+        found = {cell: read for cell in of_row if all(str(b) in (read := readings(folder, cell)) for b in BIASES)}
+        missing += [cell.name for cell in of_row if cell not in found]
+        sizes = [read["difference"] for read in found.values() if read["difference"] is not None]
+        size = f"{sum(sizes) / len(sizes):.2f}" if sizes else ""
+        things = ", ".join(dict.fromkeys(cell.thing for cell in found))
+        for bias in BIASES if found else ():
+            cell_texts = cells_of([read[str(bias)] for read in found.values()])
+            lines.append(f"| {row} | {size} | {bias:g} | {things} | {' | '.join(cell_texts)} |")
+    return "\n".join([*lines, "", f"missing: {', '.join(missing) or 'nothing'}"])
+
+
+def cells_of(read: Sequence[dict[str, list]]) -> list[str]:
+    """The numbers of all these readings together, for a line of the table."""
+
+    def all_of(name: str) -> list:
+        return [value for one in read for value in one[name]]
+
+    ranks, errors = torch.tensor(all_of("ranks")), torch.tensor(all_of("errors"))
+    shares = [torch.tensor(all_of(name)).float().mean().item() for name in ("right", "scene", "strict")]
+    shares.append(float((ranks == 0).float().mean()))
+    off = ["" if math.isnan(error) else f"{error:.0f}" for error in errors.nanmean(dim=0).tolist()]
+    return [*(f"{share:.2f}" for share in shares), f"{ranks.double().quantile(0.5).item():g}", *off]
+
+
+if __name__ == "__main__":
+    main()
