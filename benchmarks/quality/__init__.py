@@ -16,14 +16,15 @@ Pure, without the host or the demo world (tests/core loads them alone):
 With the host and the demo world (imported once `workbench.open_workbench` has loaded them):
     workbench     models, recogniser, text statistics, and the hashes of their weights
     prompts       what is asked for, and the same scenes drawn for real
+    conditions    how training pictures were taken, and what is asked for after each
     painting      prompts x seeds in few large batches of the host's sampler
     reading       what the recogniser finds in the pictures
     methods       the methods behind one protocol
-    single        the main experiment: one thing, many scenes
+    single        the main experiment: one thing, many scenes, every condition
     several       several things in one picture
     harm          what loaded concepts do to prompts that do not name them
-    ablation      what each piece of Perfusion is worth, and what one picture is enough for
-    choice        settings by successive halving, and the knob at which a method is reported
+    ablation      what each piece of Perfusion is worth
+    choice        settings by successive halving, and the knob at which several are loaded
     curves        lines of tables, curves and comparisons
     sheets        contact sheets
     report        puts the results together

@@ -1,8 +1,8 @@
-"""What each piece of Perfusion is worth, and what one picture is enough for."""
+"""What each piece of Perfusion is worth."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,10 @@ import numpy as np
 from .choice import curve_samples
 from .curves import curve, lead, row
 from .jobs import Job
-from .measures import best_point, likeness_at
-from .plan import ABLATIONS, ONE_SHOT, PERFUSION, Size, Variant
+from .measures import best_point
+from .plan import ABLATIONS, PERFUSION, Size, Variant
 from .plan import METHODS as VARIANTS
-from .single import all_uses, jobs_of, point_of
+from .single import all_uses, jobs_of
 from .workbench import Workbench
 
 BASE = next(variant for variant in VARIANTS if variant.label == PERFUSION)
@@ -25,23 +25,25 @@ def wanted(size: Size) -> list[Variant]:
     return [one for one in ABLATIONS if size.ablations is None or one.label in size.ablations]
 
 
-def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Job]]:
-    """The jobs of both tables, one row after the other."""
+def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
+    """The jobs of the table, one row after the other."""
+    things = things_of(size)
+    return [
+        one
+        for seed in range(size.ablation_seeds)
+        for variant in (BASE, *wanted(size))
+        for one in jobs_of(bench, size, all_uses(size, [variant], tuned, things), things, seed)
+    ]
 
-    def of(variants: Sequence[Variant], things: Sequence[str]) -> list[Job]:
-        return [
-            one
-            for seed in range(size.ablation_seeds)
-            for variant in (BASE, *variants)
-            for one in jobs_of(bench, size, all_uses(size, [variant], tuned, things), things, seed)
-        ]
 
-    return {"one-shot": of(ONE_SHOT, size.one_shot_things), "ablations": of(wanted(size), size.ablation_things)}
+def things_of(size: Size) -> tuple[str, ...]:
+    """The things on which the ablations are tried: of tuning, so that no held-out thing chooses anything."""
+    return size.tuning[: size.ablation_things]
 
 
 def measure(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, list[str]]:
     """One row for each ablation that is measured, against the default on the same things; and what is missing."""
-    things, rows, missing = size.ablation_things, [], []
+    things, rows, missing = things_of(size), [], []
     base = curve_samples(bench, size, BASE, tuned, things, size.ablation_seeds)
     if not base:
         return [], ["all of the ablations"]
@@ -54,21 +56,4 @@ def measure(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]
         best = best_point(curve(samples)).knob
         both = np.concatenate([samples[best], base[knob]], axis=2)
         rows.append({**row(variant.label, best, samples[best]), "against the default": lead(both)})
-    return rows, missing
-
-
-def one_shot(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> tuple[Rows, list[str]]:
-    """One row for each method trained on one picture, at every knob that is measured; and what is missing."""
-    things, rows, missing = size.one_shot_things, [], []
-    full = curve(curve_samples(bench, size, BASE, tuned, things, size.ablation_seeds))
-    for variant in ONE_SHOT:
-        samples = curve_samples(bench, size, variant, tuned, things, size.ablation_seeds)
-        if not full or len(samples) < len(variant.knobs[: size.max_knobs]):
-            missing.append(variant.label)
-            continue
-        for knob, found in samples.items():
-            point = point_of(found.mean(axis=(0, 1)), knob)
-            five = likeness_at(full, point.obedience) if variant.method == BASE.method else None
-            behind = "" if five is None else five - point.likeness
-            rows.append({**row(variant.label, knob, found), "behind 5 pictures at equal obedience": behind})
     return rows, missing

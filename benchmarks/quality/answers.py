@@ -1,62 +1,108 @@
-"""The issue's questions, answered by number from the rows of the tables."""
+"""The issue's bars, answered by number from the rows of the tables."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .plan import PERFUSION
+from .plan import (
+    AS_USED,
+    DIFFERENT,
+    ENTANGLED,
+    INVERSION,
+    LORA,
+    MASKED,
+    ONE_PICTURE,
+    PERFUSION,
+    SAME,
+    SAME_PLACE,
+    THREE,
+    VARIED,
+)
 
 Rows = Sequence[Mapping[str, Any]]
+LEADS = {AS_USED: 0.05, MASKED: 0.02}  # over every other method where the pictures are hard
+MOST_HOURS = 8.0
 
 
-def answers(comparison: Rows, several: Rows, harm: Rows, one_shot: Rows, bias: float | None) -> list[dict[str, str]]:
+def answers(
+    best: Mapping[str, Rows], several: Rows, harm: Rows, locks: Rows, bias: float | None, hours: float
+) -> list[dict[str, str]]:
     """One row for each bar: what was asked, what was measured, whether it is met.  Rows not measured are left out.
 
-    comparison: of the held-out things where there are any.  bias: at which Perfusion local is reported."""
-    found = []
-    if comparison:
-        worst = min(comparison, key=lambda row: row["lead in harmonic mean"].value)
-        lead = worst["lead in harmonic mean"]
-        found.append(_answer("best harmonic mean at least .05 above every other method's",
-                             f"{lead} above {worst['method']}", lead.value >= 0.05))  # fmt: skip
-        curves = [row for row in comparison if isinstance(row["smallest lead of the curve"], float)]
-        if curves:
-            nearest = min(curves, key=lambda row: row["smallest lead of the curve"])
-            least = nearest["smallest lead of the curve"]
-            found.append(_answer("curve above every other method's where obedience is .85 or more",
-                                 f"smallest lead {least:.2f}, over {nearest['method']}", least > 0))  # fmt: skip
-    for loaded, bar in ((2, 0.80), (3, 0.60)):
-        rows = [row for row in several if row["loaded"] == loaded]
-        mine = _best_right(row for row in rows if row["method"] == PERFUSION)
-        if mine is None:
-            continue
-        all_of_mine = ", ".join(f"{row['right']:.2f} at {row['knob']:g}" for row in rows if row["method"] == PERFUSION)
-        found.append(_answer(f"{loaded} concepts loaded: both things right in at least {bar:.2f} of pictures",
-                             f"by bias: {all_of_mine}", mine["right"] >= bar))  # fmt: skip
-        lora = _best_right(row for row in rows if "LoRA" in row["method"])
-        if lora is not None:
-            found.append(_answer(f"{loaded} concepts loaded: twice as often right as stacked LoRAs, each at its best",
-                                 f"{mine['right']:.2f} against {lora['right']:.2f} (strength {lora['knob']:g})",
-                                 mine["right"] > 0 and mine["right"] >= 2 * lora["right"]))  # fmt: skip
-    own = [row for row in harm if row["method"] == PERFUSION and bias in (None, row["knob"])]
-    for row in own:
-        equal = row["attributes equal"]
-        found.append(_answer(f"{row['loaded']} concepts loaded, bias {row['knob']:g}: attributes equal in .99",
-                             f"{equal:.3f}", equal >= 0.99))  # fmt: skip
-    reached = [
-        row["behind 5 pictures at equal obedience"]
-        for row in one_shot
-        if row["method"].startswith(PERFUSION) and isinstance(row["behind 5 pictures at equal obedience"], float)
+    best: each method at its own best knob, by condition.  bias: at which Perfusion is reported where several things are
+    loaded.  hours: core-hours of all that the report stands on."""
+    return [
+        *_leads(best),
+        *_varied(best.get(VARIED, ())),
+        *_several(several),
+        *_harm([row for row in harm if row["method"] == PERFUSION and bias in (None, row["knob"])]),
+        *_locks(locks),
+        _answer(f"the full run within {MOST_HOURS:g} core-hours", f"{hours:.1f}", hours <= MOST_HOURS),
     ]
-    if reached:
-        found.append(_answer("one picture: likeness within .15 of five pictures at equal obedience",
-                             f"at most {max(reached):.2f} behind", max(reached) <= 0.15))  # fmt: skip
-    return found
 
 
-def _best_right(rows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return max(rows, key=lambda row: row["right"], default=None)
+def _leads(best: Mapping[str, Rows]) -> Iterable[dict[str, str]]:
+    for condition in (SAME_PLACE, ENTANGLED, ONE_PICTURE):
+        for kind, bar in LEADS.items():
+            row = _nearest(best.get(condition, ()), kind)
+            if row is not None:
+                lead = row["Perfusion's lead"]
+                yield _answer(f"{condition}: harmonic mean at least {bar:.2f} above every other method {kind}",
+                              f"{lead} above {row['method']}", lead.value >= bar)  # fmt: skip
+
+
+def _varied(rows: Rows) -> Iterable[dict[str, str]]:
+    row = _nearest(rows, AS_USED, MASKED)
+    if row is not None:
+        lead = row["Perfusion's lead"]
+        yield _answer(f"{VARIED}: harmonic mean not below any method's by more than .01",
+                      f"{lead} above {row['method']}", lead.value >= -0.01)  # fmt: skip
+    inversions = [row for row in rows if row["method"].startswith(INVERSION)]
+    leads = {row["method"]: row["least lead of the curve"] for row in inversions}
+    known = {name: least for name, least in leads.items() if isinstance(least, float)}
+    if leads:
+        told = ", ".join(f"{least:.2f} over {name}" for name, least in known.items()) or "never as obedient"
+        yield _answer(f"{VARIED}: the curve over bias and lock nowhere below textual inversion's at obedience .9 to 1",
+                      f"least lead {told}", all(least >= 0 for least in known.values()))  # fmt: skip
+
+
+def _nearest(rows: Rows, *kinds: str) -> Mapping[str, Any] | None:
+    """The row of the method over which the lead is least."""
+    return min(
+        (row for row in rows if row["kind"] in kinds), key=lambda row: row["Perfusion's lead"].value, default=None
+    )
+
+
+def _several(rows: Rows) -> Iterable[dict[str, str]]:
+    for loaded, bar in ((DIFFERENT, 0.94), (SAME, 0.70), (THREE, 0.85)):
+        of = [row for row in rows if row["loaded"] == loaded]
+        own = [row for row in of if row["method"] == PERFUSION]
+        if not own:
+            continue
+        mine = max(own, key=lambda row: row["right"])
+        shares = ", ".join(f"{row['right']:.2f} at {row['knob']:g}" for row in own)
+        yield _answer(f"{loaded}: right in at least {bar:.2f} of pictures", f"by bias: {shares}", mine["right"] >= bar)
+        lora = max((row for row in of if row["method"] == LORA), key=lambda row: row["right"], default=None)
+        if lora is not None and loaded != THREE:
+            yield _answer(f"{loaded}: twice as often right as stacked LoRAs, each at its best",
+                          f"{mine['right']:.2f} against {lora['right']:.2f} (strength {lora['knob']:g})",
+                          mine["right"] > 0 and mine["right"] >= 2 * lora["right"])  # fmt: skip
+
+
+def _harm(rows: Rows) -> Iterable[dict[str, str]]:
+    for row in rows:
+        most = row["largest latent difference"]
+        yield _answer(f"prompts without the word, {row['loaded']} loaded: difference exactly 0",
+                      f"largest {most:g} in {row['captions']} prompts at bias {row['knob']:g}", most == 0)  # fmt: skip
+
+
+def _locks(rows: Rows) -> Iterable[dict[str, str]]:
+    locked = [row for row in rows if row["lock"] == 1]
+    for row in locked:
+        bought, gained = row["obedience gained"], row["likeness gained"]
+        yield _answer(f"what lock 1 buys in obedience, {row['condition']}", f"{bought} for {gained} in likeness",
+                      bought.low > 0)  # fmt: skip
 
 
 def _answer(bar: str, measured: str, met: bool) -> dict[str, str]:

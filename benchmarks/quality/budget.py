@@ -13,17 +13,20 @@ from .jobs import Cell
 from .schedule import phases
 from .workbench import Workbench
 
-# Core seconds of one thread of an AMD EPYC with AVX-512, on 2026-11-21: of a step of 8 samples of a training, of a step
-# of the sampler for one picture with CFG, and of decoding and reading a picture.
+# Core seconds of one thread of an AMD EPYC with AVX-512: of a step of 8 samples of a training, of a step of the sampler
+# for one picture with CFG, of decoding and reading a picture, without and with the strict instrument, and of a thing's
+# gallery and ceiling.  Trainings, painting and reading: means of the run whose numbers are in results/.
 MEASURED_ONCE = {
-    "training: perfusion": 0.22,
-    "training: textual inversion": 0.21,
-    "training: host LoRA": 0.34,
-    "training: custom diffusion": 0.29,
-    "training: full fine-tuning": 0.60,
-    "painting: bfloat16": 0.0135,
-    "painting: float32": 0.02,
-    "reading": 0.073,
+    "training: perfusion": 0.21,
+    "training: textual inversion": 0.18,
+    "training: host LoRA": 0.35,
+    "training: custom diffusion": 0.34,
+    "training: full fine-tuning": 0.52,
+    "painting: bfloat16": 0.0090,
+    "painting: float32": 0.018,
+    "reading": 0.029,
+    "reading, strictly": 0.26,
+    "ceiling of a thing": 30.0,
 }
 
 
@@ -46,6 +49,8 @@ def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
     if kind in ("painting", "harm", "harm-base", "pair"):
         pictures = _pictures(facts)
         return Amount(f"painting: {facts['precision']}", pictures, pictures * facts["steps"])
+    if kind == "ceiling":
+        return Amount("ceiling of a thing", 0, 1)
     read = {"reading": 1, "pair-reading": 1, "harm-reading": 2}
     if kind in read:
         pictures = read[kind] * _pictures(facts["painting"])
@@ -53,7 +58,7 @@ def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
         pictures = len(facts["asked"]) * facts.get("scenes", 1)
     else:
         return None
-    return Amount("reading", pictures, pictures)
+    return Amount("reading, strictly" if "instrument" in facts else "reading", pictures, pictures)
 
 
 def _pictures(painting: Mapping[str, Any]) -> int:
@@ -77,7 +82,7 @@ def table(bench: Workbench, size: Any, stages: Collection[str]) -> list[dict[str
             amount = amount_of(cell.kind, cell.facts)
             if amount is None:
                 continue
-            (done if finished else to_do)[amount.unit.split(":")[0]] += amount.count
+            (done if finished else to_do)[amount.unit.replace(",", ":").split(":")[0]] += amount.count
             if not finished:  # an altered Perfusion costs as much as Perfusion
                 hours += amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
         row: dict[str, Any] = {"part": part}

@@ -13,9 +13,9 @@ import numpy as np
 from . import measures
 from .cache import OutOfTimeError
 from .jobs import Job
-from .plan import GRIDS, SUPERCLASS, Size, Variant
+from .plan import GRIDS, SUPERCLASS, VARIED, Size, Variant
 from .plan import METHODS as VARIANTS
-from .single import Scores, jobs_of, point_of, settings_of, uses_of
+from .single import Scores, compared_under, jobs_of, point_of, settings_of, uses_of
 from .workbench import Workbench
 
 TUNING_KNOBS = 3
@@ -83,39 +83,40 @@ def tuning_point(bench: Workbench, size: Size, variant: Variant, one: Settings, 
 
 
 def knobs(bench: Workbench, size: Size, tuned: Mapping[str, Settings]) -> dict[str, float]:
-    """The knob at which each method is reported: of the best harmonic mean over those things of the last tuning round
-    that are measured with all methods; the first one of its list where there are none."""
-    things = measured_things(bench, size, tuned, size.tuning[: size.tune_rounds[-1]])
+    """The knob at which each method is used where several things are loaded: of the best harmonic mean over the things
+    of the last tuning round, with its tuned settings; the first one of its list where nothing was tuned."""
     chosen = {}
     for variant in VARIANTS:
-        curve = curve_samples(bench, size, variant, tuned, things, size.tuning_seeds) if things else {}
-        points = [point_of(values.mean(axis=(0, 1)), knob) for knob, values in curve.items()]
-        chosen[variant.label] = measures.best_point(points).knob if points else variant.knobs[0]
+        own = tuned.get(variant.label)
+        point = None if own is None else tuning_point(bench, size, variant, own, size.tune_rounds[-1])
+        chosen[variant.label] = variant.knobs[0] if point is None else point.knob
     return chosen
 
 
 def measured_things(
-    bench: Workbench, size: Size, tuned: Mapping[str, Settings], things: Sequence[str], seeds: int | None = None
+    bench: Workbench, size: Size, tuned: Mapping[str, Settings], things: Sequence[str], seeds: int, condition: str
 ) -> tuple[str, ...]:
-    """The things on which every method is measured at every setting of its knob, with so many seeds."""
-    seeds = size.tuning_seeds if seeds is None else seeds
+    """The things on which every method of the condition is measured at every setting of its knob, with so many
+    seeds."""
     return tuple(
         thing
         for thing in things
         if all(
-            len(curve_samples(bench, size, variant, tuned, [thing], seeds)) == len(variant.knobs[: size.max_knobs])
-            for variant in VARIANTS
+            len(curve_samples(bench, size, variant, tuned, [thing], seeds, condition))
+            == len(variant.knobs[: size.max_knobs])
+            for variant in compared_under(size, condition)
         )
     )
 
 
 def curve_samples(
-    bench: Workbench, size: Size, variant: Variant, tuned: Mapping[str, Settings], things: Sequence[str], seeds: int
-) -> dict[float, np.ndarray]:
+    bench: Workbench, size: Size, variant: Variant, tuned: Mapping[str, Settings], things: Sequence[str], seeds: int,
+    condition: str = VARIED,
+) -> dict[float, np.ndarray]:  # fmt: skip
     """[things, seeds, COLUMNS] of a variant by the knob, of those settings that are measured on all the things."""
-    settings = settings_of(variant, size, tuned)
+    settings, trainings = settings_of(variant, size, tuned), size.training_seeds
     found = {
-        knob: samples(bench, size, variant, settings, things, seeds, knob, size.training_seeds)
+        knob: samples(bench, size, variant, settings, things, seeds, knob, trainings, condition)
         for knob in variant.knobs[: size.max_knobs]
     }
     return {knob: values for knob, values in found.items() if values is not None}
@@ -123,13 +124,13 @@ def curve_samples(
 
 def samples(
     bench: Workbench, size: Size, variant: Variant, settings: Settings, things: Sequence[str], seeds: int, knob: float,
-    trainings: int,
+    trainings: int, condition: str = VARIED,
 ) -> np.ndarray | None:  # fmt: skip
     """[things, trainings x seeds, COLUMNS]; None where something is not measured yet."""
     try:
         with bench.cache.closed():
-            uses = uses_of(variant, settings, things, [knob], trainings)
-            return Scores(bench, size.prompts).samples(uses, len(things), trainings, seeds)
+            uses = uses_of(variant, settings, things, [knob], trainings, condition)
+            return Scores(bench, size).samples(uses, len(things), trainings, seeds)
     except OutOfTimeError:
         return None
 

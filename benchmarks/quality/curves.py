@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from . import single
-from .measures import Interval, Point, bootstrap, harmonic_mean, smallest_lead
-from .plan import PERFUSION
+from .measures import Interval, Point, bootstrap, chosen_elsewhere, harmonic_mean, smallest_lead
+from .plan import AS_USED, LOCK_BIASES, LOCKED, MASKED, METHODS, OURS, PERFUSION, YARDSTICK
 
 Samples = Mapping[float, np.ndarray]  # by knob: [things, seeds, single.COLUMNS]
+KIND_OF = {variant.label: variant.kind for variant in METHODS}
+BEST = "perfusion at its best"  # of all rows of Perfusion
+OF_THE_CURVE = (PERFUSION, *LOCKED.values())  # the curve over bias and lock
 
 
-def row(label: str, knob: float, samples: np.ndarray) -> dict[str, Any]:
+def row(label: str, knob: float | str, samples: np.ndarray) -> dict[str, Any]:
     """A line of a table from [things, seeds, COLUMNS]."""
     columns = {name: bootstrap(samples[:, :, [i]], lambda m: m[..., 0]) for i, name in enumerate(single.COLUMNS[:2])}
-    others = {name: float(samples[:, :, i].mean()) for i, name in enumerate(single.COLUMNS) if i >= 2}
     together = bootstrap(samples[:, :, :2], lambda means: harmonic_mean(means[..., 0], means[..., 1]))
+    others = {name: _mean(samples[:, :, i]) for i, name in enumerate(single.COLUMNS) if i >= 2}
     return {"method": label, "knob": knob, **columns, "harmonic mean": together, **others}
+
+
+def _mean(values: np.ndarray) -> float | str:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else ""
 
 
 def curve(samples: Samples) -> list[Point]:
@@ -36,14 +45,45 @@ def lead(both: np.ndarray) -> Interval:
     )
 
 
-def comparison(
-    label: str, curves: Mapping[str, list[Point]], knobs: Mapping[str, float], samples: Mapping[str, Samples]
-) -> dict[str, Any]:
-    """Perfusion local against one method."""
-    mine, theirs = samples[PERFUSION][knobs[PERFUSION]], samples[label][knobs[label]]
-    least = smallest_lead(curves[PERFUSION], curves[label])
-    return {
-        "method": label,
-        "lead in harmonic mean": lead(np.concatenate([mine, theirs], axis=2)),
-        "smallest lead of the curve": "never as obedient" if least is None else least,
+def best_rows(samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
+    """Each method at its own best knob, for every thing that which is best on the others; first Perfusion at the best
+    of all its rows, whose lead over the other methods stands beside them."""
+    own = {
+        (label, knob): found for label, of in samples.items() if KIND_OF[label] == OURS for knob, found in of.items()
     }
+    settings, mine = chosen_elsewhere(own)
+    rows = [{"kind": OURS, **row(BEST, _counted([f"{label} {knob:g}" for label, knob in settings]), mine)}]
+    for label, of_knob in samples.items():
+        knobs, theirs = chosen_elsewhere(of_knob)
+        line = {"kind": KIND_OF[label], **row(label, _counted([f"{knob:g}" for knob in knobs]), theirs)}
+        if KIND_OF[label] in (AS_USED, MASKED):
+            curves = [curve(samples[name]) for name in OF_THE_CURVE if name in samples]
+            least = smallest_lead(curves, curve(of_knob))
+            line["Perfusion's lead"] = lead(np.concatenate([mine, theirs], axis=2))
+            line["least lead of the curve"] = "never as obedient" if least is None else least
+        rows.append(line)
+    columns = dict.fromkeys(["method", "kind", "knob", *(name for line in reversed(rows) for name in line)])
+    return [{name: line.get(name, "") for name in columns} for line in rows if line["kind"] != YARDSTICK]
+
+
+def lock_rows(condition: str, samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
+    """What the lock costs and buys under a condition: one row for each lock, all at one bias, against lock 0."""
+    at = {lock: samples[label][LOCK_BIASES[0]] for lock, label in LOCKED.items() if label in samples}
+    rows = []
+    for lock, found in at.items():
+        line = row("", LOCK_BIASES[0], found)
+        against = np.concatenate([found, at[min(at)]], axis=2)
+        gains = {f"{name} gained": _difference(against, i) for i, name in enumerate(single.COLUMNS[:2])}
+        shown = {name: line[name] for name in ("obedience", "likeness", "harmonic mean", "median rank", "thing right")}
+        rows.append({"condition": condition, "lock": lock, **shown, **gains})
+    return rows
+
+
+def _difference(both: np.ndarray, column: int) -> Interval:
+    return bootstrap(both[:, :, [column, column + len(single.COLUMNS)]], lambda m: m[..., 0] - m[..., 1])
+
+
+def _counted(names: Sequence[str]) -> str:
+    """The names, the commonest first, with how often each was chosen where that is not always."""
+    counts = Counter(names).most_common()
+    return ", ".join(name if len(counts) == 1 else f"{name} ({count})" for name, count in counts)

@@ -17,8 +17,8 @@ from .cache import OutOfTimeError
 from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
+from .plan import AS_USED, PERFUSION, Size, Variant
 from .plan import METHODS as VARIANTS
-from .plan import PERFUSION, SUPERCLASS, Size, Variant
 from .prompts import plain_captions
 from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
@@ -61,34 +61,27 @@ def base_facts(bench: Workbench, captions: int) -> dict[str, Any]:
 
 
 def plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Loaded]:
-    """Every row: Perfusion local at the bias at which it is reported with all captions, then at the others for the
-    curve of the closing gate, then the other methods."""
+    """Every row: Perfusion local at the bias at which it is reported with all captions, then at the others, then the
+    other methods as their users run them."""
     wanted = []
     for variant in sorted(VARIANTS, key=lambda variant: variant.label != PERFUSION):
-        if variant.label == SUPERCLASS:
+        if variant.label != PERFUSION and variant.kind != AS_USED:
             continue
         knob, settings = knobs.get(variant.label, variant.knobs[0]), settings_of(variant, size, tuned)
         biases = [bias for bias in size.harm_biases if bias != knob] if variant.label == PERFUSION else []
         for bias, count in product((knob, *biases), size.harm_counts):
-            if count > len(size.things) and variant.label != PERFUSION:
+            if count > len(size.measured) and variant.label != PERFUSION:
                 continue  # it would take trainings that nothing else needs
             few = variant.label != PERFUSION or bias != knob
-            captions = size.harm_curve_captions if few else size.harm_captions
+            captions = size.harm_few_captions if few else size.harm_captions
             uses = tuple(Use(variant, settings, name, seed, bias) for name, seed in _things(size, count))
             wanted.append(Loaded(variant, uses, bias, captions))
     return wanted
 
 
-def jobs(
-    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
-) -> tuple[list[Job], list[Job]]:
-    """The jobs of Perfusion local and those of the other methods.
-
-    They paint in float32: rounding would hide how little an almost closed gate does."""
-    rows = plan(size, tuned, knobs)
-    return tuple(
-        [row.job(bench.exact()) for row in rows if (row.variant.label == PERFUSION) == own] for own in (True, False)
-    )
+def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
+    """The jobs of all rows.  They paint in float32: rounding would hide how little an almost closed gate does."""
+    return [row.job(bench.exact()) for row in plan(size, tuned, knobs)]
 
 
 def measure(

@@ -1,21 +1,19 @@
 """What the benchmark measures, as pure functions of what was read in the pictures.
 
-Obedience and likeness are normalised for each thing by two yardsticks that every thing has: pictures of the plain
-superclass word on the same prompts and seeds, and real pictures of the thing in the scenes that the prompts ask for.
-
-    obedience    share of the asked attributes found / that share for the superclass word    1 = as obedient as it
-    likeness     (look - look of the superclass) / (look of the real thing - look of the superclass)       0 .. 1
+obedience    share of the asked attributes found / that share for the superclass word    1 = as obedient as it
+likeness     share of the pictures that are this thing and none of 200 others of its kind / that share for real
+             pictures of the thing, the ceiling                                                          0 .. 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-# Below this difference in the cosine the recogniser does not tell the thing from its superclass.
-LEAST_SPAN = 0.02
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -46,16 +44,13 @@ def obedience(shares: np.ndarray, superclass_share: float) -> np.ndarray:
     return np.asarray(shares, dtype=float) / superclass_share
 
 
-def likeness(values: np.ndarray, superclass_value: float, real_value: float) -> np.ndarray:
-    """Similarities to the thing, any shape, on the scale on which its superclass is 0 and the real thing is 1.
+def share_of_ceiling(first: np.ndarray, ceiling: float) -> np.ndarray:
+    """Likeness: shares of pictures that come first, any shape, in units of that share for real pictures.
 
-    Raises ValueError where the two yardsticks are too close together to measure with."""
-    if real_value - superclass_value < LEAST_SPAN:
-        raise ValueError(
-            f"The real thing must be more like itself than its superclass is by at least {LEAST_SPAN}, but the"
-            f" similarities are {real_value:.3f} and {superclass_value:.3f}; the recogniser cannot tell them apart."
-        )
-    return (np.asarray(values, dtype=float) - superclass_value) / (real_value - superclass_value)
+    Raises ValueError where no real picture comes first, which leaves nothing to compare with."""
+    if not ceiling > 0:
+        raise ValueError(f"Some real pictures of the thing must come first, but their share is {ceiling}.")
+    return np.asarray(first, dtype=float) / ceiling
 
 
 def harmonic_mean(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -122,28 +117,50 @@ def likeness_at(points: Sequence[Point], obedience: float) -> float | None:
 
 
 def smallest_lead(
-    curve: Sequence[Point], other: Sequence[Point], start: float = 0.85, end: float = 1.0
+    curves: Sequence[Sequence[Point]], other: Sequence[Point], start: float = 0.9, end: float = 1.0
 ) -> float | None:
-    """The least by which `curve` is more like the thing than `other` where both reach the obedience, start..end.
+    """The least by which the best of `curves` is more like the thing than `other` where both reach the obedience,
+    start..end.
 
     Negative where `other` is above; minus infinity where only `other` reaches an obedience; None where `other` never
     reaches `start`."""
     leads = []
     for level in np.linspace(start, end, 31):
-        mine, theirs = likeness_at(curve, level), likeness_at(other, level)
+        reached = [found for curve in curves if (found := likeness_at(curve, level)) is not None]
+        theirs = likeness_at(other, level)
         if theirs is not None:
-            leads.append(-np.inf if mine is None else mine - theirs)
+            leads.append(max(reached) - theirs if reached else -np.inf)
     return float(min(leads)) if leads else None
+
+
+def chosen_elsewhere(samples: Mapping[Key, np.ndarray]) -> tuple[list[Key], np.ndarray]:
+    """For each thing the setting whose harmonic mean is best on all the *other* things, and what it has on this one.
+
+    So no number is reported that its own setting was chosen by.  samples: [things, seeds, columns] by setting, the
+    first two columns obedience and likeness.  Returns a setting for each thing, and [things, seeds, columns].  A single
+    thing has no others and chooses for itself."""
+    settings, together = list(samples), np.stack(list(samples.values()))
+    things = together.shape[1]
+    chosen = []
+    for thing in range(things):
+        others = [index for index in range(things) if index != thing] or [thing]
+        means = together[:, others].mean(axis=(1, 2))
+        chosen.append(int(np.argmax(harmonic_mean(means[:, 0], means[:, 1]))))
+    return [settings[index] for index in chosen], np.stack([together[c, t] for t, c in enumerate(chosen)])
 
 
 def both_right(found: Sequence[tuple[str, str]], asked: Sequence[tuple[str, str]]) -> dict[str, bool]:
     """Judges a picture of two things; found, asked: (category, thing) of its main and of its second object.
 
-    right: each thing once, in its place.  swapped: at least one has the other's look.  lost: at least one category is
-    not there."""
+    right: both things are there, each in its place; two of one kind may change places.  swapped: at least one has the
+    other's look; of two of one kind, the same thing is there twice.  lost: at least one category is not there."""
     (main, second), (one, other) = found, asked
+    lost = main[0] != one[0] or second[0] != other[0]
+    if one[0] == other[0]:
+        twice = main[1] == second[1] and main[1] in (one[1], other[1])
+        return {"right": not lost and {main[1], second[1]} == {one[1], other[1]}, "swapped": twice, "lost": lost}
     return {
         "right": (main, second) == (one, other),
         "swapped": main[1] == other[1] or second[1] == one[1],
-        "lost": main[0] != one[0] or second[0] != other[0],
+        "lost": lost,
     }

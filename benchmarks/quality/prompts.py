@@ -14,6 +14,7 @@ from perfusion_pack.demo.world.looks import plain_look
 from perfusion_pack.demo.world.objects import ACCESSORIES
 from perfusion_pack.demo.world.scenes import Placed, Scene, random_scene, render
 from perfusion_pack.demo.world.shapes import CATEGORIES
+from PIL import Image
 from torch import Tensor
 
 SINGLE_PROMPTS = 24
@@ -23,10 +24,12 @@ SINGLE_PROMPTS = 24
 class Prompt:
     """A text with {} where the word goes, and what must be found in a picture of it.
 
-    asked: by attribute (background, accessory, second, second_colour, size, place); "category" is the superclass."""
+    asked: by attribute (background, accessory, second, second_colour, size, place); "category" is the superclass.
+    said: what the text states, in the same words."""
 
     text: str
     asked: Mapping[str, str]
+    said: Mapping[str, str]
 
 
 def single_prompts(superclass: str, count: int = SINGLE_PROMPTS) -> list[Prompt]:
@@ -52,33 +55,33 @@ def _prompt(superclass: str, kind: int, turn: int, count_so_far: int) -> Prompt:
         asked |= {name: value for name, value in (("size", size), ("place", place)) if value}
     else:
         asked |= accessory | (second if turn % 2 else {"size": "small"})
-    return Prompt(_text(asked), asked)
+    return prompt_of(asked, asked)
 
 
-def _text(asked: Mapping[str, str]) -> str:
-    """The sentence, worded as the captions of the demo world are."""
-    text = "a photo of a " + ("{} {{}}".format(asked["size"]) if "size" in asked else "{}")
-    if "accessory" in asked:
-        text += f" with a {asked['accessory']}"
-    if "place" in asked:
-        text += f" on the {asked['place']}"
-    if "second" in asked:
-        text += f" beside a {asked['second_colour']} {asked['second']}"
-    return with_article(f"{text} {PHRASES[asked['background']]}")
+def prompt_of(said: Mapping[str, str], asked: Mapping[str, str]) -> Prompt:
+    """The prompt that states a scene, worded as the captions of the demo world are."""
+    text = "a photo of a " + ("{} {{}}".format(said["size"]) if "size" in said else "{}")
+    if "accessory" in said:
+        text += f" with a {said['accessory']}"
+    if "place" in said:
+        text += f" on the {said['place']}"
+    if "second" in said:
+        text += f" beside a {said['second_colour']} {said['second']}"
+    return Prompt(with_article(f"{text} {PHRASES[said['background']]}"), asked, said)
 
 
 def real_pictures(placed: Placed, prompts: list[Prompt], seed: int) -> Tensor:
-    """Pictures [P, 3, 128, 128] that show the object as each prompt asks, drawn by the demo world."""
+    """Pictures [P, 3, 128, 128] that show the object as each prompt says, drawn by the demo world."""
     rng = np.random.default_rng([seed, 31])
     pictures = []
     for prompt in prompts:
-        asked, second = prompt.asked, None
-        if "second" in asked:
-            colour = asked["second_colour"]
-            second = Placed(asked["second"], plain_look(colour, "plain", rng), colour, "plain")
+        said, second = prompt.said, None
+        if "second" in said:
+            colour = said["second_colour"]
+            second = Placed(said["second"], plain_look(colour, "plain", rng), colour, "plain")
         scene = Scene(
-            placed, asked["background"], asked.get("accessory", "none"), second,
-            size=asked.get("size", ""), place=asked.get("place", ""), seed=int(rng.integers(2**31)),
+            placed, said["background"], said.get("accessory", "none"), second,
+            size=said.get("size", ""), place=said.get("place", ""), seed=int(rng.integers(2**31)),
         )  # fmt: skip
         pictures.append(drawn(scene))
     return torch.stack(pictures)
@@ -113,4 +116,10 @@ def plain_scenes(count: int, seed: int = 20_000_000) -> list[Scene]:
 
 def drawn(scene: Scene) -> Tensor:
     """The scene as a picture [3, 128, 128] in 0..1."""
-    return torch.from_numpy(np.asarray(render(scene)[0]).astype(np.float32) / 255).movedim(-1, 0).contiguous()
+    return as_tensor(render(scene)[0])
+
+
+def as_tensor(picture: Image.Image) -> Tensor:
+    """A picture as [3, H, W] or a mask as [H, W], in 0..1."""
+    values = torch.from_numpy(np.asarray(picture).astype(np.float32) / 255)
+    return values.movedim(-1, 0).contiguous() if values.dim() == 3 else values

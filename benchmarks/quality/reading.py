@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import torch
 from perfusion_pack.demo.making.candidates import plain_tensors, thing_tensors
+from perfusion_pack.demo.making.instrument import Judged, load_instrument
+from perfusion_pack.demo.making.part_colours import PARTS
 from perfusion_pack.demo.world.colours import NAMES
 from perfusion_pack.demo.world.looks import free_look
 from perfusion_pack.demo.world.scenes import PLACES, SECOND_SIZE, SIZES, Placed, Scene
@@ -19,15 +22,59 @@ from torch.nn import functional
 from .prompts import Prompt, drawn
 from .workbench import Workbench
 
-VERSION = 1
+VERSION = 2
 REFERENCES = 6  # pictures to which a painting is compared; others than those of the training
 CALIBRATION = 8  # scenes of each size on which areas are measured
+
+
+class NearestThing:
+    """In place of the strict instrument where a run must take seconds: the first is the nearest of all things and plain
+    looks, and of colours nothing is said."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self.bench = bench
+
+    def judge(self, pictures: Tensor, thing: str) -> Judged:
+        looks = candidates(self.bench, (THINGS[thing].category,))
+        ranks = torch.tensor([int(name != thing) for name in self.bench.recogniser.nearest(pictures, looks)])
+        nothing = torch.full((len(pictures), len(PARTS)), torch.nan)
+        return Judged(ranks.float(), 1 - ranks.float(), ranks, nothing, torch.zeros(1))
+
+    def ceiling(self, thing: str) -> Judged:
+        return self.judge(reference_pictures(self.bench, thing)[0], thing)
+
+
+def instrument(bench: Workbench) -> Any:
+    """What judges how like a thing pictures are: the strict instrument, or its quick stand-in."""
+    return bench.remembered("instrument", lambda: load_instrument() if bench.strict else NearestThing(bench))
+
+
+def instrument_facts(bench: Workbench) -> str:
+    """What tells one instrument from another, as a part of the facts of every reading: a better one reads again."""
+    return instrument(bench).folder.name if bench.strict else "nearest thing"
+
+
+def ceiling(bench: Workbench, thing: str) -> dict[str, Any]:
+    """What the instrument finds in real pictures: the shares that come first and are alike too, the colour errors."""
+
+    def make() -> dict[str, Any]:
+        judged = instrument(bench).ceiling(thing)
+        alike = float(judged.right.float().mean())
+        return {"first": judged.first, "alike": alike, "off": _numbers(judged.mean_errors)}
+
+    return bench.cache.numbers("ceiling", ceiling_facts(bench, thing), make)
+
+
+def ceiling_facts(bench: Workbench, thing: str) -> dict[str, Any]:
+    """The facts of a ceiling."""
+    return {"thing": thing, "look": asdict(THINGS[thing].look), "instrument": instrument_facts(bench)}
 
 
 def read(bench: Workbench, pictures: Tensor, prompts: Sequence[Prompt], thing: str) -> list[dict[str, Any]]:
     """One row for each picture [B, 3, H, W]; prompts: of each picture.
 
-    found: which of the asked attributes are there.  look, colours: likeness to the thing.  nearest: the thing or plain
+    found: which of the asked attributes are there.  category: whether that of the thing is.  rank, alike, off: by the
+    instrument, the last None for a part that does not show.  look: cosine to the thing.  nearest: the thing or plain
     look that it is most like."""
     readings = bench.recogniser.read(pictures)
     masks = bench.recogniser.body_mask(pictures) > 0.5
@@ -35,16 +82,23 @@ def read(bench: Workbench, pictures: Tensor, prompts: Sequence[Prompt], thing: s
     references, reference_masks = reference_pictures(bench, thing)
     like = bench.recogniser.likeness(pictures, references, reference_masks)
     nearest = bench.recogniser.nearest(pictures, candidates(bench, (category,)))
+    judged = instrument(bench).judge(pictures, thing)
     limits = area_limits(bench, category)
     rows = []
     for index, (prompt, reading) in enumerate(zip(prompts, readings, strict=True)):
         seen = {"size": size_of(masks[index], limits), "place": place_of(masks[index])}
         found = {name: seen.get(name, getattr(reading, name, "")) == value for name, value in prompt.asked.items()}
         rows.append({
-            "found": found, "look": float(like.look[index]), "colours": float(like.colours[index]),
-            "nearest": nearest[index],
+            "found": found, "category": reading.category == category, "rank": int(judged.ranks[index]),
+            "alike": bool(judged.right[index]), "off": _numbers(judged.errors[index].tolist()),
+            "look": float(like.look[index]), "nearest": nearest[index],
         })  # fmt: skip
     return rows
+
+
+def _numbers(values: Sequence[float]) -> list[float | None]:
+    """The values as JSON has them: None where there is no number."""
+    return [None if value != value else value for value in values]
 
 
 def reference_pictures(bench: Workbench, thing: str) -> tuple[Tensor, Tensor]:

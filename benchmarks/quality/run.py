@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cache = Cache(options.cache, options.minutes)
     if options.size == "full" and not options.anew:
         print(f"{unpack(RESULTS / NAME, cache)} finished pieces taken from {RESULTS / NAME}")
-    bench = open_workbench(cache, size.sampling_steps, size.sampler, size.precision)
+    bench = open_workbench(cache, size.sampling_steps, size.sampler, size.precision, size.strict)
     if options.budget:
         from .budget import table, unit_costs
 

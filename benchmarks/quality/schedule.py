@@ -1,6 +1,6 @@
 """The order in which a run does its jobs.
 
-What is worth most comes first: a run that is stopped leaves all methods on some things, not some methods on all.
+What is worth most comes first: a run that is stopped leaves all methods under some conditions, not some under all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .cache import finish
 from .jobs import Job
 
-STAGES = ("tune", "methods", "ablations", "several", "harm")
+STAGES = ("tune", "methods", "several", "harm", "ablations")
 
 
 class Phase(NamedTuple):
@@ -28,22 +28,17 @@ def phases(bench: Any, size: Any, stages: Collection[str]) -> Iterator[Phase]:
     for number in range(len(size.tune_rounds)):
         yield Phase({f"tune, round {number + 1}": choice.tuning_jobs(bench, size, number)})
     tuned = choice.tuned(bench, size)[0]
-    if {"methods", "several", "harm"} & set(stages):
-        yield Phase({"methods, first seed": single.first_jobs(bench, size, tuned)})
+    if "methods" in stages:
+        yield Phase({f"methods, {name}": single.jobs(bench, size, tuned, name) for name in size.conditions})
     knobs = choice.knobs(bench, size, tuned)
     last: dict[str, Sequence[Job]] = {}
-    rest: dict[str, Sequence[Job]] = {}
     if "several" in stages:
-        last["several"], rest["several, other methods"] = several.jobs(bench, size, tuned, knobs)
+        last["several"] = several.jobs(bench, size, tuned, knobs)
     if "harm" in stages:
-        last["harm"], rest["harm, other methods"] = harm.jobs(bench, size, tuned, knobs)
-    if "methods" in stages:
-        last["methods, further seeds"] = single.further_jobs(bench, size, tuned)
-        rest = {"methods, other tuning things": single.other_jobs(bench, size, tuned), **rest}
+        last["harm"] = harm.jobs(bench, size, tuned, knobs)
     if "ablations" in stages:
-        last |= ablation.jobs(bench, size, tuned)
+        last["ablations"] = ablation.jobs(bench, size, tuned)
     yield Phase(last)
-    yield Phase(rest)
 
 
 def work(bench: Any, size: Any, stages: Collection[str]) -> None:

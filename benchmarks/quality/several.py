@@ -12,27 +12,29 @@ from typing import Any
 import numpy as np
 import torch
 from perfusion_pack.demo.world.things import THINGS
+from perfusion_pack.perfusion_core.errors import PerfusionError
 
 from . import measures, reading
 from .cache import OutOfTimeError
 from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
+from .plan import DIFFERENT, INVERSION, LOCKED, LORA, PAIR_KNOBS, PERFUSION, SAME, THREE, Size
 from .plan import METHODS as VARIANTS
-from .plan import PAIR_KNOBS, PERFUSION, Size
 from .prompts import drawn, pair_prompts, pair_scene
 from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
 
+VERSION = 2  # of the judgement
 # What is different about several concepts, taken away: the joint gate, and all that is joint.
 UNJOINED = tuple(
     replace(VARIANTS[1], label=f"perfusion local, {without}", method=f"perfusion, {without}")
     for without in ("gates as if alone", "single projections")
 )
-# First those that the bars compare: a run that is stopped has whole methods.
-_FIRST = (PERFUSION, "host LoRA, rank 4", "textual inversion")
-OF_THE_BARS = (*sorted((v for v in VARIANTS if v.label in _FIRST), key=lambda v: _FIRST.index(v.label)), *UNJOINED)
-COMPARED = (*OF_THE_BARS, *(v for v in VARIANTS if v not in OF_THE_BARS))
+# What the bars compare, and whether locked keys keep things apart.
+COMPARED = (
+    *(variant for variant in VARIANTS if variant.label in (PERFUSION, LOCKED[1.0], LORA, INVERSION)), *UNJOINED,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class Loaded:
     def reading_facts(self, bench: Workbench, size: Size) -> dict[str, Any]:
         things = [use.thing for use in self.uses]
         return {"painting": self.painting_facts(bench, size), "things": things, "weights": bench.hashes,
-                "version": reading.VERSION}  # fmt: skip
+                "version": VERSION}  # fmt: skip
 
     def job(self, bench: Workbench, size: Size) -> Job:
         cells = [
@@ -72,57 +74,60 @@ class Loaded:
         return Job(cells, partial(_judged, bench, size, self))
 
 
+def sets_of(size: Size) -> dict[str, list[tuple[str, ...]]]:
+    """The things that are loaded together, by what they are to each other."""
+    return {
+        DIFFERENT: list(combinations(size.pair_things, 2)),
+        SAME: list(size.same_kind),
+        THREE: list(combinations(size.pair_things, 3))[: size.triples],
+    }
+
+
 def _plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> dict[Any, list[Loaded]]:
-    """What each row of the table needs, by (number of things, label of the method, knob)."""
-    groups = {2: list(combinations(size.pair_things, 2)), 3: list(combinations(size.pair_things, 3))[: size.triples]}
+    """What each row of the table needs, by (what is loaded, label of the method, knob)."""
     plan = {}
-    for count, variant in product(groups, COMPARED):
+    for (loaded, sets), variant in product(sets_of(size).items(), COMPARED):
         reported = knobs.get(variant.label, knobs.get(PERFUSION) if variant in UNJOINED else variant.knobs[0])
         settings = settings_of(variant, size, tuned)
         for knob in dict.fromkeys((reported, *PAIR_KNOBS.get(variant.label, ())[: size.max_knobs])):
-            loaded = [
+            row = [
                 Loaded(tuple(Use(variant, settings, thing, 0, knob) for thing in things), knob, seed)
-                for things in groups[count]
-                for seed in range(size.pair_seeds)
+                for things in sets
+                for seed in range(size.same_kind_seeds if loaded == SAME else size.pair_seeds)
             ]
-            if loaded:
-                plan[count, variant.label, knob] = loaded
+            if row:
+                plan[loaded, variant.label, knob] = row
     return plan
 
 
-def jobs(
-    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
-) -> tuple[list[Job], list[Job]]:
-    """The jobs of what the bars compare, real pictures first, and those of the other methods."""
-    first = [
-        Job([Cell("pair-real", _real_facts(bench, size, count))], partial(_real, bench, size, count))
-        for count in (2, 3)
-        if _asked(size, count)
+def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
+    """All jobs, real pictures first."""
+    real = [
+        Job([Cell("pair-real", _real_facts(bench, size, loaded))], partial(_real, bench, size, loaded))
+        for loaded, sets in sets_of(size).items()
+        if sets
     ]
-    others = []
-    for row in _plan(size, tuned, knobs).values():
-        (first if row[0].uses[0].variant in OF_THE_BARS else others).extend(one.job(bench, size) for one in row)
-    return first, others
+    return [*real, *(one.job(bench, size) for row in _plan(size, tuned, knobs).values() for one in row)]
 
 
 def measure(
     bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """One row of shares for each method and number of things that is measured, and what is missing."""
+    """One row of shares for each method and what is loaded that is measured, and what is missing."""
     plan, rows, missing = _plan(size, tuned, knobs), [], []
-    for count in (2, 3):
-        wanted = {("real pictures", ""): [partial(_real, bench, size, count)]} if _asked(size, count) else {}
-        for (loaded, label, knob), row in plan.items():
-            if loaded == count:
+    for loaded, sets in sets_of(size).items():
+        wanted = {("real pictures", ""): [partial(_real, bench, size, loaded)]} if sets else {}
+        for (together, label, knob), row in plan.items():
+            if together == loaded:
                 wanted[label, knob] = [partial(_judged, bench, size, one) for one in row]
         for (label, knob), tasks in wanted.items():
             try:
                 with bench.cache.closed():
                     judged = [one for task in tasks for one in task()]
             except OutOfTimeError:
-                missing.append(f"{label} with {count} things loaded, knob {knob or 0:g}")
+                missing.append(f"{label} with {loaded} loaded, knob {knob or 0:g}")
                 continue
-            rows.append({"method": label, "loaded": count, "knob": knob, **_shares(judged)})
+            rows.append({"method": label, "loaded": loaded, "knob": knob, **_shares(judged)})
     return rows, missing
 
 
@@ -132,7 +137,10 @@ def _shares(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
 
 
 def _judged(bench: Workbench, size: Size, loaded: Loaded) -> list[dict[str, bool]]:
-    """The judgements of every ordered pair of the loaded things, in every scene."""
+    """The judgements of every ordered pair of the loaded things, in every scene.
+
+    Where the pack refuses to load them together, as it does where training told two words of one kind too little apart,
+    nothing is there."""
     texts = pair_prompts(size.pair_prompts)
 
     def paint_all(path: Path) -> None:
@@ -144,26 +152,30 @@ def _judged(bench: Workbench, size: Size, loaded: Loaded) -> list[dict[str, bool
             save_latents(path, paint(bench, model, clip, prompts, loaded.seed))
 
     def judge_all() -> list[dict[str, bool]]:
-        painted = load_latents(bench.cache.file("pair", loaded.painting_facts(bench, size), TENSORS, paint_all))
         things = [use.thing for use in loaded.uses]
-        return judge(bench, bench.decode(painted), [(things[i], things[j]) for i, j in loaded.pairs for _ in texts])
+        asked = [(things[i], things[j]) for i, j in loaded.pairs for _ in texts]
+        try:
+            file = bench.cache.file("pair", loaded.painting_facts(bench, size), TENSORS, paint_all)
+        except PerfusionError as refused:
+            print(f"{', '.join(things)}: {refused}", flush=True)
+            return [{"right": False, "swapped": False, "lost": True} for _ in asked]
+        return judge(bench, bench.decode(load_latents(file)), asked)
 
     return bench.cache.numbers("pair-reading", loaded.reading_facts(bench, size), judge_all)
 
 
-def _asked(size: Size, count: int) -> list[tuple[str, str]]:
-    sets = list(combinations(size.pair_things, count))[: size.triples if count == 3 else None]
-    return sorted({pair for loaded in sets for pair in permutations(loaded, 2)})
+def _asked(size: Size, loaded: str) -> list[tuple[str, str]]:
+    return sorted({pair for things in sets_of(size)[loaded] for pair in permutations(things, 2)})
 
 
-def _real_facts(bench: Workbench, size: Size, count: int) -> dict[str, Any]:
-    return {"asked": _asked(size, count), "scenes": size.pair_prompts, "weights": bench.hashes,
-            "precision": bench.precision, "version": reading.VERSION}  # fmt: skip
+def _real_facts(bench: Workbench, size: Size, loaded: str) -> dict[str, Any]:
+    return {"asked": _asked(size, loaded), "scenes": size.pair_prompts, "weights": bench.hashes,
+            "precision": bench.precision, "version": VERSION}  # fmt: skip
 
 
-def _real(bench: Workbench, size: Size, count: int) -> list[dict[str, bool]]:
+def _real(bench: Workbench, size: Size, loaded: str) -> list[dict[str, bool]]:
     """Judgements of real pictures of the pairs: how far the judge itself can be trusted."""
-    asked = _asked(size, count)
+    asked = _asked(size, loaded)
 
     def make() -> list[dict[str, bool]]:
         rng = np.random.default_rng(77)
@@ -172,7 +184,7 @@ def _real(bench: Workbench, size: Size, count: int) -> list[dict[str, bool]]:
         pictures = bench.reconstruct(torch.stack([drawn(scene) for scene in scenes]))
         return judge(bench, pictures, [pair for pair in asked for _ in range(size.pair_prompts)])
 
-    return bench.cache.numbers("pair-real", _real_facts(bench, size, count), make)
+    return bench.cache.numbers("pair-real", _real_facts(bench, size, loaded), make)
 
 
 def judge(bench: Workbench, pictures: torch.Tensor, asked: Sequence[tuple[str, str]]) -> list[dict[str, bool]]:

@@ -52,11 +52,11 @@ def main() -> None:
 
     half = options.pictures // 2
     own = [
-        Prompt(prompt.text.format(category), prompt.asked)
+        Prompt(prompt.text.format(category), prompt.asked, prompt.said)
         for category in CATEGORIES
         for prompt in single_prompts(category, -(-half // len(CATEGORIES)))
     ]
-    captions = [Prompt(full_caption(scene), asked_of(scene)) for scene in plain_scenes(options.pictures - half)]
+    captions = [Prompt(full_caption(scene), asked_of(scene), {}) for scene in plain_scenes(options.pictures - half)]
     prompts, found = [*own[:half], *captions], []
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         both = open_workbench(Cache(Path(folder)), precision="bfloat16")

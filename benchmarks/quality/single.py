@@ -1,4 +1,4 @@
-"""The main experiment: one thing, many scenes.  Every method at every setting of its knob."""
+"""The main experiment: one thing, many scenes.  Every method at every setting of its knob, under every condition."""
 
 from __future__ import annotations
 
@@ -10,30 +10,37 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from perfusion_pack.demo.making.part_colours import PARTS
 from perfusion_pack.demo.world.things import THINGS
 
-from . import measures, reading
+from . import conditions, measures, reading
 from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
 from .plan import METHODS as VARIANTS
-from .plan import SUPERCLASS, Size, Variant
-from .prompts import real_pictures, single_prompts
+from .plan import ONE_PICTURE, SUPERCLASS, VARIED, Size, Variant
+from .prompts import Prompt, real_pictures
 from .workbench import Workbench
 
-COLUMNS = ("obedience", "likeness", "colours", "category", "right")
+COLOURS = tuple(f"off: {part}" for part in PARTS)
+COLUMNS = ("obedience", "likeness", "first of 200", "alike too", "median rank", *COLOURS, "thing right", "category")
 TENSORS = ".safetensors"
 
 
 @dataclass(frozen=True)
 class Use:
-    """A variant with all its settings, on one thing, with one training seed, at one setting of the knob."""
+    """A variant with all its settings, on one thing, with one training seed, at one setting of the knob, trained on
+    pictures that were taken under one condition."""
 
     variant: Variant
     settings: Mapping[str, Any]
     thing: str
     seed: int
     knob: float
+    condition: str = VARIED
+
+    def prompts(self, count: int) -> list[Prompt]:
+        return conditions.prompts(self.thing, self.condition, count)
 
     def training_facts(self, bench: Workbench) -> dict[str, Any]:
         method, thing = METHODS[self.variant.method], THINGS[self.thing]
@@ -43,20 +50,23 @@ class Use:
         }  # fmt: skip
         if self.variant.label == SUPERCLASS:  # has learned nothing: things of one category share its paintings
             return {**facts, "superclass": thing.category}
-        return {**facts, "thing": self.thing, "look": asdict(thing.look), "pictures": self.variant.pictures}
+        facts |= {"thing": self.thing, "look": asdict(thing.look)}
+        facts["pictures"] = 1 if self.condition == ONE_PICTURE else conditions.PICTURES
+        named = self.condition not in (VARIED, ONE_PICTURE)  # of the varied pictures these have all, and the first
+        return {**facts, "condition": self.condition} if named else facts
 
     def painting_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
         method = METHODS[self.variant.method]
         return {
             "training": self.training_facts(bench), "applied as": [method.name, method.version], "knob": self.knob,
-            "texts": [prompt.text for prompt in single_prompts(THINGS[self.thing].category, prompts)],
-            "seed": seed, **bench.sampling,
+            "texts": [prompt.text for prompt in self.prompts(prompts)], "seed": seed, **bench.sampling,
         }  # fmt: skip
 
     def reading_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
-        asked = [dict(prompt.asked) for prompt in single_prompts(THINGS[self.thing].category, prompts)]
+        asked = [dict(prompt.asked) for prompt in self.prompts(prompts)]
         return {"painting": self.painting_facts(bench, prompts, seed), "thing": self.thing, "asked": asked,
-                "weights": bench.hashes, "version": reading.VERSION}  # fmt: skip
+                "weights": bench.hashes, "instrument": reading.instrument_facts(bench),
+                "version": reading.VERSION}  # fmt: skip
 
     def training_cell(self, bench: Workbench) -> Cell:
         return Cell("artefact", self.training_facts(bench), TENSORS)
@@ -68,9 +78,9 @@ def artefact(bench: Workbench, use: Use) -> Any:
 
     def train(path: Path) -> None:
         with method.altered():
-            lesson = bench.lesson(use.thing, use.variant.pictures)
+            lesson = bench.lesson(use.thing, use.condition)
             method.save(method.train(bench, lesson, use.settings, use.seed), path)
-        print(f"trained {use.variant.label} on {use.thing}", flush=True)
+        print(f"trained {use.variant.label} on {use.thing}, {use.condition}", flush=True)
 
     return method.load(bench.cache.file("artefact", use.training_facts(bench), TENSORS, train))
 
@@ -84,7 +94,7 @@ def latents(bench: Workbench, use: Use, prompts: int, seed: int) -> Any:
         with method.altered():
             model, clip = method.apply(bench, [learned], use.knob)
             phrase = method.phrase(learned, use.knob)
-            texts = [prompt.text.format(phrase) for prompt in single_prompts(THINGS[use.thing].category, prompts)]
+            texts = [prompt.text.format(phrase) for prompt in use.prompts(prompts)]
             save_latents(path, paint(bench, model, clip, texts, seed))
 
     return load_latents(bench.cache.file("painting", use.painting_facts(bench, prompts, seed), TENSORS, make))
@@ -92,10 +102,9 @@ def latents(bench: Workbench, use: Use, prompts: int, seed: int) -> Any:
 
 def rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[str, Any]]:
     """What was read in the paintings of a use."""
-    asked = single_prompts(THINGS[use.thing].category, prompts)
 
     def make() -> list[dict[str, Any]]:
-        return reading.read(bench, bench.decode(latents(bench, use, prompts, seed)), asked, use.thing)
+        return reading.read(bench, bench.decode(latents(bench, use, prompts, seed)), use.prompts(prompts), use.thing)
 
     return bench.cache.numbers("reading", use.reading_facts(bench, prompts, seed), make)
 
@@ -110,71 +119,88 @@ def job(bench: Workbench, use: Use, prompts: int, seed: int) -> Job:
     return Job(cells, partial(rows, bench, use, prompts, seed))
 
 
-def real_rows(bench: Workbench, thing: str, prompts: int, seed: int) -> list[dict[str, Any]]:
-    """What is read in real pictures of the thing in the scenes that the prompts ask for."""
-    asked = single_prompts(THINGS[thing].category, prompts)
+def plain_use(thing: str, condition: str = VARIED) -> Use:
+    """The superclass word, in the prompts of the thing."""
+    return Use(VARIANTS[0], {}, thing, 0, 0.0, condition)
+
+
+def real_rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[str, Any]]:
+    """What is read in real pictures of the use's thing in the scenes that its prompts ask for."""
 
     def make() -> list[dict[str, Any]]:
-        pictures = bench.reconstruct(real_pictures(THINGS[thing].placed(), asked, seed))
-        return reading.read(bench, pictures, asked, thing)
+        asked = use.prompts(prompts)
+        pictures = bench.reconstruct(real_pictures(THINGS[use.thing].placed(), asked, seed))
+        return reading.read(bench, pictures, asked, use.thing)
 
-    return bench.cache.numbers("real", _real_facts(bench, thing, prompts, seed), make)
-
-
-def _real_facts(bench: Workbench, thing: str, prompts: int, seed: int) -> dict[str, Any]:
-    asked = [dict(prompt.asked) for prompt in single_prompts(THINGS[thing].category, prompts)]
-    return {"thing": thing, "look": asdict(THINGS[thing].look), "asked": asked, "seed": seed,
-            "precision": bench.precision, "weights": bench.hashes, "version": reading.VERSION}  # fmt: skip
+    return bench.cache.numbers("real", _real_facts(bench, use, prompts, seed), make)
 
 
-def yardstick_jobs(bench: Workbench, thing: str, prompts: int, seed: int) -> list[Job]:
-    """The superclass word and the real pictures, without which nothing can be said about a thing."""
-    real = Cell("real", _real_facts(bench, thing, prompts, seed))
-    plain = Use(VARIANTS[0], {}, thing, 0, 0.0)
-    return [job(bench, plain, prompts, seed), Job([real], partial(real_rows, bench, thing, prompts, seed))]
+def _real_facts(bench: Workbench, use: Use, prompts: int, seed: int) -> dict[str, Any]:
+    asked = use.prompts(prompts)
+    return {"thing": use.thing, "look": asdict(THINGS[use.thing].look), "seed": seed,
+            "asked": [dict(prompt.asked) for prompt in asked], "texts": [prompt.text for prompt in asked],
+            "precision": bench.precision, "weights": bench.hashes, "instrument": reading.instrument_facts(bench),
+            "version": reading.VERSION}  # fmt: skip
+
+
+def yardstick_jobs(bench: Workbench, thing: str, condition: str, prompts: int, seed: int) -> list[Job]:
+    """The superclass word, the ceiling and the real pictures, without which nothing can be said about a thing."""
+    plain = plain_use(thing, condition)
+    ceiling = Cell("ceiling", reading.ceiling_facts(bench, thing))
+    real = Cell("real", _real_facts(bench, plain, prompts, seed))
+    return [
+        Job([ceiling], partial(reading.ceiling, bench, thing)),
+        job(bench, plain, prompts, seed),
+        Job([real], partial(real_rows, bench, plain, prompts, seed)),
+    ]
 
 
 def raw_columns(found: Sequence[Mapping[str, Any]], thing: str) -> np.ndarray:
-    """Means over the prompts, [COLUMNS], before any normalisation."""
-    values = [
-        (
-            measures.attribute_share(row["found"]), row["look"], row["colours"], row["found"]["category"],
-            row["nearest"] == thing,
-        )
-        for row in found
-    ]  # fmt: skip
-    return np.array(values, dtype=float).mean(axis=0)
+    """Means over the prompts, [COLUMNS], before any normalisation; of ranks the median, and nan for the colours of a
+    part that shows in no picture."""
+    first = np.mean([row["rank"] == 0 for row in found])
+    off = np.array([row["off"] for row in found], dtype=float)
+    shown = ~np.isnan(off)
+    colours = np.where(shown.any(axis=0), np.nansum(off, axis=0) / np.maximum(shown.sum(axis=0), 1), np.nan)
+    return np.array([
+        np.mean([measures.attribute_share(row["found"]) for row in found]), first, first,
+        np.mean([row["alike"] for row in found]), np.median([row["rank"] for row in found]), *colours,
+        np.mean([row["nearest"] == thing for row in found]),
+        np.mean([row["category"] for row in found]),
+    ])  # fmt: skip
 
 
 class Scores:
     """The normalised scores of every use that was asked for; yardsticks are made as they are needed."""
 
-    def __init__(self, bench: Workbench, prompts: int) -> None:
-        self.bench, self.prompts = bench, prompts
+    def __init__(self, bench: Workbench, size: Size) -> None:
+        self.bench, self.size = bench, size
 
     def of(self, use: Use, seeds: int) -> np.ndarray:
         """[seeds, COLUMNS] of one use."""
-        values = self._raw(rows, use, use.thing, seeds)
-        word, real = self.yardsticks(use.thing, seeds)
+        return self._normalised(self._raw(rows, use, seeds), use, seeds)
+
+    def of_real_pictures(self, thing: str, condition: str, seeds: int) -> np.ndarray:
+        """[seeds, COLUMNS] of the thing drawn in the scenes that the prompts ask for."""
+        plain = plain_use(thing, condition)
+        return self._normalised(self._raw(real_rows, plain, seeds), plain, seeds)
+
+    def _normalised(self, values: np.ndarray, use: Use, seeds: int) -> np.ndarray:
         scored = values.copy()
+        word = self._raw(rows, plain_use(use.thing, use.condition), seeds).mean(axis=0)
         scored[:, 0] = measures.obedience(values[:, 0], word[0])
-        for column in (1, 2):
-            try:
-                scored[:, column] = measures.likeness(values[:, column], word[column], real[column])
-            except ValueError as problem:  # happens where a small run paints too few pictures to tell anything
-                text = f"{use.thing}: {problem} Its {COLUMNS[column]} counts as 0."
-                self.bench.remembered(("told", text), partial(print, text, flush=True))
-                scored[:, column] = 0.0
+        try:
+            ceiling = reading.ceiling(self.bench, use.thing)["first"]
+            scored[:, 1] = measures.share_of_ceiling(values[:, 1], ceiling)
+        except ValueError as problem:
+            text = f"{use.thing}: {problem} Its likeness counts as 0."
+            self.bench.remembered(("told", text), partial(print, text, flush=True))
+            scored[:, 1] = 0.0
         return scored
 
-    def yardsticks(self, thing: str, seeds: int) -> tuple[np.ndarray, np.ndarray]:
-        """Raw columns of the superclass word and of real pictures."""
-        plain = Use(VARIANTS[0], {}, thing, 0, 0.0)
-        word, real = self._raw(rows, plain, thing, seeds), self._raw(real_rows, thing, thing, seeds)
-        return word.mean(axis=0), real.mean(axis=0)
-
-    def _raw(self, found_in: Any, shown: Any, thing: str, seeds: int) -> np.ndarray:
-        return np.stack([raw_columns(found_in(self.bench, shown, self.prompts, s), thing) for s in range(seeds)])
+    def _raw(self, found_in: Any, use: Use, seeds: int) -> np.ndarray:
+        prompts = self.size.prompts_of(use.condition)
+        return np.stack([raw_columns(found_in(self.bench, use, prompts, s), use.thing) for s in range(seeds)])
 
     def samples(self, uses: Sequence[Use], things: int, trainings: int, seeds: int) -> np.ndarray:
         """[things, trainings x seeds, COLUMNS] of the uses of a variant at one setting of its knob."""
@@ -183,11 +209,12 @@ class Scores:
 
 
 def uses_of(
-    variant: Variant, settings: Mapping[str, Any], things: Sequence[str], knobs: Sequence[float], trainings: int
-) -> list[Use]:
+    variant: Variant, settings: Mapping[str, Any], things: Sequence[str], knobs: Sequence[float], trainings: int,
+    condition: str = VARIED,
+) -> list[Use]:  # fmt: skip
     """A variant on every thing, with every training seed, at every setting of the knob."""
     seeds = range(1 if variant.label == SUPERCLASS else trainings)
-    return [Use(variant, settings, thing, seed, knob) for thing, seed, knob in product(things, seeds, knobs)]
+    return [Use(variant, settings, thing, seed, knob, condition) for thing, seed, knob in product(things, seeds, knobs)]
 
 
 def settings_of(variant: Variant, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -199,54 +226,44 @@ def settings_of(variant: Variant, size: Size, tuned: Mapping[str, Mapping[str, A
     return {**tuned.get(variant.tuned_as, {}), **variant.settings, **smaller}
 
 
+def compared_under(size: Size, condition: str) -> list[Variant]:
+    """The methods that a run compares under the condition."""
+    labels = size.conditions[condition]
+    return [one for one in VARIANTS if labels is None or one.label in labels or one.label == SUPERCLASS]
+
+
 def all_uses(
-    size: Size, variants: Sequence[Variant], tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str]
-) -> list[Use]:
+    size: Size, variants: Sequence[Variant], tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str],
+    condition: str = VARIED,
+) -> list[Use]:  # fmt: skip
     """The variants on the things at all settings of their knobs."""
     return [
         use
         for variant in variants
         for use in uses_of(
-            variant, settings_of(variant, size, tuned), things, variant.knobs[: size.max_knobs], size.training_seeds
+            variant, settings_of(variant, size, tuned), things, variant.knobs[: size.max_knobs], size.training_seeds,
+            condition,
         )
-    ]
+    ]  # fmt: skip
 
 
-def first_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
-    """Every method on one thing after the other, with as many seeds as tuning things have: first the things of the last
-    tuning round, whose trainings are there, then the held-out things."""
-    return _jobs_of_all_methods(bench, size, tuned, (*size.tuning[: size.tune_rounds[-1]], *size.held_out))
-
-
-def other_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
-    """Every method on the other tuning things."""
-    return _jobs_of_all_methods(bench, size, tuned, size.tuning[size.tune_rounds[-1] :])
-
-
-def _jobs_of_all_methods(
-    bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], things: Sequence[str]
-) -> list[Job]:
+def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], condition: str) -> list[Job]:
+    """Every method under the condition: one thing after the other, seed by seed."""
+    variants = compared_under(size, condition)
     return [
         one
-        for thing in things
-        for seed in range(size.tuning_seeds)
-        for one in jobs_of(bench, size, all_uses(size, VARIANTS, tuned, [thing]), [thing], seed)
-    ]
-
-
-def further_jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]]) -> list[Job]:
-    """The held-out things with all their other seeds, seed by seed."""
-    return [
-        one
-        for seed in range(size.tuning_seeds, size.seeds)
-        for one in jobs_of(bench, size, all_uses(size, VARIANTS, tuned, size.held_out), size.held_out, seed)
+        for seed in range(size.seeds_of(condition))
+        for thing in size.measured
+        for one in jobs_of(bench, size, all_uses(size, variants, tuned, [thing], condition), [thing], seed)
     ]
 
 
 def jobs_of(bench: Workbench, size: Size, uses: Sequence[Use], things: Sequence[str], seed: int) -> list[Job]:
-    """The readings of the uses with one seed, after the yardsticks of their things."""
-    yardsticks = [one for thing in things for one in yardstick_jobs(bench, thing, size.prompts, seed)]
-    return [*yardsticks, *(job(bench, use, size.prompts, seed) for use in uses)]
+    """The readings of uses under one condition with one seed, after the yardsticks of their things."""
+    condition = uses[0].condition if uses else VARIED
+    prompts = size.prompts_of(condition)
+    yardsticks = [one for thing in things for one in yardstick_jobs(bench, thing, condition, prompts, seed)]
+    return [*yardsticks, *(job(bench, use, prompts, seed) for use in uses)]
 
 
 def point_of(means: np.ndarray, knob: float) -> measures.Point:

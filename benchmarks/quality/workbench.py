@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cache import Cache
+from .plan import VARIED
 
 PACK = "perfusion_pack"
 MODEL_WEIGHTS = ("unet.safetensors", "text.safetensors", "vae.safetensors", "vocabulary.json")
@@ -63,6 +64,7 @@ class Workbench:
     sampling_steps: int = 20
     cfg: float = 3.0
     batch: int = 24  # pictures sampled at once
+    strict: bool = True  # whether likeness is read with the strict instrument
     _memory: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -80,12 +82,13 @@ class Workbench:
         """The same workbench, painting in float32."""
         return dataclasses.replace(self, painter=self.model, precision="float32")
 
-    def lesson(self, thing: str, pictures: int = 5) -> Lesson:
-        """The training pictures of a thing of the demo world."""
-        from perfusion_pack.demo.making.candidates import thing_tensors
+    def lesson(self, thing: str, condition: str = VARIED) -> Lesson:
+        """The training pictures of a thing of the demo world, taken under the condition."""
         from perfusion_pack.demo.world.things import THINGS
 
-        return Lesson(thing, f"<{thing}>", THINGS[thing].category, *thing_tensors(thing, pictures))
+        from .conditions import training_pictures
+
+        return Lesson(thing, f"<{thing}>", THINGS[thing].category, *training_pictures(thing, condition))
 
     def statistics(self, captions: int) -> Any:
         """Text statistics over so many captions of the demo world; none = the plain inner product (C = I)."""
@@ -127,9 +130,10 @@ class Workbench:
 
 
 def open_workbench(
-    cache: Cache, sampling_steps: int = 20, sampler: str = "euler", precision: str = "float32"
+    cache: Cache, sampling_steps: int = 20, sampler: str = "euler", precision: str = "float32", strict: bool = True
 ) -> Workbench:
-    """Load everything; call `start_host` first.  precision: in which pictures are painted, "float32" or "bfloat16"."""
+    """Load everything; call `start_host` first.  precision: in which pictures are painted, "float32" or "bfloat16".
+    strict: see `Workbench`."""
     from perfusion_pack.demo import load
     from perfusion_pack.demo.making import recogniser
 
@@ -142,7 +146,7 @@ def open_workbench(
             vae.first_stage_model.to(memory_format=torch.channels_last)  # its convolutions are a quarter faster
     return Workbench(
         model, painter, clip, vae, recogniser.load_recogniser(), hashes, cache, precision, sampler, sampling_steps,
-        batch=24 if model.load_device.type == "cpu" else 96,
+        batch=24 if model.load_device.type == "cpu" else 96, strict=strict,
     )  # fmt: skip
 
 

@@ -95,11 +95,11 @@ THINGS: dict[str, Thing] = {
 }
 
 
-def thing_pictures(name: str, count: int, seed: int = 0) -> list[tuple[Image.Image, Image.Image]]:
-    """`count` pictures of the thing with their true masks, each before another background, in another pose and size."""
+def varied_scenes(name: str, count: int, seed: int = 0) -> list[Scene]:
+    """`count` scenes with the thing, each before another background, in another pose and size."""
     rng = np.random.default_rng([seed, *name.encode()])
     order = [*rng.permutation(BACKGROUNDS)]
-    scenes = [
+    return [
         Scene(
             THINGS[name].placed(),
             str(order[i % len(order)]),
@@ -109,4 +109,8 @@ def thing_pictures(name: str, count: int, seed: int = 0) -> list[tuple[Image.Ima
         )
         for i in range(count)
     ]
-    return [render(scene) for scene in scenes]
+
+
+def thing_pictures(name: str, count: int, seed: int = 0) -> list[tuple[Image.Image, Image.Image]]:
+    """The pictures of these scenes with the thing's true masks."""
+    return [render(scene) for scene in varied_scenes(name, count, seed)]

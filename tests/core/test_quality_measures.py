@@ -24,10 +24,10 @@ def test_obedience_is_in_units_of_the_superclass_word():
         measures.obedience(np.array([0.5]), 0.0)
 
 
-def test_likeness_runs_from_the_superclass_to_the_real_thing():
-    assert measures.likeness(np.array([0.2, 0.9, 0.55]), 0.2, 0.9) == pytest.approx([0, 1, 0.5])
-    with pytest.raises(ValueError, match="cannot tell them apart"):
-        measures.likeness(np.array([0.5]), 0.5, 0.51)
+def test_likeness_is_a_share_of_what_real_pictures_reach():
+    assert measures.share_of_ceiling(np.array([0.0, 0.4, 0.8]), 0.8).tolist() == [0, 0.5, 1]
+    with pytest.raises(ValueError, match="must come first"):
+        measures.share_of_ceiling(np.array([0.5]), 0.0)
 
 
 @given(shares, shares)
@@ -69,11 +69,26 @@ def test_curves_are_compared_where_both_reach():
     assert measures.likeness_at(curve, 0.5) == pytest.approx(0.9)
     assert measures.likeness_at(curve, 1.01) is None
     below = [Point(1, 0.8, 0.5), Point(0.5, 1.0, 0.2)]
-    assert measures.smallest_lead(curve, below) == pytest.approx(0.1)
-    assert measures.smallest_lead(below, curve) < 0
-    assert measures.smallest_lead(curve[:2], curve) == -np.inf
-    assert measures.smallest_lead(curve, [Point(1, 0.6, 0.95)]) is None
+    assert measures.smallest_lead([curve], below) == pytest.approx(0.1)
+    assert measures.smallest_lead([below], curve) < 0
+    assert measures.smallest_lead([curve[:2]], curve) == -np.inf
+    assert measures.smallest_lead([below, curve], below) == pytest.approx(0.1), "the best curve counts"
+    assert measures.smallest_lead([curve], [Point(1, 0.6, 0.95)]) is None
     assert measures.best_point(curve) == curve[0]
+
+
+def test_no_thing_chooses_the_setting_that_it_is_measured_at():
+    """Setting 1 is best on the first thing alone, 2 on the others; the first is measured at what the others chose."""
+    of_first, of_others = [0.9, 0.9], [0.2, 0.2]
+    samples = {
+        1: np.array([[of_first], [of_others], [of_others]]),
+        2: np.array([[[0.5, 0.5]], [[0.6, 0.6]], [[0.6, 0.6]]]),
+    }
+    chosen, found = measures.chosen_elsewhere(samples)
+    assert chosen[0] == 2
+    assert found[0].tolist() == [[0.5, 0.5]] and found.shape == (3, 1, 2)
+    alone = measures.chosen_elsewhere({name: values[:1] for name, values in samples.items()})
+    assert alone[0] == [1], "a single thing chooses for itself"
 
 
 def test_two_things_in_one_picture():
@@ -83,6 +98,17 @@ def test_two_things_in_one_picture():
     assert measures.both_right(swapped, asked) == {"right": False, "swapped": True, "lost": False}
     lost = (("teddy", "hugsy"), ("none", "bruno"))
     assert measures.both_right(lost, asked) == {"right": False, "swapped": False, "lost": True}
+
+
+def test_two_of_one_kind_in_one_picture():
+    asked = (("teddy", "hugsy"), ("teddy", "mopsy"))
+    right = {"right": True, "swapped": False, "lost": False}
+    assert measures.both_right(asked, asked) == right
+    assert measures.both_right(asked[::-1], asked) == right, "the prompt does not say which stands in front"
+    twice = (asked[0], asked[0])
+    assert measures.both_right(twice, asked) == {"right": False, "swapped": True, "lost": False}
+    one_alone = (asked[0], ("none", "mopsy"))
+    assert measures.both_right(one_alone, asked) == {"right": False, "swapped": False, "lost": True}
 
 
 def test_work_is_done_once_and_only_whole_pieces_are_kept(tmp_path):
@@ -178,28 +204,60 @@ def test_ticks_enclose_the_values(values):
     assert ticks[0] <= min(values) and ticks[-1] >= max(values)
 
 
+def lead_over(method, kind, value, least=0.1):
+    lead = Interval(value, value - 0.01, value + 0.01)
+    return {"method": method, "kind": kind, "Perfusion's lead": lead, "least lead of the curve": least}
+
+
 def test_answers_name_the_worst_case():
-    compared = [
-        {"method": "a", "lead in harmonic mean": Interval(0.2, 0.1, 0.3), "smallest lead of the curve": 0.1},
-        {"method": "b", "lead in harmonic mean": Interval(0.04, 0.0, 0.1), "smallest lead of the curve": -0.2},
+    ours = {"method": "perfusion at its best", "kind": plan.OURS}
+    rows = [
+        ours, lead_over(plan.LORA, plan.AS_USED, 0.2), lead_over(plan.INVERSION, plan.AS_USED, 0.04, -0.2),
+        lead_over(plan.LORA + plan.WITH_MASKS, plan.MASKED, 0.03),
+    ]  # fmt: skip
+    found = ((plan.PERFUSION, 0.65, 0.5), (plan.PERFUSION, 0.95, 0.95), (plan.LORA, 1.0, 0.1), (plan.LORA, 0.5, 0.4))
+    pairs = [{"method": name, "loaded": plan.DIFFERENT, "knob": knob, "right": share} for name, knob, share in found]
+    harm = [
+        {"method": plan.PERFUSION, "loaded": loaded, "knob": 0.65, "captions": 9, "largest latent difference": most}
+        for loaded, most in ((1, 0.0), (16, 1e-6))
     ]
-    found = ((plan.PERFUSION, 0.65, 0.5), (plan.PERFUSION, 0.95, 0.9), ("host LoRA", 1.0, 0.1), ("host LoRA", 0.5, 0.4))
-    pairs = [{"method": name, "loaded": 2, "knob": knob, "right": share} for name, knob, share in found]
-    harm = [{"method": plan.PERFUSION, "loaded": 1, "knob": 0.65, "attributes equal": 0.995}]
-    rows = answers.answers(compared, pairs, harm, [], 0.65)
-    assert [row["met"] for row in rows] == ["no", "no", "yes", "yes", "yes"]
-    assert "above b" in rows[0]["measured"]
-    assert rows[2]["measured"] == "by bias: 0.50 at 0.65, 0.90 at 0.95", "every bias is said, not the best alone"
-    assert "0.90 against 0.40 (strength 0.5)" in rows[3]["measured"]
+    none, some = Interval(0.0, -0.1, 0.1), Interval(-0.2, -0.3, -0.1)
+    locks = [
+        {"condition": plan.VARIED, "lock": lock, "obedience gained": none, "likeness gained": some} for lock in (0, 1)
+    ]
+    best = {plan.ENTANGLED: rows, plan.VARIED: rows, plan.CLUTTER: rows}
+    answered = answers.answers(best, pairs, harm, locks, 0.65, 8.4)
+    assert [row["met"] for row in answered] == ["no", "yes", "yes", "no", "yes", "yes", "yes", "no", "no", "no"]
+    told = [row["measured"] for row in answered]
+    assert f"above {plan.INVERSION}" in told[0] and f"above {plan.LORA}{plan.WITH_MASKS}" in told[1]
+    assert "-0.20" in told[3]
+    assert told[4] == "by bias: 0.50 at 0.65, 0.95 at 0.95", "every bias is said, not the best alone"
+    assert "0.95 against 0.40 (strength 0.5)" in told[5]
+    assert told[8].startswith("0.00 [-0.10, 0.10] for -0.20") and told[9] == "8.4"
 
 
 def test_the_plan_is_as_large_as_the_issue_asks():
     full = plan.FULL
-    assert len(full.tuning) >= 8 and len(full.held_out) >= 4 and full.prompts >= 24 and full.seeds >= 4
-    assert len(full.pair_things) == 6 and full.harm_captions >= 200 and full.harm_counts == (1, 4, 16)
-    assert set(full.pair_things) <= set(full.tuning) and full.triples > 0 and full.tune_rounds[-1] <= len(full.tuning)
+    assert len(full.held_out) == 4 and full.prompts >= 24 and full.tune_rounds[-1] <= len(full.tuning)
+    assert not set(full.tuning) & set(full.held_out)
+    assert set(full.conditions) == {plan.VARIED, plan.SAME_PLACE, plan.ENTANGLED, plan.ONE_PICTURE, plan.CLUTTER}
+    assert len(full.pair_things) == 6 and len(full.same_kind) >= 4 and full.triples > 0
+    assert full.harm_captions >= 200 and full.harm_counts == (1, 4, 16)
     labels = {variant.label for variant in plan.METHODS}
-    assert {variant.tuned_as for variant in (*plan.METHODS, *plan.ABLATIONS, *plan.ONE_SHOT)} <= labels | {""}
+    assert {variant.tuned_as for variant in (*plan.METHODS, *plan.ABLATIONS)} <= labels | {""}
+    assert {label for named in full.conditions.values() for label in named or ()} <= labels
     for one in (one for grid in plan.GRIDS.values() for one in grid):
         assert one.get("steps", 300) * one.get("batch_size", 8) == 2400, "not as many samples as the others"
-    assert set(plan.GRIDS) == labels - {plan.SUPERCLASS, plan.GLOBAL, plan.LOCKED}
+    assert set(plan.GRIDS) == {v.label for v in plan.METHODS if v.kind == plan.AS_USED} | {plan.PERFUSION}
+
+
+def test_every_other_method_is_there_with_our_masks_too():
+    """The same settings, knobs and tuning but for the masks, in every condition that a bar asks about but once."""
+    rows = {variant.label: variant for variant in plan.METHODS}
+    for label, variant in rows.items():
+        if variant.kind == plan.AS_USED:
+            masked = rows[label + plan.WITH_MASKS]
+            assert masked.kind == plan.MASKED and masked.tuned_as == variant.tuned_as == label
+            assert masked.knobs == variant.knobs and (variant.settings, masked.settings) == (
+                {"mask": False}, {"mask": True},
+            )  # fmt: skip

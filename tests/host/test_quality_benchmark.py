@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from needs_host import needs_host, train_lora_takes
 from perfusion_pack.demo import load
 from perfusion_pack.demo.making import recogniser
-from quality import archive, prompts, reading, run, workbench
+from quality import archive, curves, plan, prompts, reading, run, workbench
 from quality.cache import Cache
 
 pytestmark = pytest.mark.skipif(
@@ -40,23 +41,28 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 @every_method
 @pytest.mark.slow
 def test_every_experiment_has_its_table(finished) -> None:
-    methods = {row["method"]: row for row in rows(finished, "methods-tuning")}
-    assert len(methods) == 9
+    methods = {row["method"]: row for row in rows(finished, "methods-varied")}
+    assert set(methods) == {"real pictures", *(variant.label for variant in plan.METHODS)}
     assert float(methods["superclass word"]["obedience"]) == pytest.approx(1)
-    assert float(methods["superclass word"]["likeness"]) == pytest.approx(0)
-    assert len(rows(finished, "ablations")) == 7
+    assert {"thing right", "first of 200", "median rank", "off: body"} <= set(methods["superclass word"])
+    assert len(rows(finished, "best-varied")) == len(plan.METHODS), "without the superclass word, with all of ours"
+    few = {row["method"] for row in rows(finished, "best-entangled")}
+    assert few == {curves.BEST, "perfusion local", "textual inversion"}
+    assert len(rows(finished, "lock")) == len(plan.LOCKS)
+    assert len(rows(finished, "ablations")) == 4
+    assert {row["loaded"] for row in rows(finished, "several")} == {plan.DIFFERENT, plan.SAME}
     assert {row["method"] for row in rows(finished, "several")} >= {"real pictures", "perfusion local"}
-    assert len(rows(finished, "harm")) == 8
+    assert len(rows(finished, "harm")) == 6
     names = {path.name for path in (finished / "results").iterdir()}
-    assert {"results.md", "pareto-tuning.png", "closing-gate.png", "sheet-sippy.jpg"} <= names
+    assert {"results.md", "pareto-varied.png", "lock.png", "sheet-varied-sippy.jpg", "training-sippy.jpg"} <= names
 
 
 @every_method
 @pytest.mark.slow
 def test_a_second_run_has_nothing_to_do(finished) -> None:
-    before = (finished / "results" / "methods-tuning.csv").read_text()
+    before = (finished / "results" / "methods-varied.csv").read_text()
     assert run.main(["--smallest", "--cache", str(finished), "--device", "cpu", "--minutes", "0"]) == 0
-    assert (finished / "results" / "methods-tuning.csv").read_text() == before
+    assert (finished / "results" / "methods-varied.csv").read_text() == before
 
 
 @every_method
@@ -75,15 +81,15 @@ def test_another_machine_goes_on_from_the_numbers_alone(finished, tmp_path) -> N
     assert archive.unpack(finished / "results" / archive.NAME, Cache(tmp_path)) > 0
     assert not list(tmp_path.rglob("*.safetensors"))
     assert run.main(["--smallest", "--cache", str(tmp_path), "--device", "cpu", "--minutes", "0"]) == 0
-    for name in ("methods-tuning", "ablations", "several", "harm"):
+    for name in ("methods-varied", "best-entangled", "ablations", "several", "harm"):
         assert rows(tmp_path, name) == rows(finished, name)
-    assert "contact sheet of sippy" in (tmp_path / "results" / "results.md").read_text()
+    assert "contact sheet of sippy, varied" in (tmp_path / "results" / "results.md").read_text()
 
 
 def test_out_of_time_says_so_and_reports_what_is_missing(tmp_path) -> None:
     arguments = ["--smallest", "--cache", str(tmp_path), "--device", "cpu", "--minutes", "0"]
     assert run.main(arguments) == run.OUT_OF_TIME
-    assert "- methods on the tuning thing sippy" in (tmp_path / "results" / "results.md").read_text()
+    assert "- methods on sippy, varied" in (tmp_path / "results" / "results.md").read_text()
 
 
 def test_a_caption_of_the_lora_goes_with_its_own_picture() -> None:
@@ -102,6 +108,25 @@ def test_a_caption_of_the_lora_goes_with_its_own_picture() -> None:
     loss = together(None, None, None, None, latents, conds, chosen, {}, 9)
     alone = [fwd_bwd(None, None, None, None, latents[i : i + 1], conds, [chosen[i]], {}, 9, True) for i in range(3)]
     assert loss == pytest.approx(float(sum(alone) / 3), rel=1e-5)
+
+
+def test_a_mask_weighs_what_the_lora_is_told_off_for() -> None:
+    """An error outside a picture's own mask costs nothing, and the node's loss is its own again afterwards."""
+    from quality.methods.host_lora import _each_with_its_caption
+
+    def fwd_bwd(sampler, model, sigmas, noise, latents, conds, indices, extra, dataset_size, bwd):
+        return sampler.loss_fn(latents, torch.zeros_like(latents))
+
+    sampler = SimpleNamespace(loss_fn=torch.nn.MSELoss())
+    own = sampler.loss_fn
+    weights = torch.zeros(3, 1, 2, 2)
+    weights[1, 0, 0, 0] = weights[2, 0, 1, 1] = 1
+    latents = torch.zeros(2, 4, 2, 2)
+    latents[0, :, 0, 0], latents[1, :, 0, 0] = 2, 5  # inside the mask of picture 1, outside that of picture 2
+    conds = [{"model_conds": {}}] * 3
+    one_pass = _each_with_its_caption(fwd_bwd, weights)
+    assert one_pass(sampler, None, None, None, latents, conds, [1, 2], {}, 3) == pytest.approx(2.0)
+    assert sampler.loss_fn is own
 
 
 def test_prompts_ask_in_the_words_of_the_world() -> None:
@@ -143,7 +168,7 @@ def test_the_models_keep_their_values_through_every_training(tmp_path) -> None:
     bench = workbench.open_workbench(Cache(tmp_path), sampling_steps=1)
     module = bench.model.model.diffusion_model
     before = {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
-    lesson = bench.lesson("sippy", 2)
+    lesson = bench.lesson("sippy", plan.SAME_PLACE)
     for name in ("full fine-tuning", "custom diffusion"):
         small = {"steps": 1, "batch_size": 1, "prior_pictures": 1}
         artefact = METHODS[name].train(bench, lesson, small, seed=0)

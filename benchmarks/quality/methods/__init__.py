@@ -13,6 +13,7 @@ A method is asked to train on a lesson and to apply what it has learned at one s
 
 from __future__ import annotations
 
+from ..plan import LOCKS
 from .ablations import AlteredPerfusion
 from .host_lora import HostLora
 from .perfusion import Perfusion
@@ -25,6 +26,7 @@ METHODS: dict[str, Method] = {
     for method in (
         SuperclassWord(),
         Perfusion("local"),
+        *(Perfusion("local", lock) for lock in LOCKS),
         Perfusion("global"),
         TextualInversion(),
         HostLora(),

@@ -15,6 +15,7 @@ from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.latents import latent_masks
 from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
 from perfusion_pack.perfusion_core.edit import EditedEncoding
+from perfusion_pack.perfusion_core.learning_rates import size
 from perfusion_pack.perfusion_core.training_batch import Batch
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ from ..workbench import Lesson, Workbench
 from .protocol import Artefact
 
 DEFAULTS = {
-    "steps": 300, "batch_size": 8, "learning_rate": 1e-4, "word_learning_rate": 0.006, "mask": True,
+    "steps": 300, "batch_size": 8, "learning_rate": 1e-4, "relative_word_rate": 0.012, "mask": False,
     "prior_weight": 0.0, "prior_pictures": 48,
 }  # fmt: skip
 
@@ -42,8 +43,8 @@ def learn(
 
     phrase: what stands for the thing, with {} for its word.  chosen: whether the diffusion model's weight of that name
     is learned.  learn_word: whether the word's vectors are; else they stay random, as a rare token's are.
-    Settings: DEFAULTS, all of them.  With prior_weight the superclass, as the model itself paints it, is learned
-    too."""
+    Settings: DEFAULTS, all of them; the word's rate is in units of its vectors' size at the start.  With prior_weight
+    the superclass, as the model itself paints it, is learned too."""
     prior_latents = prior(bench, lesson.superclass, settings["prior_pictures"]) if settings["prior_weight"] else None
     latents, mirrored = (bench.encode_pictures(shown) for shown in (lesson.pictures, lesson.pictures.flip(-1)))
     with torch.inference_mode(False), torch.enable_grad(), ExitStack() as open_tasks:
@@ -65,7 +66,8 @@ def learn(
         vectors = {key: value.to(own.device, copy=True).requires_grad_(learn_word) for key, value in start.items()}
         weights = open_tasks.enter_context(trainable(bench.model.model.diffusion_model, chosen))
         groups = [{"params": list(weights.values()), "lr": settings["learning_rate"]}] if weights else []
-        groups += [{"params": list(vectors.values()), "lr": settings["word_learning_rate"]}] if learn_word else []
+        if learn_word:
+            groups += [{"params": [v], "lr": settings["relative_word_rate"] * size(v)} for v in vectors.values()]
         optimiser = torch.optim.AdamW(groups, weight_decay=0.01 if weights else 0.0)
         generator = torch.Generator().manual_seed(seed)
         templates = [template.replace("{}", phrase) for template in TEMPLATES]
@@ -84,13 +86,13 @@ def learn(
 
 
 def denoising_loss(
-    task: HostDenoisingTask, vectors: Mapping[str, Tensor], templates: Sequence[str], size: int, gen: torch.Generator
+    task: HostDenoisingTask, vectors: Mapping[str, Tensor], templates: Sequence[str], count: int, gen: torch.Generator
 ) -> Tensor:
     """The loss of one batch drawn at random, without any edit of the attention."""
     batch = Batch(
-        pictures=torch.randint(task.picture_count, (size,), generator=gen),
-        mirrored=torch.rand(size, generator=gen) < 0.5,
-        templates=torch.randint(len(templates), (size,), generator=gen),
+        pictures=torch.randint(task.picture_count, (count,), generator=gen),
+        mirrored=torch.rand(count, generator=gen) < 0.5,
+        templates=torch.randint(len(templates), (count,), generator=gen),
     )
     used, rows = batch.templates.unique(return_inverse=True)
     encodings = task.encode(vectors, [templates[index] for index in used.tolist()])[0][rows]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 from unittest import mock
 
 import torch
 from comfy_extras.nodes_train import LoraModelLoader, TrainLoraNode, TrainSampler
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
+from perfusion_pack.nodes.host.training.latents import latent_masks
 from perfusion_pack.perfusion_core.caption_templates import TEMPLATES
+from perfusion_pack.perfusion_core.training_batch import masked_mean
+from torch import Tensor
 
 from ..workbench import Lesson, Workbench
 from .gradient import rare_word, with_learned_words
@@ -21,11 +25,12 @@ class HostLora(TensorMethod):
 
     The node gets every picture, mirrored too, with every template.  By itself it runs each caption of a batch on all
     the pictures of the batch, and averages; here each picture goes with its own caption, which is the same as batches
-    of one with accumulated gradients, and four times as fast.  It knows no masks."""
+    of one with accumulated gradients, and four times as fast.  It knows no masks; with the setting mask its loss is
+    weighted as Perfusion's own is."""
 
     name = training = "host LoRA"
     version = 2
-    defaults = {"steps": 300, "batch_size": 8, "learning_rate": 5e-4, "rank": 4}
+    defaults = {"steps": 300, "batch_size": 8, "learning_rate": 5e-4, "rank": 4, "mask": False}
 
     def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Artefact:
         options = self.complete(settings)
@@ -40,11 +45,18 @@ class HostLora(TensorMethod):
             captions = [clip.encode_from_tokens_scheduled(clip.tokenize(text))[0] for text in texts]
             with torch.random.fork_rng():
                 torch.manual_seed(seed)
-                lora = self._run_node(bench, latents, captions, options, seed)
+                weights = None
+                if options["mask"]:
+                    masks = latent_masks(lesson.masks, len(lesson.masks), latents.shape[-2:])
+                    weights = torch.cat([masks, masks.flip(-1)]).repeat_interleave(len(captions), dim=0)
+                lora = self._run_node(bench, latents, captions, options, seed, weights)
         tensors = {f"lora.{name}": tensor.detach().clone().cpu() for name, tensor in lora.items()}
         return Artefact(lesson.word, lesson.superclass, word | tensors)
 
-    def _run_node(self, bench: Workbench, latents: Any, captions: list, options: Mapping[str, Any], seed: int) -> dict:
+    def _run_node(
+        self, bench: Workbench, latents: Any, captions: list, options: Mapping[str, Any], seed: int,
+        weights: Tensor | None,
+    ) -> dict:  # fmt: skip
         model = bench.model.clone()
         arguments = {
             "model": model, "latents": {"samples": latents.repeat_interleave(len(captions), dim=0)},
@@ -55,7 +67,7 @@ class HostLora(TensorMethod):
             "gradient_checkpointing": False, "checkpoint_depth": 1, "offloading": False, "existing_lora": "[None]",
             "bucket_mode": False, "bypass_mode": False,
         }  # fmt: skip
-        with mock.patch.object(TrainSampler, "fwd_bwd", _each_with_its_caption(TrainSampler.fwd_bwd)):
+        with mock.patch.object(TrainSampler, "fwd_bwd", _each_with_its_caption(TrainSampler.fwd_bwd, weights)):
             return TrainLoraNode.execute(**{name: [value] for name, value in arguments.items()}).args[0]
 
     def apply(self, bench: Workbench, artefacts: Sequence[Artefact], knob: float) -> tuple[Any, Any]:
@@ -69,8 +81,10 @@ class HostLora(TensorMethod):
         return f"{artefact.word} {artefact.superclass}"
 
 
-def _each_with_its_caption(fwd_bwd: Callable) -> Callable:
-    """The node's forward and backward pass, with the encodings of a batch's captions as one conditioning."""
+def _each_with_its_caption(fwd_bwd: Callable, weights: Tensor | None = None) -> Callable:
+    """The node's forward and backward pass, with the encodings of a batch's captions as one conditioning.
+
+    weights: of the places of every picture, [pictures, 1, H, W], None where all count the same."""
 
     def one_pass(
         sampler: Any, model: Any, sigmas: Any, noise: Any, latents: Any, conds: list, indices: list[int],
@@ -82,6 +96,17 @@ def _each_with_its_caption(fwd_bwd: Callable) -> Callable:
             for name, cond in shown[0].items()
         }
         merged = [{**conds[indices[0]], "model_conds": together}]
-        return fwd_bwd(sampler, model, sigmas, noise, latents, merged, [0], extra, dataset_size=-1, bwd=bwd)
+        loss = nullcontext() if weights is None else mock.patch.object(sampler, "loss_fn", _weighted(weights[indices]))
+        with loss:
+            return fwd_bwd(sampler, model, sigmas, noise, latents, merged, [0], extra, dataset_size=-1, bwd=bwd)
 
     return one_pass
+
+
+def _weighted(weights: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+    """The mean squared error of latents [B, C, H, W] with weights [B, 1, H, W]."""
+
+    def loss(found: Tensor, wanted: Tensor) -> Tensor:
+        return masked_mean((found - wanted).square(), weights.to(found))
+
+    return loss

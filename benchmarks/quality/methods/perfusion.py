@@ -24,7 +24,8 @@ CAPTIONS = 1500  # on which C is measured, as the demo model's own statistics ar
 
 
 class Perfusion:
-    """key_lock: "local" or "global", two uses of one training.
+    """key_lock: "local" or "global", two uses of one training.  lock: of the keys in use, None as the concept
+    recommends.
 
     Settings: those of TrainingSettings; mask: True for the true masks, "attention" for those that the trainer makes
     itself, False for none; captions: on which C is measured."""
@@ -32,9 +33,9 @@ class Perfusion:
     training = "perfusion"
     version = 2
 
-    def __init__(self, key_lock: str) -> None:
-        self.key_lock = key_lock
-        self.name = f"perfusion {key_lock}"
+    def __init__(self, key_lock: str, lock: float | None = None) -> None:
+        self.key_lock, self.lock = key_lock, lock
+        self.name = f"perfusion {key_lock}" + ("" if lock is None else f", lock {lock:g}")
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         known = {**dataclasses.asdict(TrainingSettings()), "mask": True, "captions": CAPTIONS, **settings}
@@ -53,7 +54,7 @@ class Perfusion:
             return TrainingJob(request).train().concept
 
     def apply(self, bench: Workbench, artefacts: Sequence[Concept], knob: float) -> tuple[Any, Any]:
-        stack = tuple(GatedConcept(concept, knob, TEMPERATURE) for concept in artefacts)
+        stack = tuple(GatedConcept(concept, knob, TEMPERATURE, lock=self.lock) for concept in artefacts)
         return apply_concepts(bench.painter, stack, self.key_lock), add_words(bench.clip, stack, self.key_lock)
 
     def phrase(self, artefact: Concept, knob: float) -> str:
