@@ -20,6 +20,7 @@ What they share:
     run                 the launcher
     host                ComfyUI on the import path
     initial_weights     the parts of the model before any training
+    trained_weights     the weights in half precision, of which those that ship are made
     training_state      seeds, threads, optimiser, and the state that a stopped run resumes from
     text                captions as token numbers, on a vocabulary cut down to the world's words
     text_model          the text encoder while it trains

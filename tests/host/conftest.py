@@ -114,10 +114,11 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="session")
 def running_host(tmp_path_factory) -> Iterator[object]:
     """A server with this pack, as the registry's archive holds it, on the CPU, for the whole session."""
+    from shipped_archive import copy_shipped
+
     from dev_tools import host
     from dev_tools.interpreters import Interpreter
     from dev_tools.server import running
-    from shipped_archive import copy_shipped
 
     interpreter = Interpreter(Path(sys.executable), "cpu", False)
     pack = copy_shipped(tmp_path_factory.mktemp("unpacked") / "perfusion")

@@ -45,7 +45,9 @@ def test_the_server_lists_the_templates_and_serves_their_thumbnails(running_host
 
 def test_the_server_has_what_the_archive_holds(running_host):
     (pack,) = (running_host.base_directory / "custom_nodes").iterdir()
-    assert (pack / "__init__.py").is_file() and not (pack / "tests").exists() and not (pack / "demo" / "making").exists()
+    assert (
+        (pack / "__init__.py").is_file() and not (pack / "tests").exists() and not (pack / "demo" / "making").exists()
+    )
 
 
 def test_the_shipped_concepts_are_listed(running_host):
