@@ -15,6 +15,7 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     tour                what `python dev.py demo` shows
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
+    make_emblem         draws the icon and the banner of the registry
 
 What they share:
     run                 the launcher

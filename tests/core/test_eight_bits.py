@@ -16,7 +16,7 @@ SHIPPED, TRAINED = REPOSITORY / "demo" / "weights", REPOSITORY / "demo" / "makin
 
 
 def weights(seed: int, size: float = 1.0) -> dict[str, torch.Tensor]:
-    """A kernel, a matrix, a small matrix and a norm; the kernel's channels are of very different sizes, one is empty."""
+    """A kernel with channels of very different sizes, one of them empty, a matrix, a small matrix and a norm."""
     random = torch.Generator().manual_seed(seed)
     kernel = torch.randn(40, 30, 3, 3, generator=random) * size * torch.logspace(-3, 1, 40).view(-1, 1, 1, 1)
     kernel[3] = 0
