@@ -24,7 +24,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ...perfusion_core.concept import Concept, GatedConcept
-from .host_version import host_version
+from .host_version import host_name
 
 SWITCH = "PERFUSION_DEBUG"
 # Of a training's settings, the texts that the pack itself chose.
@@ -64,7 +64,7 @@ def versions() -> str:
     device = comfy.model_management.get_torch_device()
     total: Any = comfy.model_management.get_total_memory(device)  # a number, unless it is asked for more
     facts = {
-        "ComfyUI": host_version(),
+        "": host_name(),
         "pack": pack_version(),
         "torch": torch.__version__,
         "Python": platform.python_version(),
@@ -72,7 +72,7 @@ def versions() -> str:
         "device": comfy.model_management.get_torch_device_name(device),
         "memory": f"{total / 2**30:.1f} GB, {comfy.model_management.vram_state.name}",
     }
-    return ", ".join(f"{name} {fact}" for name, fact in facts.items())
+    return ", ".join(f"{name} {fact}".strip() for name, fact in facts.items())
 
 
 def pack_version() -> str:
