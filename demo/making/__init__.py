@@ -33,6 +33,7 @@ What they share:
     close_reader        the network that looks at the main object alone, enlarged
     close_looks         the pictures it learns from: looks of one kind that differ in one or two traits
     gallery             a thing among 200 others of its kind
+    own_frame           an object upright, centred and of one size, whatever its pose
     part_colours        how far the colours of its parts are off
     instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts
