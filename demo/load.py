@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import comfy.model_base
@@ -10,40 +11,42 @@ import comfy.model_management
 import comfy.model_patcher
 import comfy.sd
 import comfy.sd1_clip
-import comfy.utils
 import numpy as np
 import torch
 
 from ..nodes.host.old_hosts import core_patcher, outside_dynamic_memory
 from ..perfusion_core.captions import CAPTIONS_ATTACHMENT
 from . import model
+from .eight_bits import read_weights
 from .model import WEIGHTS
 from .world.captions import caption
 from .world.scenes import random_scene
 
 
-def load_demo_model() -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
-    """The demo model as MODEL, CLIP and VAE.  Raises FileNotFoundError where a weight file is missing from the pack."""
-    return load_unet(), load_clip(), load_vae()
+def load_demo_model(folder: Path = WEIGHTS) -> tuple[comfy.model_patcher.ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+    """The demo model as MODEL, CLIP and VAE; folder: of the files of UNet and autoencoder, if not those that ship.
+
+    Raises FileNotFoundError where a weight file is missing."""
+    return load_unet(folder), load_clip(), load_vae(folder)
 
 
-def load_unet(disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
+def load_unet(folder: Path = WEIGHTS, disable_dynamic: bool = False) -> comfy.model_patcher.ModelPatcher:
     """The UNet as the host's MODEL; disable_dynamic: without the host's dynamic memory."""
     config = model.unet_config()
     device, offload = comfy.model_management.get_torch_device(), comfy.model_management.unet_offload_device()
     config.set_inference_dtype(torch.float32, None)  # the model is tiny: half precision would save nothing
     base = comfy.model_base.BaseModel(config, model_type=comfy.model_base.ModelType.V_PREDICTION, device=offload)
-    base.diffusion_model.load_state_dict(_weights("unet"))
+    base.diffusion_model.load_state_dict(read_weights(folder / "unet.safetensors"))
     kind = comfy.model_patcher.ModelPatcher if disable_dynamic else core_patcher()
     patcher = kind(base, load_device=device, offload_device=offload)
-    patcher.cached_patcher_init = (load_unet, ())  # how the host makes a second one, for its Train LoRA node
+    patcher.cached_patcher_init = (load_unet, (folder,))  # how the host makes a second one, for its Train LoRA node
     return patcher
 
 
 def load_clip(disable_dynamic: bool = False) -> comfy.sd.CLIP:
     """The text encoder as the host's CLIP, with its compact table of embeddings spread over the stock vocabulary;
     disable_dynamic: without the host's dynamic memory."""
-    weights = _weights("text")
+    weights = read_weights(WEIGHTS / "text.safetensors")
     compact = weights.pop("text_model.embeddings.token_embedding.weight")
     numbers = torch.tensor(json.loads((WEIGHTS / "vocabulary.json").read_text()))
     # A word that the demo world does not know means nothing in particular: the mean of those that it does.
@@ -68,9 +71,9 @@ def world_captions(count: int = 1500) -> list[str]:
     return [caption(random_scene(rng), rng) for _ in range(count)]
 
 
-def load_vae() -> comfy.sd.VAE:
+def load_vae(folder: Path = WEIGHTS) -> comfy.sd.VAE:
     """The autoencoder as the host's VAE."""
-    vae = comfy.sd.VAE(sd=_weights("vae"), config=model.VAE_CONFIG, dtype=torch.float32)
+    vae = comfy.sd.VAE(sd=read_weights(folder / "vae.safetensors"), config=model.VAE_CONFIG, dtype=torch.float32)
     model.set_vae_groups(vae.first_stage_model)
     return vae
 
@@ -93,8 +96,3 @@ class _ClipTarget:
     params: dict[str, Any] = {}
     clip = comfy.sd1_clip.SD1ClipModel
     tokenizer = _Tokenizer
-
-
-def _weights(name: str) -> dict[str, torch.Tensor]:
-    weights = comfy.utils.load_torch_file(str(WEIGHTS / f"{name}.safetensors"), safe_load=True)
-    return {key: tensor.float() for key, tensor in weights.items()}

@@ -20,6 +20,7 @@ from ..perfusion_core.concept import GatedConcept
 from ..perfusion_core.errors import PerfusionError, quoted
 from ..perfusion_core.prompt_edit import PromptEdit
 from ..perfusion_core.text_statistics import TextStatistics
+from .host.debug_log import tell_inputs
 from .types import PerfusionConcept, PerfusionEdit, PerfusionStatistics
 
 Execute = Callable[..., io.NodeOutput]
@@ -40,6 +41,7 @@ def as_declared(execute: Execute) -> Execute:
     def checked(cls: type[io.ComfyNode], *values: Any, **inputs: Any) -> io.NodeOutput:
         inputs |= dict(zip(names, values, strict=False))
         schema = cls.define_schema()
+        tell_inputs(schema, inputs, {one.id for one in schema.inputs if _looked_at_by_the_node(cls, one.id)})
         for one in schema.inputs:
             value, looked_at = inputs.get(one.id), _looked_at_by_the_node(cls, one.id)
             if one.optional and (value is None or (isinstance(value, list) and value == [None])):

@@ -17,6 +17,7 @@ from .describe_edit import DescribeEdit
 from .edit_mask import EditMask
 from .edit_prompt import EditPrompt
 from .host.concept_folders import register_concept_folders
+from .host.debug_log import tell_versions
 from .host.gate.wiring import tell_of_queued_prompts
 from .host.progress import say
 from .inspect_gate import InspectGate
@@ -38,6 +39,7 @@ class PerfusionExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """All nodes; called once when the host loads the pack."""
         register_concept_folders()
+        tell_versions()
         tell_of_queued_prompts(say)
         return [
             LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,

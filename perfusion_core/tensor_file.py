@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import safetensors.torch
 import torch
+from safetensors.torch import load as tensors_of
+from safetensors.torch import save as bytes_of
 from torch import Tensor
 
 from .errors import PerfusionError, quoted
@@ -70,7 +71,7 @@ def read_tensors(
             # The whole file and no memory map: a mapped file cannot be replaced on Windows. Not inside the host's
             # inference mode: tensors made there could never take part in a training.
             with torch.inference_mode(False):
-                return header, safetensors.torch.load(raw + file.read())
+                return header, tensors_of(raw + file.read())
         except Exception as problem:  # safetensors raises types of its own, none of which it documents
             raise _damaged(path, kind, f"safetensors says {str(problem)!r}") from None
 
@@ -89,7 +90,7 @@ def write_tensors(
     Raises PerfusionError where the system refuses to write.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = _with_sorted_metadata(safetensors.torch.save(contiguous, dict(metadata)))
+    content = _with_sorted_metadata(bytes_of(contiguous, dict(metadata)))
     target = Path(path)
     # The same folder, because only a rename inside one file system is a single step.
     temporary = temporary_path(target)

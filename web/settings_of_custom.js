@@ -11,7 +11,7 @@ const SETTINGS = [
 ];
 
 app.registerExtension({
-    name: "Perfusion.SettingsOfCustom",
+    name: "perfusion.SettingsOfCustom",
     nodeCreated(node) {
         if (node.comfyClass !== NODE) return;
         const preset = node.widgets.find(widget => widget.name === "preset");

@@ -9,7 +9,7 @@ const LABEL = "choose pictures to upload";
 const ACCEPTED = "image/*,.txt"; // captions lie beside their pictures
 
 app.registerExtension({
-    name: "Perfusion.UploadPictures",
+    name: "perfusion.UploadPictures",
     nodeCreated(node) {
         if (node.comfyClass !== NODE) return;
         // Appended, and not stored: the values in saved workflows keep their places.

@@ -136,11 +136,12 @@ def open_workbench(
     strict: see `Workbench`."""
     from perfusion_pack.demo import load
     from perfusion_pack.demo.making import recogniser
+    from perfusion_pack.demo.making.trained_weights import TRAINED, trained_file
 
-    files = [*(load.WEIGHTS / name for name in MODEL_WEIGHTS), recogniser.WEIGHTS]
+    files = [*map(trained_file, MODEL_WEIGHTS), recogniser.WEIGHTS]
     hashes = {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
     with torch.inference_mode():
-        model, clip, vae = load.load_demo_model()
+        model, clip, vae = load.load_demo_model(TRAINED)
         painter = model if precision == "float32" else _in_half_precision(model)
         if model.load_device.type == "cpu":
             vae.first_stage_model.to(memory_format=torch.channels_last)  # its convolutions are a quarter faster

@@ -15,11 +15,13 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     tour                what `python dev.py demo` shows
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
+    make_emblem         draws the icon and the banner of the registry
 
 What they share:
     run                 the launcher
     host                ComfyUI on the import path
     initial_weights     the parts of the model before any training
+    trained_weights     the weights in half precision, of which those that ship are made
     training_state      seeds, threads, optimiser, and the state that a stopped run resumes from
     text                captions as token numbers, on a vocabulary cut down to the world's words
     text_model          the text encoder while it trains
@@ -31,6 +33,7 @@ What they share:
     close_reader        the network that looks at the main object alone, enlarged
     close_looks         the pictures it learns from: looks of one kind that differ in one or two traits
     gallery             a thing among 200 others of its kind
+    own_frame           an object upright, centred and of one size, whatever its pose
     part_colours        how far the colours of its parts are off
     instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts

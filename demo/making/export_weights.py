@@ -1,8 +1,10 @@
-"""Turns what the training scripts left in the cache folder into the pack's weight files, in half precision.
+"""Turns what the training scripts left in the cache folder into weight files: in half precision, from which trainings
+go on, and as the pack ships them, UNet and autoencoder in eight bits.
 
     python demo/making/run.py export_weights --cache DIR
 
---random writes untrained weights, to try the code.
+Without --cache the files that ship are made again of those in half precision.  --random writes untrained weights, to
+try the code.
 """
 
 from __future__ import annotations
@@ -11,13 +13,13 @@ import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from .. import model
 from .host import use_comfyui
 from .initial_weights import fresh_autoencoder, initialise
 from .text import CaptionTokens
 from .text_model import train_text_model, use_table
+from .trained_weights import REDUCED, write_shipped, write_trained
 
 
 def main() -> None:
@@ -25,6 +27,10 @@ def main() -> None:
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--random", action="store_true")
     arguments = parser.parse_args()
+    if not (arguments.cache or arguments.random):
+        for name in REDUCED:
+            write_shipped(name)
+        return
     use_comfyui()
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
     from comfy.ops import disable_weight_init
@@ -43,6 +49,4 @@ def main() -> None:
             part.load_state_dict({k[len(prefix) :]: v for k, v in average.items() if k.startswith(prefix)})
     tokens.save()
     for name, part in (("vae", autoencoder), ("unet", unet), ("text", text_model)):
-        path = model.WEIGHTS / f"{name}.safetensors"
-        save_file({key: tensor.half().contiguous() for key, tensor in part.state_dict().items()}, path)
-        print(f"{path.name}: {path.stat().st_size / 1e6:.2f} MB")
+        write_trained(f"{name}.safetensors", part.state_dict())

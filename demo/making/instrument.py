@@ -22,7 +22,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .. import model
 from ..world.things import THINGS
 from . import close_reader, recogniser
 from .candidates import thing_scenes
@@ -31,6 +30,7 @@ from .gallery import OTHERS, Gallery, gallery, gallery_of, ranks
 from .host import use_comfyui
 from .part_colours import colour_errors, drawn_alike
 from .recogniser import Recogniser, channels_first, load_recogniser
+from .trained_weights import trained_file
 
 FOLDER = Path.home() / ".cache" / "perfusion-benchmarks" / "instrument"
 REAL = 48  # real pictures of a thing, in scenes of every kind
@@ -146,7 +146,7 @@ def load_instrument(folder: Path = FOLDER) -> Instrument:
     from .recogniser_data import shown_by
     from .train_vae import shipped_autoencoder
 
-    files = (recogniser.WEIGHTS, close_reader.WEIGHTS, model.WEIGHTS / "vae.safetensors")
+    files = (recogniser.WEIGHTS, close_reader.WEIGHTS, trained_file("vae.safetensors"))
     digest = hashlib.sha256(f"{VERSION} {OTHERS} {REAL}".encode())
     for file in files:
         digest.update(file.read_bytes())

@@ -30,6 +30,7 @@ from .look_words import FreeLooks, LookWords, Named, encode_named
 from .text import VOCABULARY_FILE, CaptionTokens
 from .text_model import train_text_model, use_table
 from .train_vae import encode_all, trained_autoencoder
+from .trained_weights import trained_file
 from .training_state import (
     MatrixOptimiser,
     batch_threads,
@@ -54,7 +55,7 @@ NOISE_ALONE = 0.05
 
 def load_shipped(part: nn.Module, name: str, vocabulary: list[int]) -> None:
     """Load the shipped weights, "unet" or "text", into `part`; tokens new to the vocabulary keep their first rows."""
-    weights = load_file(model.WEIGHTS / f"{name}.safetensors")
+    weights = load_file(trained_file(f"{name}.safetensors"))
     table = "text_model.embeddings.token_embedding.weight"
     if table in weights:
         row_of = {number: row for row, number in enumerate(json.loads(VOCABULARY_FILE.read_text()))}

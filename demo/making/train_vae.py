@@ -19,10 +19,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from .. import model
 from . import dataset
 from .host import use_comfyui
 from .initial_weights import fresh_autoencoder
+from .trained_weights import trained_file
 from .training_state import batch_threads, load_state, moving_average, save_state, seeded, set_learning_rate
 
 KL_WEIGHT = 3e-4
@@ -70,9 +70,9 @@ def trained_autoencoder(cache: Path) -> nn.Module:
 
 
 def shipped_autoencoder() -> nn.Module:
-    """The autoencoder of the pack."""
+    """The autoencoder of the pack, as it was before it was brought to eight bits."""
     autoencoder = fresh_autoencoder()
-    autoencoder.load_state_dict(load_file(model.WEIGHTS / "vae.safetensors"))
+    autoencoder.load_state_dict(load_file(trained_file("vae.safetensors")))
     return autoencoder
 
 

@@ -27,7 +27,7 @@ def require_supported_host() -> None:
     if not is_supported(found) or not _has_node_schema():
         raise PerfusionError(
             f"Perfusion needs ComfyUI {OLDEST_HOST} or newer with the V3 node schema (comfy_api.latest), but this is"
-            f" ComfyUI {found or 'of a version that does not tell its number'}; update ComfyUI and start it again."
+            f" {host_name()}; update ComfyUI and start it again."
         )
 
 
@@ -38,6 +38,11 @@ def host_version() -> str | None:
     except ImportError:
         return None
     return str(__version__)
+
+
+def host_name() -> str:
+    """The host with its version, to be told and not to be decided by: "ComfyUI 0.33.0"."""
+    return f"ComfyUI {host_version() or 'of a version that does not tell its number'}"
 
 
 def is_supported(version: str | None, oldest: str = OLDEST_HOST) -> bool:

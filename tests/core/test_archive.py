@@ -7,10 +7,10 @@ so that no script which trains, makes or measures, and nothing that reaches for 
 from __future__ import annotations
 
 import re
-import subprocess
 
 import pytest
 from import_graph import reached_from
+from shipped_archive import git_files, shipped_files, write_archive
 from test_architecture import NETWORK_MODULES, REPOSITORY, UNSAFE_MODULES, imports, unsafe_calls
 
 RUNTIME = re.compile(
@@ -27,23 +27,18 @@ RUNTIME = re.compile(
     """,
     re.VERBOSE,
 )
+MOST_BYTES = 12_000_000
 # Not reached by any node: what a user starts on the files that the nodes wrote.
 COMMANDS = {"perfusion_core/word_file.py"}
 
 
-def git_files(*options: str) -> set[str]:
-    command = ["git", "ls-files", "-z", *options]
-    listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, encoding="utf-8")
-    if listing.returncode != 0:
-        pytest.skip("this copy is not a git checkout")
-    return {path for path in listing.stdout.split("\0") if path}
-
-
 @pytest.fixture(scope="module")
 def shipped() -> set[str]:
-    """Git reads the patterns as the registry's tool does, which takes them for those of a .gitignore."""
-    left_out = git_files("--cached", "--ignored", "--exclude-from=.comfyignore")
-    return {path for path in git_files() - left_out if (REPOSITORY / path).is_file()}
+    return shipped_files()
+
+
+def test_the_archive_is_small(tmp_path):
+    assert write_archive(tmp_path / "node.zip").stat().st_size <= MOST_BYTES
 
 
 def test_only_what_a_running_pack_needs_is_shipped(shipped):

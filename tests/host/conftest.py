@@ -113,13 +113,16 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture(scope="session")
 def running_host(tmp_path_factory) -> Iterator[object]:
-    """A server with this pack, on the CPU, for the whole session."""
+    """A server with this pack, as the registry's archive holds it, on the CPU, for the whole session."""
+    from shipped_archive import copy_shipped
+
     from dev_tools import host
     from dev_tools.interpreters import Interpreter
     from dev_tools.server import running
 
     interpreter = Interpreter(Path(sys.executable), "cpu", False)
-    with running(host.find(), interpreter, tmp_path_factory.mktemp("host")) as server:
+    pack = copy_shipped(tmp_path_factory.mktemp("unpacked") / "perfusion")
+    with running(host.find(), interpreter, tmp_path_factory.mktemp("host"), repository=pack) as server:
         yield server
 
 

@@ -13,6 +13,7 @@ import torch
 from perfusion_pack.demo import model as demo_model
 from perfusion_pack.demo.making import dataset
 from perfusion_pack.demo.making.body_weights import BODY_WEIGHT, all_body_cells, body_cells, loss_weights
+from perfusion_pack.demo.making.trained_weights import trained_file
 from safetensors.torch import load_file
 
 LAUNCHER = Path(demo_model.__file__).parent / "making" / "run.py"
@@ -44,7 +45,7 @@ def run_code(code: str) -> None:
 def cache(tmp_path: Path) -> Path:
     """A cache folder with 24 drawn pictures and the shipped autoencoder."""
     np.save(tmp_path / "pictures-0000000.npy", dataset.draw(0, 24))
-    torch.save(load_file(demo_model.WEIGHTS / "vae.safetensors"), tmp_path / "vae_ema.pt")
+    torch.save(load_file(trained_file("vae.safetensors")), tmp_path / "vae_ema.pt")
     return tmp_path
 
 

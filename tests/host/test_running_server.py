@@ -1,4 +1,4 @@
-"""The demo's prompts, queued by node ids alone, through a real running server."""
+"""The demo's prompts, queued by node ids alone, through a real running server that has the registry's archive."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def test_the_server_lists_the_templates_and_serves_their_thumbnails(running_host
     templates = running_host.get("/api/workflow_templates")["perfusion"]
     assert {"First picture", "Train a concept", "Two concepts in one picture", "Sweep the bias"} <= set(templates)
     assert running_host.get("/api/workflow_templates/perfusion/First%20picture.json")["nodes"]
+
+
+def test_the_server_has_what_the_archive_holds(running_host):
+    (pack,) = (running_host.base_directory / "custom_nodes").iterdir()
+    assert (
+        (pack / "__init__.py").is_file() and not (pack / "tests").exists() and not (pack / "demo" / "making").exists()
+    )
 
 
 def test_the_shipped_concepts_are_listed(running_host):
