@@ -23,7 +23,7 @@ from .template_layouts import NOTE, TEMPLATES, Template
 SUBGRAPHS = Path(__file__).resolve().parents[2] / "subgraphs"
 
 # The front end offers some widgets of its own choice: they give way to those of the plan.
-CONVERT = """({inside, widgets, outputs, title, description}) => {
+CONVERT = """({inside, widgets, outputs, title}) => {
     const {subgraph, node} = app.graph.convertToSubgraph(new Set(inside.map(id => app.graph.getNodeById(id))));
     for (const input of [...subgraph.inputs])
         if (node.inputs.find(one => one.name === input.name)?.widget) subgraph.removeInput(input);
@@ -40,7 +40,6 @@ CONVERT = """({inside, widgets, outputs, title, description}) => {
         else subgraph.addOutput(label, String(slot.type)).connect(slot, inner);
     }
     subgraph.name = node.title = title;
-    subgraph.extra = {...subgraph.extra, BlueprintDescription: description};
     for (const other of [...app.graph.nodes]) if (other !== node) app.graph.remove(other);
     for (const group of [...app.graph.groups]) app.graph.remove(group);
     node.pos = [0, 0];
@@ -119,7 +118,6 @@ def make(page: Page, blueprint: Blueprint) -> Path:
             "widgets": [[number[node], *rest] for node, *rest in blueprint.widgets],
             "outputs": [[number[node], *rest] for node, *rest in blueprint.outputs],
             "title": blueprint.name,
-            "description": blueprint.description,
         },
     )
     (subgraph,) = json.loads(text)["definitions"]["subgraphs"]
@@ -127,10 +125,15 @@ def make(page: Page, blueprint: Blueprint) -> Path:
     name = str(uuid.uuid5(uuid.NAMESPACE_OID, f"perfusion blueprint {blueprint.name}"))
     workflow: dict[str, Any] = json.loads(text.replace(subgraph["id"], name))
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"perfusion blueprint file {blueprint.name}"))
-    workflow["extra"] = {}
-    for slot in (one for end in ("inputs", "outputs") for one in workflow["definitions"]["subgraphs"][0][end]):
+    workflow["extra"] = {
+        "BlueprintDescription": blueprint.description,
+        "BlueprintSearchAliases": ["perfusion", "personalization", "key-locked"],
+    }
+    (made,) = workflow["definitions"]["subgraphs"]
+    made["category"] = "perfusion"
+    for slot in (one for end in ("inputs", "outputs") for one in made[end]):
         slot["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {slot['name']}"))
-    for node in workflow["definitions"]["subgraphs"][0]["nodes"]:
+    for node in made["nodes"]:
         node["properties"] |= {"cnr_id": registry_name(node["type"])}
     path = SUBGRAPHS / f"Perfusion {blueprint.name}.json"
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
