@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from by_location import load_package
 from test_templates import RUN, SMALL_SCREEN, SMALLEST_TEXT, USUAL_SCREEN, overlapping
-from test_what_nodes_show import change, drawing, line, run  # noqa: F401
+from test_what_nodes_show import DRAW, change, drawing, run  # noqa: F401
 
 load_package("demo", "demo")
 from demo.making.template_layouts import TEMPLATES, file_name  # noqa: E402
@@ -23,8 +23,7 @@ DRAWN = """() => [...document.querySelectorAll('[data-node-id]')].map(one => {
     const box = one.getBoundingClientRect();
     return [one.dataset.nodeId, box.x, box.y, box.width, box.height];
 })"""
-NEW = """() => app.extensionManager.setting.get('Comfy.VueNodes.Enabled')
-    && 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings"""
+NEW = "() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings"
 
 DROP = """async name => {
     const answer = await fetch(`/api/view?${new URLSearchParams({filename: name, type: 'output', subfolder: ''})}`);
@@ -54,12 +53,22 @@ def workflow_of(name: str) -> dict:
     return json.loads((WORKFLOWS / f"{file_name(BY_NAME[name])}.json").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("name", BY_NAME)
-def test_nodes_are_tidy_in_nodes_2(drawing, front_end, name):  # noqa: F811
-    """Nodes are higher there; test_templates has the classic way."""
+@pytest.fixture
+def nodes_2(front_end):
+    """The newer way of drawing, on the page of a small laptop."""
     if not front_end.evaluate(NEW):
-        pytest.skip("needs Nodes 2.0, which was on trial before front end 1.37")
+        pytest.skip("Nodes 2.0 was on trial before front end 1.37")
+    front_end.evaluate(DRAW, True)
     front_end.set_viewport_size(SMALL_SCREEN)
+    yield front_end
+    front_end.set_viewport_size(USUAL_SCREEN)
+    front_end.evaluate(DRAW, False)
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_nodes_are_tidy_in_nodes_2(nodes_2, name):
+    """Nodes are higher there; test_templates has the classic way."""
+    front_end = nodes_2
     workflow = workflow_of(name)
     front_end.evaluate(OPEN, workflow)
     front_end.wait_for_function(
@@ -70,9 +79,7 @@ def test_nodes_are_tidy_in_nodes_2(drawing, front_end, name):  # noqa: F811
     front_end.wait_for_timeout(500)  # until all have their sizes
     assert front_end.evaluate("() => app.canvas.ds.scale") >= SMALLEST_TEXT
     titles = {str(node["id"]): node.get("title") or node["type"] for node in workflow["nodes"]}
-    boxes = [[titles[number], *box] for number, *box in front_end.evaluate(DRAWN)]
-    front_end.set_viewport_size(USUAL_SCREEN)
-    assert not overlapping(boxes)
+    assert not overlapping([[titles[number], *box] for number, *box in front_end.evaluate(DRAWN)])
 
 
 def test_a_saved_picture_that_is_dropped_on_the_page_brings_its_graph_back(drawing, front_end, comfyui):  # noqa: F811
@@ -89,6 +96,7 @@ def test_a_saved_picture_that_is_dropped_on_the_page_brings_its_graph_back(drawi
     assert front_end.evaluate(PROMPT) == prompt
 
 
+@pytest.mark.slow
 def test_a_training_is_watched_cancelled_and_gone_on_with(drawing, front_end):  # noqa: F811
     front_end.evaluate(OPEN, workflow_of("Train a concept"))
     change(front_end, "PerfusionTrainConcept", preset="Custom", steps=10_000, batch_size=1, samples=0, preview_every=2)
