@@ -17,6 +17,7 @@ Box = tuple[int, int, int, int]  # left, top, width, height of a node without it
 
 NOTE = "note"
 LOADER = 266  # height of Load Perfusion Concept; below it is room for its line of text and its picture
+GROWN_LOADER = 536  # with both of these
 GATE = 146  # with room for what it tells of a run
 DEMO = 98  # of Load Perfusion Demo Model, in the newer of the two ways in which the host draws nodes the higher
 
@@ -154,7 +155,17 @@ TEMPLATES = (
         "Two concepts in one picture",
         prompts.two_concepts_prompt(),
         template_notes.TWO_CONCEPTS,
-        {**_FIRST, "concept0": (A, 150, 260, 420), "concept1": (A, 630, 260, LOADER)},
+        {
+            **_FIRST,
+            "concept0": (A, 0, 260, GROWN_LOADER),
+            "concept1": (A, 590, 260, LOADER),
+            "demo": (B, 0, 260, DEMO),
+            "gate": (B, 180, 260, GATE),
+            "sampler": (D, 180, 260, 262),
+            "positive": (C, 240, 260, 100),
+            "negative": (C, 390, 260, 100),
+            "latent": (C, 540, 260, 106),
+        },
         (_TEXT, _BIAS, ("concept1", "bias"), _SEED),
         "picture",
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
@@ -196,10 +207,11 @@ TEMPLATES = (
         template_notes.INPAINT,
         {
             **_FIRST,
-            "pictures": (A, 700, 260, 182),
-            "encode": (B, 700, 260, 54),
-            "grown": (B, 800, 260, 90),
-            "latent": (C, 700, 260, 54),
+            "concept0": (A, 140, 260, LOADER),
+            "pictures": (A, 720, 260, 182),
+            "encode": (B, 720, 260, 54),
+            "grown": (B, 812, 260, 90),
+            "latent": (C, 720, 260, 54),
         },
         (_TEXT, ("pictures", "thing"), ("grown", "expand"), _BIAS),
         "picture",
@@ -237,16 +249,16 @@ TEMPLATES = (
         template_notes.INSPECT,
         {
             **_note(),
-            "demo": (A, 0, 260, DEMO),
-            "concept0": (A, 150, 260, 420),
-            "concept1": (A, 630, 260, LOADER),
-            "inspect": (690, 0, 620, 430),
-            "info": (690, 500, 620, 386),
+            "concept0": (A, 0, 260, GROWN_LOADER),
+            "concept1": (A, 590, 260, LOADER),
+            "demo": (B, 720, 260, DEMO),
+            "inspect": (1000, 70, 455, 786),
+            "info": (1495, 0, 455, 856),
         },
         (("inspect", "prompt"), ("inspect", "bias")),
         "inspect",
         {"concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Concepts": (A - 20, -80, 300, 990), "What they do": (670, -80, 660, 990)},
+        {"Model and concepts": (A - 20, -80, 620, 960), "What they do": (980, -80, 990, 960)},
     ),
     Template(
         "Compare steps",

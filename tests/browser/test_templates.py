@@ -41,6 +41,15 @@ COME_TO = """(kind) => {
     app.canvas.setDirty(true, true);
 }"""
 
+SEE_ALL = """() => {
+    app.canvas.ds.scale = 0.4;
+    app.canvas.ds.offset = [400, 400];
+    app.canvas.setDirty(true, true);
+}"""
+# A loader that ran grows when it is drawn with the picture of its file for the first time.
+GROWN = """() => app.graph.nodes.filter(node => node.type === 'PerfusionLoadConcept')
+    .every(node => !node.imgs?.length || node.size[1] > 500)"""
+
 # The front end of 0.3.75 says false of every prompt; of one that was taken no node has an error.
 RUN = """async () => {
     window.ended = null;
@@ -104,7 +113,7 @@ def test_the_search_for_templates_finds_those_of_the_pack(front_end):
     found = front_end.locator('[data-testid^="template-workflow-"]').evaluate_all(
         "all => all.map(one => one.dataset.testid)"
     )
-    front_end.keyboard.press("Escape")
+    front_end.evaluate("() => app.extensionManager.dialog.closeDialog()")
     front_end.locator('[data-testid^="template-workflow-"]').first.wait_for(state="detached", timeout=60_000)
     assert set(found) <= {f"template-workflow-{file_name(template)}" for template in TEMPLATES}
 
@@ -179,4 +188,6 @@ def test_template(template, comfyui, small_screen):
         }
         assert shown["SaveImage"] == [128] * count * rows
     assert not [node for node in state["types"] if node == "PreviewImage" and not shown.get("PreviewImage")]
+    front_end.evaluate(SEE_ALL)
+    front_end.wait_for_function(GROWN, timeout=60_000)
     assert not overlapping(front_end.evaluate(STATE)["boxes"]), "a node grew over another when its pictures came"
