@@ -145,8 +145,8 @@ TEMPLATES = (
             "own pictures": "Load Concept Pictures (muted)",
         },
         {
-            "Demo: take away": (A - 20, -80, 330, 390),
-            "Your own: unmute": (A - 20, 340, 330, 480),
+            "Demo: take away": (A - 20, -80, 330, 430),
+            "Your own: unmute": (A - 20, 360, 330, 460),
             "Training": (690, -80, END - 670, 970),
         },
         ("checkpoint", "own pictures"),
