@@ -97,7 +97,7 @@ def mount(custom_nodes: Path, repository: Path = REPOSITORY) -> Path:
     place.mkdir()
     (place / "__init__.py").write_text(_REDIRECT.format(folder=repository.as_posix()), encoding="utf-8")
     # The host reads these by folder, not by import.
-    for name in ("workflows", "locales", "web"):
+    for name in ("workflows", "subgraphs", "locales", "web"):
         if (repository / name).is_dir():
             shutil.copytree(repository / name, place / name)
     if (repository / "pyproject.toml").is_file():

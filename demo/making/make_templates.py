@@ -3,13 +3,14 @@ the front end itself writes.
 
     python demo/making/run.py make_templates --server http://127.0.0.1:8188 [--chromium PATH]
 
-Needs playwright and a Chromium, and a server with default settings (the newer way of drawing nodes gives other sizes).
+Needs playwright and a Chromium.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import uuid
 from pathlib import Path
@@ -17,9 +18,13 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from .template_layouts import NOTE, TEMPLATES, Template
+from .template_layouts import NOTE, TEMPLATES, Template, file_name
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+
+SCREEN = 1536, 730  # a small laptop's page, in pixels
+TITLE = 30  # height of a node's title bar
+FRONT_END_NODES = {"MarkdownNote"}
 
 # The workflow that the front end opens at the start comes last, and would replace one that is made earlier.
 READY = """() => window.LiteGraph?.registered_node_types?.KSampler
@@ -63,6 +68,29 @@ BUILD = """async (plan) => {
 }"""
 
 
+def large(note: str) -> str:
+    """The note with all its text as headings: plain text of a note is smaller than that of the nodes, and cannot be
+    read at the scale at which the template opens."""
+    return "\n\n".join(
+        re.sub("^(## )?", "# " if line.startswith("## ") else "## ", line) for line in note.split("\n") if line
+    )
+
+
+def registry_name(node_type: str) -> str:
+    """Which pack of the registry has this node; the host's manager offers to install it where the node is missing."""
+    return "perfusion" if node_type.startswith("Perfusion") else "comfy-core"
+
+
+def view(template: Template) -> dict[str, Any]:
+    """What front ends before 1.37 show of the template, in the middle of the page; later ones fit it by themselves."""
+    left, top = (min(box[axis] for box in template.boxes.values()) for axis in (0, 1))
+    right, bottom = (max(box[axis] + box[axis + 2] for box in template.boxes.values()) for axis in (0, 1))
+    width, height = right - left, bottom - top + TITLE
+    scale = min(0.85 * SCREEN[0] / width, 0.85 * SCREEN[1] / height)
+    offset = [SCREEN[0] / scale / 2 - (left + right) / 2, SCREEN[1] / scale / 2 - (top - TITLE + bottom) / 2]
+    return {"scale": round(scale, 3), "offset": [round(one) for one in offset]}
+
+
 def plan(template: Template) -> dict[str, Any]:
     """The template as a list of nodes, links and groups that the page can build."""
     if set(template.boxes) != {*template.prompt, NOTE}:
@@ -70,7 +98,7 @@ def plan(template: Template) -> dict[str, Any]:
             f"The layout of {template.name!r} and its prompt differ: {set(template.boxes) ^ {*template.prompt, NOTE}}."
         )
     nodes: list[dict[str, Any]] = [
-        {"name": NOTE, "type": "MarkdownNote", "title": "Read me", "mode": 0, "widgets": {"text": template.note}}
+        {"name": NOTE, "type": "MarkdownNote", "title": "Read me", "mode": 0, "widgets": {"text": large(template.note)}}
     ]
     links = []
     for name, node in template.prompt.items():
@@ -96,8 +124,17 @@ def make(page: Page, template: Template) -> Path:
     """Build the template in the page and write what the front end serialises."""
     workflow = json.loads(page.evaluate(BUILD, plan(template)))
     workflow["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"perfusion {template.name}"))
-    workflow["extra"] = {"ds": {"scale": 0.7, "offset": [500, 130]}}
-    path = WORKFLOWS / f"{template.name}.json"
+    number = {name: str(position) for position, name in enumerate([NOTE, *template.prompt], start=1)}
+    for node in workflow["nodes"]:
+        node["properties"] |= {} if node["type"] in FRONT_END_NODES else {"cnr_id": registry_name(node["type"])}
+    workflow["extra"] = {
+        "ds": view(template),
+        "linearData": {
+            "inputs": [[number[node], name] for node, name in template.inputs],
+            "outputs": [number[template.result]],
+        },
+    }
+    path = WORKFLOWS / f"{file_name(template)}.json"
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
@@ -113,6 +150,7 @@ def main() -> None:
         page = browser.new_page()
         page.goto(arguments.server)
         page.wait_for_function(READY, timeout=120_000)
+        page.evaluate("async () => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
         for template in TEMPLATES:
             print(make(page, template))
         browser.close()

@@ -9,47 +9,80 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
 from . import prompts
 from .queue_client import QueueClient
+from .template_layouts import TEMPLATES, file_name
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 SIDE, GAP = 400, 4
 PAPER = (250, 250, 248)
 
 
-async def make(server: str) -> None:
-    """Write the thumbnails."""
+async def _pictures(client: QueueClient, prompt: prompts.Prompt, node: str = "picture") -> list[Image.Image]:
+    return (await client.run(prompt, "thumbnail"))[node]
+
+
+async def _trained(client: QueueClient, prompt: prompts.Prompt, shown: str) -> list[Image.Image]:
+    """What goes into a training above what comes out of it."""
+    return [
+        *(await _pictures(client, prompts.demo_pictures_prompt("bruno", 2), "shown")),
+        *(await _pictures(client, prompt, shown)),
+    ]
+
+
+async def _inpainted(client: QueueClient) -> list[Image.Image]:
+    """Two pictures above what becomes of them."""
+    before = await _pictures(client, prompts.demo_pictures_prompt("sippy", 2), "shown")
+    return [*before, *(await _pictures(client, prompts.inpaint_prompt(batch=2)))]
+
+
+async def _with_and_without(client: QueueClient) -> list[Image.Image]:
+    """Two pictures by day above the same with the LoRA."""
+    return [
+        one
+        for strength in (0.0, 0.7)
+        for one in await _pictures(client, prompts.lora_prompt(strength=strength, batch=2))
+    ]
+
+
+async def _edited(client: QueueClient) -> list[Image.Image]:
+    """Two seeds: the source and its first edit."""
+    pictures = await _pictures(client, prompts.edit_prompt())
+    return [pictures[index] for index in (0, 1, 3, 4)]
+
+
+BRUNO = "a photo of a <bruno> on the beach"
+# What each template shows: four pictures, or one.
+SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
+    "First picture": lambda client: _pictures(client, prompts.first_picture_prompt()),
+    "Train a concept": lambda client: _trained(
+        client, prompts.train_prompt("bruno", BRUNO, batch=2, samples=0), "picture"
+    ),
+    "Train on your own photos": lambda client: _pictures(client, prompts.demo_pictures_prompt("bruno", 4), "shown"),
+    "Two concepts in one picture": lambda client: _pictures(client, prompts.two_concepts_prompt()),
+    "Sweep the bias": lambda client: _pictures(client, prompts.sweep_prompt(biases="0.5, 1")),
+    "Choose the lock": lambda client: _pictures(client, prompts.lock_prompt(locks="0, 1")),
+    "With a LoRA": _with_and_without,
+    "Inpaint a concept": _inpainted,
+    "Attention maps": lambda client: _pictures(client, prompts.maps_prompt(batch=1), "maps"),
+    "Inspect the gate": lambda client: _pictures(client, prompts.inspect_prompt(), "inspect"),
+    "Compare steps": lambda client: _pictures(client, prompts.compare_prompt(samples=0)),
+    "Edit a picture": _edited,
+}
+
+
+async def make(server: str, names: Sequence[str]) -> None:
+    """Write the thumbnails of these templates."""
     async with QueueClient(server) as client:
-        first = (await client.run(prompts.first_picture_prompt(), "first picture"))["picture"]
-        two = (await client.run(prompts.two_concepts_prompt(), "two concepts"))["picture"]
-        swept = (await client.run(prompts.sweep_prompt(biases="0.5, 1"), "biases"))["picture"][0]
-        edited = (await client.run(prompts.edit_prompt(), "edits"))["picture"]
-        shown = (await client.run(prompts.demo_pictures_prompt("bruno", 2), "training pictures"))["shown"]
-        text = "a photo of a <bruno> on the beach"
-        new = (await client.run(prompts.train_prompt("bruno", text, batch=2, samples=0), "training"))["picture"]
-        compared = (await client.run(prompts.compare_prompt(samples=0), "steps"))["picture"][0]
-        inspected = (await client.run(prompts.inspect_prompt(), "gate"))["inspect"][0]
-        mapped = (await client.run(prompts.maps_prompt(batch=1), "maps"))["maps"][0]
-    # What goes into a training above what comes out of it.
-    for name, pictures in (
-        ("First picture", first),
-        ("Train a concept", [*shown, *new]),
-        ("Two concepts in one picture", two),
-        ("Edit a picture", [edited[index] for index in (0, 1, 3, 4)]),  # two seeds: the source and its first edit
-    ):
-        save(name, mosaic(pictures))
-    for name, grid in (
-        ("Sweep the bias", swept),
-        ("Compare steps", compared),
-        ("Inspect the gate", inspected),
-        ("Attention maps", mapped),
-    ):
-        save(name, ImageOps.pad(grid.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER))
+        for template in TEMPLATES:
+            if template.name in names:
+                pictures = await SHOWN[template.name](client)
+                save(file_name(template), mosaic(pictures) if len(pictures) > 1 else padded(pictures[0]))
 
 
 def save(name: str, thumbnail: Image.Image) -> None:
@@ -69,7 +102,14 @@ def mosaic(pictures: Sequence[Image.Image]) -> Image.Image:
     return square
 
 
+def padded(grid: Image.Image) -> Image.Image:
+    """A picture of any shape within a square."""
+    return ImageOps.pad(grid.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS, color=PAPER)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", required=True)
-    asyncio.run(make(parser.parse_args().server))
+    parser.add_argument("--only", nargs="+", choices=list(SHOWN), default=list(SHOWN), help="names of templates")
+    given = parser.parse_args()
+    asyncio.run(make(given.server, given.only))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..world.things import THINGS
+
 Prompt = dict[str, dict[str, Any]]
 
 BIAS, TEMPERATURE = 0.85, 0.15  # the gate that is advised, as numbers, so that a template shows which knob to turn
@@ -43,6 +45,7 @@ TRAINER = {
 }
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
+LORA = "demo_evening.safetensors"
 
 
 def first_picture_prompt(
@@ -83,6 +86,53 @@ def sweep_prompt(
     return prompt
 
 
+def lock_prompt(
+    text: str = "a photo of a <hugsy> with a hat on the beach",
+    seed: int = 1,
+    biases: str = "0.7, 0.85",
+    locks: str = "0, 0.5, 1",
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 1,
+) -> Prompt:
+    """Template "Choose the lock": a table of locks and biases, which is how the two are chosen together."""
+    prompt = sweep_prompt(text, seed, biases, concept_file, batch)
+    prompt["sweep"]["inputs"]["locks"] = locks
+    prompt["grid"]["inputs"]["sweep"] = ["sweep", 5]
+    return prompt
+
+
+def lora_prompt(
+    text: str = "a photo of a <hugsy> with a hat on the beach",
+    seed: int = 1,
+    strength: float = 0.7,
+    concept_file: str = FIRST_CONCEPT,
+    lora_file: str = LORA,
+    batch: int = 4,
+) -> Prompt:
+    """Template "With a LoRA": a LoRA before the gate."""
+    prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
+    prompt["lora"] = _node("LoraLoaderModelOnly", model=["demo", 0], lora_name=lora_file, strength_model=strength)
+    prompt["gate"]["inputs"]["model"] = ["lora", 0]
+    return prompt
+
+
+def inpaint_prompt(
+    text: str = "a photo of a <hugsy>",
+    thing: str = "sippy",
+    seed: int = 1,
+    grow: int = 10,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "Inpaint a concept": the concept in the place that a mask shows, all else of the pictures as it was."""
+    prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
+    prompt["pictures"] = _node("PerfusionDemoPictures", thing=thing, count=batch, seed=0)
+    prompt["grown"] = _node("GrowMask", mask=["pictures", 1], expand=grow, tapered_corners=True)
+    prompt["encode"] = _node("VAEEncode", pixels=["pictures", 0], vae=["demo", 2])
+    prompt["latent"] = _node("SetLatentNoiseMask", samples=["encode", 0], mask=["grown", 0])
+    return prompt
+
+
 def edit_prompt(
     text: str = "a photo of a teddy with a hat on the beach",
     edit: str = "teddy -> <hugsy>",
@@ -113,8 +163,7 @@ def edit_prompt(
     )
     prompt["sampler"]["inputs"] |= {"model": ["edit", 0], "positive": ["edit", 1], "latent_image": ["edit", 2]}
     prompt["mask"] = _node("PerfusionEditMask", latent=["sampler", 0])
-    prompt["mask picture"] = _node("MaskToImage", mask=["mask", 0])
-    prompt["masks"] = _node("PreviewImage", images=["mask picture", 0])
+    prompt["masks"] = _node("MaskPreview", mask=["mask", 0])
     return prompt
 
 
@@ -186,13 +235,12 @@ def train_prompt(
     samples_seed: int = 1,
     batch: int = 4,
     save_again_as: str = "",
-    own_pictures: bool = False,
     **settings: object,
 ) -> Prompt:
     """Template "Train a concept": the word <thing> learned from pictures of a demo thing, with the trainer's report.
 
     text: what to paint with the new concept at once ("" paints nothing).  save_again_as: also save a copy under this
-    name, with the first of those pictures in the file.  own_pictures: also a node that would load those of the user.
+    name, with the first of those pictures in the file.
     settings: inputs of the trainer other than its defaults.
     """
     prompt: Prompt = {
@@ -219,8 +267,6 @@ def train_prompt(
     if text:
         prompt["gate"] = _gate([["train", 0]])
         prompt |= _pictures(["gate", 0], ["gate", 1], text, samples_seed, batch)
-    if own_pictures:
-        prompt["own pictures"] = _node("PerfusionLoadPictures", folder="(input folder)", names="")
     if text and save_again_as:
         prompt["save again"] = _node(
             "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]
@@ -249,6 +295,35 @@ def compare_prompt(
     if save_as:
         prompt["save"] = _node("PerfusionSaveConcept", concept=["kept", 0], name=save_as)
     return prompt
+
+
+def own_photos_prompt(thing: str = "bruno", preset: str = "Quick", **settings: object) -> Prompt:
+    """Template "Train on your own photos": a training whose model and pictures are changed for one's own, with what
+    loads those beside it.
+
+    settings: inputs of the trainer other than its defaults."""
+    prompt = train_prompt(thing, preset=preset, **settings)
+    prompt["train"]["inputs"]["superclass"] = THINGS[thing].category
+    del prompt["loss"]
+    prompt["checkpoint"] = _node("CheckpointLoaderSimple")
+    prompt["own pictures"] = _node("PerfusionLoadPictures", folder="(input folder)", names="")
+    return prompt
+
+
+def without(prompt: Prompt, *names: str) -> Prompt:
+    """The prompt without the nodes of these names, and without the links that come from them."""
+    return {
+        name: {
+            **node,
+            "inputs": {
+                key: value
+                for key, value in node["inputs"].items()
+                if not (isinstance(value, list) and value[0] in names)
+            },
+        }
+        for name, node in prompt.items()
+        if name not in names
+    }
 
 
 def demo_pictures_prompt(thing: str = "hugsy", count: int = 5, seed: int = 0) -> Prompt:

@@ -1,348 +1,318 @@
-"""How the templates look: where each node of a prompt lies, what it is called, and the note that explains the whole."""
+"""How the templates look: where each node of a prompt lies, what it is called, and what its page in app mode shows.
+
+Each opens readable on a small screen: the host fits a template into three quarters of the page, and below a scale of
+.571 its canvas draws no text. The note is on the left; wires run from left to right, the model's above the prompts and
+the VAE's above all, so that none goes under a node.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from . import prompts
+from . import prompts, template_notes
 from .prompts import Prompt
 
 Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
 
 NOTE = "note"
-LOADER = 242  # height of Load Perfusion Concept; below it is room for its line of text and its picture
-
-# No code spans in the notes: the newer of the two ways in which the host draws nodes makes them unreadable on brown.
-FIRST_PICTURE_NOTE = """\
-## First picture
-
-**\\<hugsy>** is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
-
-1. Press **Run**: four pictures of **\\<hugsy>** on the beach.
-2. Change the **prompt** and keep the word: *a photo of a* **\\<hugsy>** *with a hat in the snow*.
-3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.6) looks more like the toy, higher (1) follows \
-the rest of the prompt more. The seed is fixed, so that you see what the gate alone does.
-
-The demo model only paints toys, 128 x 128: teddies, balls, cups, cars, trees, houses, fish and stars; on the beach, \
-in the snow, on the grass, at night, in a pink room, in a grey studio.
-
-With your own concept files, *Load Checkpoint* takes the place of *Load Perfusion Demo Model*; everything else stays.
-"""
-
-TRAIN_NOTE = """\
-## Train a concept
-
-Press **Run**. Five pictures of a toy become the word **\\<bruno>**, which is then used in a new scene. The concept is \
-saved in *output/perfusion*; press **R** to see it in *Load Perfusion Concept*. *Report* shows the pictures, the loss \
-and samples.
-
-**Your own checkpoint and pictures**
-1. *Load Checkpoint* in place of *Load Perfusion Demo Model*; its size in *Empty Latent Image* (512 x 512 for SD1.5, \
-1024 x 1024 for SDXL).
-2. *Load Concept Pictures* (muted here: Ctrl+M) in place of *Draw Demo Pictures*: a folder below ComfyUI's input \
-folder, with about five pictures of any sizes, the thing before different backgrounds. Masks are optional.
-3. Write a new **word**, such as **\\<rex>**, and the **superclass**, the plain word for what it is, such as *dog*.
-4. *cfg* of the sampler: 3 here, 7 for SD1.5, 6 for SDXL. The trainer's *sample_cfg* finds these by itself.
-
-**What to turn**: preset *Quick* to try, *Standard* to keep, *Low memory* to take the least. How much the result looks \
-like your thing is set later, without training again, by the **bias** in *Load Perfusion Concept*.
-
-*Measure Text Statistics* may be left out: the trainer then measures by itself. *Save Perfusion Concept* is muted: \
-the trainer has saved already. Unmute it (Ctrl+M) to save a copy that carries the new picture.
-"""
-
-TWO_CONCEPTS_NOTE = """\
-## Two concepts in one picture
-
-**\\<hugsy>** and **\\<sippy>** were trained apart and do not know of each other. One gate node takes them \
-both; a free input appears for the next.
-
-1. Press **Run**: the toy beside the cup.
-2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
-3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
-
-**key_lock** *global* locks the keys of the whole prompt to the superclasses (a teddy beside a cup): freer scenes, \
-less likeness; use a bias of 0.45 with it.
-"""
-
-SWEEP_NOTE = """\
-## Sweep the bias
-
-One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
-
-1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy with a hat; between is what \
-you want.
-2. Write other **biases**, such as *0.7, 0.85, 1*, and run again: only the sampler runs.
-3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
-
-With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
-"""
-
-
-COMPARE_NOTE = """\
-## Compare steps
-
-A training that goes on too long ignores prompts, and no number says surely when. *Train Perfusion Concept* keeps the \
-concept every 50 steps; *Load Kept Steps* gives all of them, and *Label Grid* joins what they paint.
-
-1. Press **Run**: a quick training, then two seeds with the concept of each step, and with the one that was saved.
-2. Change the **prompt** and run again: nothing is trained again.
-3. Write the step that you like into **steps**, unmute *Save Perfusion Concept* (Ctrl+M), and run: it becomes a file \
-of its own.
-
-Later, without the trainer: take away the link to **path** and choose a **training**. The steps stay for the last \
-three trainings.
-"""
-
-EDIT_NOTE = """\
-## Edit a picture
-
-A picture of a teddy, the same picture with **\\<hugsy>** in its place, and with a cup: painted side by side from the \
-same noise. Pose, hat and beach stay, since the edits take over the attention of the source.
-
-1. Press **Run**: two seeds, three pictures each. Below them is where each edit was allowed to change the picture.
-2. Change **edit**, such as *teddy -> ball* or *beach -> grass*, or the source's **text**. Leave open what shall \
-stay: a prompt that states everything needs no edit.
-3. *Describe Prompt Edit* has the knobs: how long the source is followed, weights of words, where the picture may \
-change.
-
-**A picture that you have**: *VAE Encode* in place of *Empty Latent Image*, **real_picture** on, and its description \
-as **text**.
-"""
-
-INSPECT_NOTE = """\
-## Inspect the gate
-
-Which words of a prompt open which concept's gate, before anything is painted.
-
-1. Press **Run**: a row for each concept, a column for each word. The number in a cell is how similar the word is to \
-the concept; below a word is the bias at which its gate would open.
-2. Change the **prompt**. A word that opens a gate without being the concept's own is where the concept bleeds: raise \
-the **bias** until it is closed.
-3. *Show Perfusion Concept* tells what a file says: its word, its kind, its model family, how it was trained.
-
-With your own files, *Load Checkpoint* takes the place of *Load Perfusion Demo Model*.
-"""
-
-MAPS_NOTE = """\
-## Attention maps
-
-Where the model looked for each word while it painted. The picture is the same as without.
-
-1. Press **Run**: a heat map for each word of the prompt over each picture.
-2. Write some of the **words**, separated by commas, or choose **layers** and the part of the steps: nothing is \
-sampled again.
-3. The text under the pictures ranks the words at one place, **point_x** and **point_y**: who painted that?
-
-*Record Attention* goes last before the sampler, and its CLIP encodes the prompts. *Load Checkpoint* takes the place \
-of *Load Perfusion Demo Model*.
-"""
+LOADER = 266  # height of Load Perfusion Concept; below it is room for its line of text and its picture
+GROWN_LOADER = 536  # with both of these
+GATE = 146  # with room for what it tells of a run
+DEMO = 98  # of Load Perfusion Demo Model, in the newer of the two ways in which the host draws nodes the higher
 
 
 @dataclass(frozen=True)
 class Template:
     """A template: its prompt, and for each node of it (and the note) its box; titles where the node's own says too
-    little; names of nodes that are muted; groups by title."""
+    little; names of nodes that are muted; groups by title; for app mode the inputs (node, name) and the node whose
+    pictures are the result."""
 
     name: str
     prompt: Prompt
     note: str
     boxes: Mapping[str, Box]
+    inputs: tuple[tuple[str, str], ...]
+    result: str
     titles: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, Box] = field(default_factory=dict)
     muted: tuple[str, ...] = ()
 
 
-def _sampling(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
-    """The stock nodes from prompts to pictures, in three columns; the VAE's link has the lowest place to itself."""
+A, B, C, D, E = 360, 680, 980, 1290, 1590  # left edges of the columns, and where the last one ends
+END = 1950
+
+
+def _note(height: int = 760) -> dict[str, Box]:
+    return {NOTE: (0, 0, 320, height)}
+
+
+def _sampling(prompts_top: int = 170, sampler_top: int = 110) -> dict[str, Box]:
+    """The stock nodes from prompts to pictures, in three columns."""
     return {
-        "positive": (left, top, 340, 100),
-        "negative": (left, top + 150, 340, 88),
-        "latent": (left, top + 290, 340, 106),
-        "sampler": (left + 400, top, 300, 262),
-        "decode": (left + 400, bottom - 46, 300, 46),
-        "picture": (left + 740, top, 460, bottom - top),
+        "positive": (C, prompts_top, 260, 100),
+        "negative": (C, prompts_top + 150, 260, 100),
+        "latent": (C, prompts_top + 300, 260, 106),
+        "decode": (D, 20, 260, 54),
+        "sampler": (D, sampler_top, 260, 262),
+        "picture": (E, 0, END - E, 640),
     }
 
 
-def _sampling_groups(left: int, top: int = 0, bottom: int = 446) -> dict[str, Box]:
-    height = bottom - top + 120
+def _groups(first: str = "Model and concept", bottom: int = 730) -> dict[str, Box]:
     return {
-        "Prompt": (left - 20, top - 80, 380, height),
-        "Picture (stock sampler and VAE)": (left + 380, top - 80, 840, height),
+        first: (A - 20, -80, C - A, bottom + 80),
+        "Prompt": (C - 20, -80, 300, bottom + 80),
+        "Picture (stock sampler and VAE)": (D - 20, -80, END - D + 40, bottom + 80),
     }
 
 
 _SAMPLING_TITLES = {"positive": "Prompt", "negative": "Negative prompt", "picture": "Pictures"}
+_TEXT, _BIAS, _SEED = ("positive", "text"), ("concept0", "bias"), ("sampler", "seed")
+_FIRST: dict[str, Box] = {
+    **_note(),
+    "demo": (A, 0, 260, DEMO),
+    "concept0": (A, 150, 260, LOADER),
+    "gate": (B, 110, 260, GATE),
+    **_sampling(),
+}
+_SWEPT: dict[str, Box] = {
+    **_FIRST,
+    **_sampling(prompts_top=450, sampler_top=300),
+    "sweep": (C, 110, 260, 278),
+    "grid": (E, 110, END - E, 122),
+    "picture": (E, 300, END - E, 540),
+}
+_TRAINED: dict[str, Box] = {
+    NOTE: (0, 0, 320, 530),
+    "pictures": (0, 585, 320, 182),
+    "demo": (0, 806, 320, DEMO),
+    "train": (400, 0, 340, 680),
+    "gate": (830, 700, 250, GATE),
+    "positive": (1120, 110, 250, 100),
+    "negative": (1120, 260, 250, 100),
+    "latent": (1120, 410, 250, 106),
+    "sampler": (1420, 520, 250, 262),
+    "decode": (1420, 826, 250, 54),
+    "picture": (1740, 0, 240, 860),
+}
 
 TEMPLATES = (
     Template(
         "First picture",
         prompts.first_picture_prompt(),
-        FIRST_PICTURE_NOTE,
-        {
-            NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, LOADER),
-            "demo": (0, 640, 300, 66),
-            "gate": (360, 0, 300, 220),
-            **_sampling(740, 0, 706),
-        },
+        template_notes.FIRST_PICTURE,
+        _FIRST,
+        (_TEXT, _BIAS, _SEED),
+        "picture",
         _SAMPLING_TITLES,
-        {"Model and concept": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
+        _groups(),
     ),
     Template(
         "Train a concept",
-        prompts.train_prompt(
-            "bruno", "a photo of a <bruno> on the beach", save_again_as="bruno_with_picture", own_pictures=True
+        prompts.without(
+            prompts.train_prompt("bruno", "a photo of a <bruno> on the beach"), "statistics", "report", "loss"
         ),
-        TRAIN_NOTE,
+        template_notes.TRAIN,
+        _TRAINED,
+        (("pictures", "thing"), ("train", "word"), ("train", "preset"), _TEXT),
+        "picture",
+        _SAMPLING_TITLES,
         {
-            NOTE: (-480, -50, 420, 620),
-            "pictures": (0, 0, 300, 146),
-            "statistics": (0, 250, 300, 58),
-            "own pictures": (0, 480, 300, 180),
-            "train": (380, 0, 340, 850),
-            "report": (780, 0, 660, 850),
-            "loss": (1480, 0, 480, 420),
-            "save again": (1480, 700, 300, 80),
-            "gate": (380, 1100, 300, 220),
-            "demo": (-460, 1480, 300, 66),
-            **_sampling(760, 1100, 1546),
+            "Training": (380, -80, 380, 1010),
+            "The new word in a picture (stock sampler and VAE)": (810, -80, 1190, 1010),
         },
+    ),
+    Template(
+        "Train on your own photos",
+        prompts.own_photos_prompt(),
+        template_notes.OWN_PHOTOS,
         {
-            **_SAMPLING_TITLES,
+            **_note(870),
+            "demo": (A, 0, 260, DEMO),
+            "pictures": (A, 150, 260, 182),
+            "checkpoint": (A, 420, 260, 98),
+            "own pictures": (A, 590, 290, 200),
+            "statistics": (710, 240, 220, 140),
+            "train": (970, 0, 360, 870),
+            "report": (1380, 0, 570, 870),
+        },
+        (("pictures", "thing"), ("train", "word"), ("train", "superclass"), ("train", "preset")),
+        "report",
+        {
             "report": "Report",
-            "save again": "Save Perfusion Concept (muted)",
+            "checkpoint": "Load Checkpoint (muted)",
             "own pictures": "Load Concept Pictures (muted)",
         },
         {
-            "Pictures of the thing": (-20, -80, 340, 1070),
-            "Training": (340, -80, 1640, 1070),
-            "Model and concept": (-480, 1020, 1200, 566),
-            **_sampling_groups(760, 1100, 1546),
+            "Demo: take away": (A - 20, -80, 330, 430),
+            "Your own: unmute": (A - 20, 360, 330, 460),
+            "Training": (690, -80, END - 670, 970),
         },
-        ("save again", "own pictures"),
+        ("checkpoint", "own pictures"),
     ),
     Template(
         "Two concepts in one picture",
         prompts.two_concepts_prompt(),
-        TWO_CONCEPTS_NOTE,
+        template_notes.TWO_CONCEPTS,
         {
-            NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, LOADER),
-            "concept1": (340, 0, 300, LOADER),
-            "demo": (0, 640, 300, 66),
-            "gate": (700, 0, 300, 240),
-            **_sampling(1080, 0, 706),
+            **_FIRST,
+            "concept0": (A, 0, 260, GROWN_LOADER),
+            "concept1": (A, 590, 260, LOADER),
+            "demo": (B, 0, 260, DEMO),
+            "gate": (B, 180, 260, GATE),
+            "sampler": (D, 180, 260, 262),
+            "positive": (C, 240, 260, 100),
+            "negative": (C, 390, 260, 100),
+            "latent": (C, 540, 260, 106),
         },
+        (_TEXT, _BIAS, ("concept1", "bias"), _SEED),
+        "picture",
         {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Model and concepts": (-20, -80, 1040, 826), **_sampling_groups(1080, 0, 706)},
+        _groups("Model and concepts", 910),
     ),
     Template(
         "Sweep the bias",
         prompts.sweep_prompt(),
-        SWEEP_NOTE,
-        {
-            NOTE: (-440, -50, 380, 420),
-            "concept0": (0, 0, 300, LOADER),
-            "demo": (0, 640, 300, 66),
-            "gate": (360, 0, 300, 220),
-            "sweep": (360, 340, 300, 106),
-            **_sampling(740, 0, 706),
-            "grid": (1480, 0, 460, 106),
-            "picture": (1480, 190, 460, 516),
-        },
+        template_notes.SWEEP,
+        _SWEPT,
+        (_TEXT, ("sweep", "biases"), _SEED),
+        "picture",
         {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
-        {"Model, concept and biases": (-20, -80, 700, 826), **_sampling_groups(740, 0, 706)},
+        _groups(bottom=870),
     ),
     Template(
-        "Compare steps",
-        prompts.compare_prompt(save_as="bruno_best"),
-        COMPARE_NOTE,
-        {
-            NOTE: (-820, -50, 420, 560),
-            "pictures": (-360, 0, 300, 146),
-            "demo": (-360, 640, 300, 66),
-            "train": (0, 0, 340, 850),
-            "report": (-820, 640, 420, 400),
-            "kept": (400, 0, 300, 106),
-            "gate": (400, 400, 300, 220),
-            "save": (400, 720, 300, 80),
-            **_sampling(780, 0, 706),
-            "grid": (1520, 0, 460, 106),
-            "picture": (1520, 190, 460, 516),
-        },
-        {
-            **_SAMPLING_TITLES,
-            "picture": "Labelled pictures",
-            "report": "Report",
-            "save": "Save Perfusion Concept (muted)",
-        },
-        {"Training and its kept steps": (-380, -80, 1100, 950), **_sampling_groups(780, 0, 706)},
-        ("save",),
+        "Choose the lock",
+        prompts.lock_prompt(),
+        template_notes.LOCK,
+        _SWEPT,
+        (_TEXT, ("sweep", "locks"), ("sweep", "biases"), _SEED),
+        "picture",
+        {**_SAMPLING_TITLES, "picture": "Labelled pictures"},
+        _groups(bottom=870),
     ),
     Template(
-        "Edit a picture",
-        prompts.edit_prompt(),
-        EDIT_NOTE,
+        "With a LoRA",
+        prompts.lora_prompt(),
+        template_notes.LORA,
+        {**_FIRST, "lora": (A, 150, 260, 82), "concept0": (A, 320, 260, LOADER)},
+        (_TEXT, ("lora", "strength_model"), _BIAS, _SEED),
+        "picture",
+        _SAMPLING_TITLES,
+        _groups("Model, LoRA and concept", 870),
+    ),
+    Template(
+        "Inpaint a concept",
+        prompts.inpaint_prompt(),
+        template_notes.INPAINT,
         {
-            NOTE: (-440, -50, 380, 480),
-            "concept0": (0, 0, 300, LOADER),
-            "demo": (0, 640, 300, 66),
-            "gate": (360, 0, 300, 220),
-            "described": (740, 0, 340, 500),
-            "latent": (740, 600, 340, 106),
-            "edit": (1140, 0, 340, 440),
-            "negative": (1140, 600, 340, 88),
-            "sampler": (1540, 0, 300, 262),
-            "mask": (1540, 360, 300, 46),
-            "mask picture": (1540, 470, 300, 46),
-            "decode": (1540, 660, 300, 46),
-            "picture": (1880, 0, 460, 380),
-            "masks": (1880, 450, 460, 256),
+            **_FIRST,
+            "concept0": (A, 140, 260, LOADER),
+            "pictures": (A, 720, 260, 182),
+            "encode": (B, 720, 260, 54),
+            "grown": (B, 812, 260, 90),
+            "latent": (C, 720, 260, 54),
         },
-        {**_SAMPLING_TITLES, "masks": "Where the edits may change the picture"},
+        (_TEXT, ("pictures", "thing"), ("grown", "expand"), _BIAS),
+        "picture",
+        _SAMPLING_TITLES,
+        _groups("Model, concept, picture and mask", 910),
+    ),
+    Template(
+        "Attention maps",
+        prompts.maps_prompt(),
+        template_notes.MAPS,
         {
-            "Model and concept": (-20, -80, 700, 826),
-            "Source and edits": (720, -80, 780, 826),
-            "Pictures (stock sampler and VAE)": (1520, -80, 840, 826),
+            **_FIRST,
+            "gate": (B, 330, 260, GATE),
+            "record": (B, 110, 260, 98),
+            "decode": (D, 20, 260, 54),
+            "sampler": (D, 250, 260, 262),
+            "positive": (C, 290, 260, 100),
+            "negative": (C, 440, 260, 100),
+            "latent": (C, 590, 260, 106),
+            "maps": (1610, 120, 340, 520),
+            "picture": (1610, 710, 340, 190),
+        },
+        (_TEXT, ("maps", "words"), _SEED),
+        "maps",
+        _SAMPLING_TITLES,
+        {
+            "Model and concept": (A - 20, -80, C - A, 810),
+            "Prompt": (C - 20, -80, 300, 810),
+            "Pictures and maps": (D - 20, -80, END - D + 40, 1010),
         },
     ),
     Template(
         "Inspect the gate",
         prompts.inspect_prompt(),
-        INSPECT_NOTE,
+        template_notes.INSPECT,
         {
-            NOTE: (-440, -50, 380, 460),
-            "concept0": (0, 0, 300, LOADER),
-            "concept1": (0, 380, 300, LOADER),
-            "demo": (-400, 556, 300, 66),
-            "inspect": (380, 0, 640, 622),
-            "info": (1060, 0, 460, 622),
+            **_note(),
+            "concept0": (A, 0, 260, GROWN_LOADER),
+            "concept1": (A, 590, 260, LOADER),
+            "demo": (B, 720, 260, DEMO),
+            "inspect": (1000, 70, 455, 786),
+            "info": (1495, 0, 455, 856),
         },
+        (("inspect", "prompt"), ("inspect", "bias")),
+        "inspect",
         {"concept0": "Load Perfusion Concept: teddy", "concept1": "Load Perfusion Concept: cup"},
-        {"Concepts": (-20, -80, 340, 760), "What they do": (360, -80, 1180, 760)},
+        {"Model and concepts": (A - 20, -80, 620, 960), "What they do": (980, -80, 990, 960)},
     ),
     Template(
-        "Attention maps",
-        prompts.maps_prompt(),
-        MAPS_NOTE,
+        "Compare steps",
+        prompts.without(prompts.compare_prompt(save_as="bruno_best"), "report"),
+        template_notes.COMPARE,
         {
-            NOTE: (-440, -50, 380, 460),
-            "concept0": (0, 0, 300, LOADER),
-            "demo": (0, 640, 300, 66),
-            "gate": (360, 0, 300, 220),
-            "record": (360, 340, 300, 66),
-            **_sampling(740, 0, 706),
-            "picture": (1140, 320, 300, 290),
-            "maps": (1480, 0, 460, 1000),
+            **_TRAINED,
+            "kept": (830, 0, 250, 142),
+            "save": (765, 205, 215, 110),
+            "grid": (1740, 0, 240, 126),
+            "picture": (1740, 170, 240, 690),
         },
-        _SAMPLING_TITLES,
+        (("pictures", "thing"), ("train", "word"), _TEXT, ("kept", "steps")),
+        "picture",
+        {**_SAMPLING_TITLES, "picture": "Labelled pictures", "save": "Save Perfusion Concept (muted)"},
         {
-            "Model and concept": (-20, -80, 700, 826),
-            "Prompt": (720, -80, 380, 826),
-            "Pictures and maps": (1120, -80, 840, 1120),
+            "Training and its kept steps": (380, -80, 720, 1010),
+            "A picture for each (stock sampler and VAE)": (1110, -80, 890, 1010),
+        },
+        ("save",),
+    ),
+    Template(
+        "Edit a picture",
+        prompts.edit_prompt(),
+        template_notes.EDIT,
+        {
+            **_note(),
+            "demo": (A, 0, 260, DEMO),
+            "concept0": (A, 150, 260, LOADER),
+            "gate": (B, 110, 260, GATE),
+            "described": (B, 320, 260, 382),
+            "latent": (B, 770, 260, 106),
+            "edit": (C, 270, 260, 300),
+            "negative": (C, 640, 260, 100),
+            "decode": (D, 20, 260, 54),
+            "sampler": (D, 270, 260, 262),
+            "mask": (D, 620, 260, 26),
+            "picture": (E, 0, END - E, 530),
+            "masks": (E, 600, END - E, 276),
+        },
+        (("edit", "text"), ("edit", "edit"), _SEED),
+        "picture",
+        {**_SAMPLING_TITLES, "masks": "Where the edits may change the picture"},
+        {
+            "Model and concept": (A - 20, -80, 300, 810),
+            "Source and edits": (B - 20, -80, D - B, 990),
+            "Pictures (stock sampler and VAE)": (D - 20, -80, END - D + 40, 990),
         },
     ),
 )
+
+
+def file_name(template: Template) -> str:
+    """What the template's files are called, which is also its title: the host knows no other, and no order but that of
+    the folder. The number makes that the order of learning where folders are sorted; the host's search for templates
+    looks at the title alone, so it says whose the template is."""
+    return f"Perfusion {TEMPLATES.index(template) + 1:02} {template.name}"

@@ -27,14 +27,17 @@ LONGEST_NAME = 200
 # More than a concept and the state of its training take together, which is 2 MB for SDXL.
 ROOM_BYTES = 4 * 2**20
 
-_SHIPPED = Path(__file__).parents[2] / "demo" / "concepts"
+_DEMO = Path(__file__).parents[2] / "demo"
 
 
 def register_concept_folders() -> None:
     """Tell the host of models/perfusion, output/perfusion (what was trained is in the loader's list at once) and of the
-    concepts that ship with the demo model, and that only .safetensors files count there."""
-    for folder in (models_folder(), output_folder(), _SHIPPED):
+    concepts that ship with the demo model, and that only .safetensors files count there.
+
+    The demo's LoRA comes last in the host's list of LoRAs, whose folder for new ones is the first."""
+    for folder in (models_folder(), output_folder(), _DEMO / "concepts"):
         folder_paths.add_model_folder_path(FOLDER, str(folder))
+    folder_paths.add_model_folder_path("loras", str(_DEMO / "loras"))
     paths, _ = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, {".safetensors"})
 

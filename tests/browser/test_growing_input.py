@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "Two concepts in one picture.json"
+WORKFLOW = Path(__file__).resolve().parents[2] / "workflows" / "Perfusion 04 Two concepts in one picture.json"
 
 LOAD = "async workflow => { await app.loadGraphData(workflow); return (await app.graphToPrompt()).output; }"
 

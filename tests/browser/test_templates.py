@@ -9,7 +9,7 @@ from by_location import load_package
 from dev_tools.server import PACK_FOLDER
 
 load_package("demo", "demo")
-from demo.making.template_layouts import TEMPLATES  # noqa: E402
+from demo.making.template_layouts import TEMPLATES, file_name  # noqa: E402
 
 # A training that only shows that it runs.
 SHORT = {"preset": "Custom", "steps": 2, "batch_size": 1, "samples": 0, "keep_every": 1}
@@ -29,12 +29,26 @@ SHORTEN = """(settings) => {
             node.widgets.find(widget => widget.name === name).value = value;
 }"""
 
-SHOWING = {"SaveImage", "PreviewImage", "PerfusionInspectGate", "PerfusionConceptInfo", "PerfusionAttentionMaps"}
+SHOWING = {
+    *("SaveImage", "PreviewImage", "MaskPreview"),
+    *("PerfusionInspectGate", "PerfusionConceptInfo", "PerfusionAttentionMaps"),
+}
+SMALL_SCREEN, USUAL_SCREEN = ({"width": width, "height": height} for width, height in ((1536, 730), (1400, 900)))
+SMALLEST_TEXT = 0.571  # below this scale the canvas draws no text
 # Old front ends load a node's pictures when they first draw the node.
 COME_TO = """(kind) => {
     app.canvas.centerOnNode(app.graph.nodes.find(node => node.type === kind));
     app.canvas.setDirty(true, true);
 }"""
+
+SEE_ALL = """() => {
+    app.canvas.ds.scale = 0.4;
+    app.canvas.ds.offset = [400, 400];
+    app.canvas.setDirty(true, true);
+}"""
+# A loader that ran grows when it is drawn with the picture of its file for the first time.
+GROWN = """() => app.graph.nodes.filter(node => node.type === 'PerfusionLoadConcept')
+    .every(node => !node.imgs?.length || node.size[1] > 500)"""
 
 # The front end of 0.3.75 says false of every prompt; of one that was taken no node has an error.
 RUN = """async () => {
@@ -91,6 +105,19 @@ def numbered(prompt: dict, muted: tuple[str, ...]) -> dict:
     }
 
 
+def test_the_search_for_templates_finds_those_of_the_pack(front_end):
+    front_end.evaluate("() => app.extensionManager.command.execute('Comfy.BrowseTemplates')")
+    front_end.get_by_placeholder("Search").last.fill("perfusion", timeout=60_000)
+    card = front_end.locator('[data-testid^="template-workflow-Perfusion"]')
+    card.nth(3).wait_for(timeout=60_000)  # the rest comes when the list is scrolled
+    found = front_end.locator('[data-testid^="template-workflow-"]').evaluate_all(
+        "all => all.map(one => one.dataset.testid)"
+    )
+    card.first.click()  # which closes the list
+    front_end.locator('[data-testid^="template-workflow-"]').first.wait_for(state="detached", timeout=60_000)
+    assert set(found) <= {f"template-workflow-{file_name(template)}" for template in TEMPLATES}
+
+
 def test_the_front_end_knows_every_node_and_its_help(comfyui, front_end):
     offered = own_nodes(comfyui)
     known = set(front_end.evaluate("() => Object.keys(LiteGraph.registered_node_types)"))
@@ -101,9 +128,19 @@ def test_the_front_end_knows_every_node_and_its_help(comfyui, front_end):
         assert text and text.startswith("# "), f"no help page at {page}"
 
 
+@pytest.fixture
+def small_screen(front_end):
+    """The front end on the page of a small laptop."""
+    front_end.set_viewport_size(SMALL_SCREEN)
+    front_end.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    yield front_end
+    front_end.set_viewport_size(USUAL_SCREEN)
+
+
 @pytest.mark.parametrize("template", TEMPLATES, ids=lambda template: template.name)
-def test_template(template, comfyui, front_end):
-    open_from_the_browser_of_templates(front_end, template.name)
+def test_template(template, comfyui, small_screen):
+    front_end = small_screen
+    open_from_the_browser_of_templates(front_end, file_name(template))
     front_end.wait_for_function(
         "types => app.graph.nodes.map(node => node.type).sort().join() === types.join()",
         arg=sorted(["MarkdownNote", *(node["class_type"] for node in template.prompt.values())]),
@@ -113,6 +150,7 @@ def test_template(template, comfyui, front_end):
     state = front_end.evaluate(STATE)
     assert not state["unknown"] and not state["faulty"]
     assert not overlapping(state["boxes"])
+    assert front_end.evaluate("() => app.canvas.ds.scale") >= SMALLEST_TEXT
     gate = comfyui.get("/object_info")["PerfusionConceptGate"]["input"]
     offered = [name for kind in gate.values() for name in kind if name.startswith("concepts.")]
     if "gate" in template.prompt:
@@ -136,11 +174,20 @@ def test_template(template, comfyui, front_end):
             "kind => app.graph.nodes.some(node => node.type === kind && node.imgs?.length)", arg=kind, timeout=60_000
         )
     shown = dict(front_end.evaluate(SHOWN))
-    if "grid" in template.prompt:  # five biases, or the two steps of the training, side by side
-        columns = 2 if "kept" in template.prompt else 5
-        assert shown["SaveImage"] == [columns * 128 + (columns - 1) * 4]
-    elif "latent" in template.prompt:
+    if "grid" in template.prompt:  # five biases, two biases with the names of the locks, or two steps, side by side
+        columns = 5 if template.name == "Sweep the bias" else 2
+        assert shown["SaveImage"][0] >= columns * 128 + (columns - 1) * 4
+        assert shown["SaveImage"][0] < (columns + 1) * 128
+    elif "picture" in template.prompt:
         rows = 3 if "edit" in template.prompt else 1  # a source and its two edits
-        assert shown["SaveImage"] == [128] * template.prompt["latent"]["inputs"]["batch_size"] * rows
+        counts = {"EmptyLatentImage": "batch_size", "PerfusionDemoPictures": "count"}
+        (count,) = {
+            node["inputs"][counts[node["class_type"]]]
+            for name, node in template.prompt.items()
+            if node["class_type"] in counts and ("train" not in template.prompt or name == "latent")
+        }
+        assert shown["SaveImage"] == [128] * count * rows
     assert not [node for node in state["types"] if node == "PreviewImage" and not shown.get("PreviewImage")]
+    front_end.evaluate(SEE_ALL)
+    front_end.wait_for_function(GROWN, timeout=60_000)
     assert not overlapping(front_end.evaluate(STATE)["boxes"]), "a node grew over another when its pictures came"

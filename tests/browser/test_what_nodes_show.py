@@ -12,7 +12,7 @@ import pytest
 from test_templates import RUN
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-TWO = json.loads((WORKFLOWS / "Two concepts in one picture.json").read_text(encoding="utf-8"))
+TWO = json.loads((WORKFLOWS / "Perfusion 04 Two concepts in one picture.json").read_text(encoding="utf-8"))
 FAMILY = "perfusion_demo"
 
 DRAW = """async newer => {

@@ -19,10 +19,11 @@ RUNTIME = re.compile(
     | (nodes|perfusion_core)/.*\.py
     | demo/(\w+|world/\w+)\.py
     | demo/weights/\w+\.(safetensors|json)
-    | demo/concepts/\w+\.safetensors
+    | demo/(concepts|loras)/\w+\.safetensors
     | web/\w+\.js
     | web/docs/\w+\.md | web/docs/\w+/\w+\.jpg
     | workflows/[^/]+\.(json|jpg)
+    | subgraphs/[^/]+\.json
     | locales/.*\.json
     """,
     re.VERBOSE,
@@ -52,7 +53,7 @@ def test_all_python_that_is_shipped_is_reached_from_the_entry_point_and_all_that
 
 def test_all_that_the_nodes_read_is_shipped(shipped):
     """Weights, concepts, help pages and templates, found by their paths and not by imports."""
-    folders = ("demo/weights", "demo/concepts", "web", "workflows", "locales")
+    folders = ("demo/weights", "demo/concepts", "demo/loras", "web", "workflows", "subgraphs", "locales")
     there = {
         path.relative_to(REPOSITORY).as_posix()
         for folder in folders

@@ -119,3 +119,15 @@ def test_links(output, concept, tmp_path):
         assert concept_file.load_concept(path).word == "<hugsy>"
     assert outside.read_text() == "not a concept"
     assert not (tmp_path / "new.safetensors").exists()
+
+
+def test_the_lora_of_the_demo_is_listed_and_new_ones_go_where_they_went(monkeypatch, tmp_path):
+    own = str(tmp_path / "loras")
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "loras", ([own], {".safetensors"}))
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "perfusion", ([], {".safetensors"}))
+    for name in ("loras", "perfusion"):
+        monkeypatch.delitem(folder_paths.filename_list_cache, name, raising=False)
+    folders.register_concept_folders()
+    first, last = folder_paths.get_folder_paths("loras")
+    assert first == own and folder_paths.get_full_path("loras", "demo_evening.safetensors").startswith(last)
+    monkeypatch.delitem(folder_paths.filename_list_cache, "loras", raising=False)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from perfusion_pack.demo.making import prompts
 from perfusion_pack.demo.making.queue_client import PromptError, QueueClient
+from perfusion_pack.demo.making.template_layouts import TEMPLATES, file_name
 
 SHORT = {"preset": "Custom", "steps": 3, "batch_size": 2, "samples": 1}
 
@@ -39,8 +40,8 @@ def saved(server: object) -> set[str]:
 
 def test_the_server_lists_the_templates_and_serves_their_thumbnails(running_host):
     templates = running_host.get("/api/workflow_templates")["perfusion"]
-    assert {"First picture", "Train a concept", "Two concepts in one picture", "Sweep the bias"} <= set(templates)
-    assert running_host.get("/api/workflow_templates/perfusion/First%20picture.json")["nodes"]
+    assert {file_name(template) for template in TEMPLATES} == set(templates)
+    assert running_host.get("/api/workflow_templates/perfusion/Perfusion%2001%20First%20picture.json")["nodes"]
 
 
 def test_the_server_has_what_the_archive_holds(running_host):
@@ -116,7 +117,7 @@ def test_concepts_on_any_of_the_inputs_of_the_gate(running_host):
 
 
 def test_train_gate_sample_and_save_in_one_prompt(running_host):
-    """All that "Train a concept" shows, with its muted node; the new files are in the loader's list at once."""
+    """ "Train a concept" with a copy saved by hand; the new files are in the loader's list at once."""
     prompt = prompts.train_prompt(
         "bruno", "a <bruno> at night", batch=1, file_name="trained", save_again_as="again", **SHORT
     )

@@ -1,0 +1,187 @@
+"""What the notes in the templates say: what to press, what to turn, and which node to change for a model of one's own.
+
+No code spans: the newer of the two ways in which the host draws nodes makes them unreadable on brown.
+"""
+
+FIRST_PICTURE = """\
+## First picture
+
+**\\<hugsy>** is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
+
+1. Press **Run**: four pictures of **\\<hugsy>** on the beach.
+2. Change the **prompt** and keep the word: *a photo of a* **\\<hugsy>** *with a hat in the snow*.
+3. Turn **bias** in *Load Perfusion Concept* and run again. Lower (0.6) looks more like the toy, higher (1) follows \
+the rest of the prompt more. The seed is fixed, so that you see what the gate alone does.
+
+The demo model only paints toys, 128 x 128: teddies, balls, cups, cars, trees, houses, fish and stars; on the beach, \
+in the snow, on the grass, at night, in a pink room, in a grey studio.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, with a concept file that was \
+trained on its family; everything else stays.
+"""
+
+TRAIN = """\
+## Train a concept
+
+1. Press **Run**. Five pictures of a toy become the word **\\<bruno>**, which is then painted in a new scene.
+2. The concept lies in *output/perfusion*: press **R**, and *Load Perfusion Concept* lists it. Its **bias** there sets \
+how much a picture looks like the thing.
+3. **preset**: *Quick* to try, *Standard* to keep, *Low memory* to take the least.
+4. *Cancel* keeps what was learned: turn **resume** on and run again.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*; see the template *Train on your \
+own photos*.
+"""
+
+OWN_PHOTOS = """\
+## Train on your own photos
+
+**Run** it as it is, and the demo model learns **\\<bruno>**. Then make it yours:
+
+1. Click *Load Checkpoint* and *Load Concept Pictures* and press **Ctrl+M** on each: they wake up.
+2. Upload about five photos of one thing, before different backgrounds.
+3. Hold **Shift** and drag the dots **model**, **clip**, **vae** of *Load Perfusion Demo Model* onto those of *Load \
+Checkpoint*: all wires move. So too **images** and **masks**. Delete the demo nodes.
+4. **word**: a new one, such as **\\<rex>**. **superclass**: the plain word for what it is, such as *dog*.
+5. **preset** *Standard*, and run. The file lands in *output/perfusion*: use it in the template *First picture* with \
+*Load Checkpoint*, at 512 x 512 (SDXL 1024 x 1024). **cfg**: 3 here, 7 for SD1.5, 6 for SDXL.
+
+Masks, captions and *Measure Text Statistics* may be left out.
+"""
+
+TWO_CONCEPTS = """\
+## Two concepts in one picture
+
+**\\<hugsy>** and **\\<sippy>** were trained apart and do not know of each other. One gate node takes them \
+both; a free input appears for the next.
+
+1. Press **Run**: the toy beside the cup.
+2. Change the **prompt**; each concept acts where its word is, and is silent where it is not.
+3. Each loader has its own **bias**. If one concept takes over, raise its bias or lower that of the other, by 0.1.
+
+**key_lock** *global* locks the keys of the whole prompt to the superclasses (a teddy beside a cup): freer scenes, \
+less likeness; use a bias of 0.45 with it.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and concepts of its family.
+"""
+
+SWEEP = """\
+## Sweep the bias
+
+One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
+
+1. Press **Run**. On the left all toy and hardly a hat, on the right an ordinary teddy with a hat; between is what \
+you want.
+2. Write other **biases**, such as *0.7, 0.85, 1*, and run again: only the sampler runs.
+3. Take the bias that you like for your own work: set it in *Load Perfusion Concept*.
+
+With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
+
+LOCK = """\
+## Choose the lock
+
+A locked concept takes the place of its superclass: its keys are those of a plain teddy, so the scene composes freely. \
+Unlocked, its own keys pull the picture towards what it was trained on. **lock** goes from 0 to 1.
+
+1. Press **Run**: a row for each lock, a column for each bias, all of one seed.
+2. Read it from the top: more and more of the prompt, less and less of the toy. A lower bias brings the toy back.
+3. Set what you like in *Load Perfusion Concept*, as **lock** and **bias**; -1 takes what the file recommends.
+
+Only concepts of the form *lockable* have every lock; others are what they were trained as.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
+
+LORA = """\
+## With a LoRA
+
+A LoRA changes the model, a concept adds a word to it: they go together. The one here is a tiny LoRA of evening light \
+that comes with the demo.
+
+1. Press **Run**: **\\<hugsy>** in the evening.
+2. Set **strength_model** to 0 and run again: the same pictures by day. The toy is the same.
+3. The order: loader, LoRA, then *Apply Perfusion Concepts (Gate)*. A LoRA that also changes the text encoder (*Load \
+LoRA*) goes in the same place, with both its wires.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*; then choose your LoRA and your \
+concept, of the same family.
+"""
+
+INPAINT = """\
+## Inpaint a concept
+
+Four pictures with a cup; where the mask is white, **\\<hugsy>** takes its place. All else stays as it was.
+
+1. Press **Run**.
+2. **expand** in *Grow Mask* gives the toy more room than the cup had.
+3. **denoise** of the sampler: 1 paints afresh, 0.7 keeps some of what was there.
+
+**A picture of yours**: *Load Image* in place of *Draw Demo Pictures*; right-click it and choose *Open in MaskEditor* \
+to paint the mask.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*. An inpainting checkpoint wants \
+*Inpaint Model Conditioning* between the prompts and the sampler.
+"""
+
+COMPARE = """\
+## Compare steps
+
+A training that goes on too long ignores prompts. The trainer keeps the concept every 50 steps; *Load Kept Steps* \
+gives all of them, and *Label Grid* joins what they paint.
+
+1. Press **Run**: a quick training, then two seeds for each step.
+2. Change the **prompt** and run: nothing is trained again.
+3. Write the best step into **steps**, unmute *Save Perfusion Concept* (Ctrl+M) and run: it becomes a file.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
+"""
+
+EDIT = """\
+## Edit a picture
+
+A picture of a teddy, the same picture with **\\<hugsy>** in its place, and with a cup: painted side by side from the \
+same noise. Pose, hat and beach stay, since the edits take over the attention of the source.
+
+1. Press **Run**: two seeds, three pictures each. Below them is where each edit was allowed to change the picture.
+2. Change **edit**, such as *teddy -> ball* or *beach -> grass*, or the source's **text**. Leave open what shall \
+stay: a prompt that states everything needs no edit.
+3. *Describe Prompt Edit* has the knobs: how long the source is followed, weights of words, where the picture may \
+change.
+
+**A picture that you have**: *VAE Encode* in place of *Empty Latent Image*, **real_picture** on, and its description \
+as **text**.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
+"""
+
+INSPECT = """\
+## Inspect the gate
+
+Which words of a prompt open which concept's gate, before anything is painted.
+
+1. Press **Run**: a row for each concept, a column for each word. The number in a cell is how similar the word is to \
+the concept; below a word is the bias at which its gate would open.
+2. Change the **prompt**. A word that opens a gate without being the concept's own is where the concept bleeds: raise \
+the **bias** until it is closed.
+3. *Show Perfusion Concept* tells what a file says: its word, its kind, its model family, how it was trained.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and concepts of its family.
+"""
+
+MAPS = """\
+## Attention maps
+
+Where the model looked for each word while it painted. The picture is the same as without.
+
+1. Press **Run**: a heat map for each word of the prompt over each picture.
+2. Write some of the **words**, separated by commas, or choose **layers** and the part of the steps: nothing is \
+sampled again.
+3. The text under the pictures ranks the words at one place, **point_x** and **point_y**: who painted that?
+
+*Record Attention* goes last before the sampler, and its CLIP encodes the prompts.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
