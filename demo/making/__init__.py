@@ -15,6 +15,8 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     tour                what `python dev.py demo` shows
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
+    make_blueprints     builds subgraphs/*.json
+    make_lora           trains the LoRA of one template
     make_emblem         draws the icon and the banner of the registry
 
 What they share:
@@ -37,7 +39,8 @@ What they share:
     part_colours        how far the colours of its parts are off
     instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts
-    template_layouts    where the nodes of each template lie, and its note
+    template_layouts    where the nodes of each template lie
+    template_notes      what the note of each template says
     queue_client        a connection to a running ComfyUI
     tour_check          do the pictures of the quick tour show what was asked for?
 """

@@ -9,6 +9,7 @@ from by_location import REPOSITORY
 COMMAND = re.compile(r"\bpython3? (?P<script>[\w./-]+\.py)\b(?: (?P<name>\w+))?")
 LAUNCHER = "demo/making/run.py"
 NAME = "NAME"  # stands for any
+OF_THE_HOST = ("main.py",)
 PAGES = sorted(
     path.relative_to(REPOSITORY).as_posix()
     for ending in ("md", "py", "toml")
@@ -22,7 +23,7 @@ def unknown(text: str) -> list[str]:
     wrong = []
     for command in COMMAND.finditer(text):
         script, name = command["script"], command["name"]
-        there = (REPOSITORY / script).is_file()
+        there = script in OF_THE_HOST or (REPOSITORY / script).is_file()
         if there and script == LAUNCHER and name != NAME:
             started = REPOSITORY / LAUNCHER.replace("run.py", f"{name}.py")
             there = started.is_file() and re.search(r"^def main\(", started.read_text(encoding="utf-8"), re.MULTILINE)

@@ -13,7 +13,7 @@ from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.perfusion_core.attention_maps import word_attention
-from perfusion_pack.perfusion_core.training_recipe import TrainingSettings
+from perfusion_pack.perfusion_core.training import TrainingSettings
 from tiny_models import instance_forwards
 
 
