@@ -36,7 +36,7 @@ THINGS: dict[str, Thing] = {
     "bruno": Thing(
         "bruno",
         "teddy",
-        Look((140, 107, 21), (248, 244, 236), (239, 31, 139), "patched", "plain", (0.28, 0.29), "round", True),
+        Look((140, 107, 21), (248, 244, 236), (239, 31, 139), "two-tone", "plain", (0.28, 0.29), "round", False),
     ),
     "mopsy": Thing(
         "mopsy",
