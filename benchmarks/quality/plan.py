@@ -157,7 +157,7 @@ _WITHOUT_DEAREST = tuple(variant.label for variant in METHODS if variant.label !
 # No bar asks about clutter.
 _LEAST = tuple(variant.label for variant in METHODS if variant.method not in (FINE_TUNING, CUSTOM))
 FULL = Size(
-    # Two that the demo model paints neither always nor never: nothing can be chosen by a thing that all get right.
+    # First one that the demo model does not always get right: by others nothing can be chosen.
     tuning=("finny", "hugsy"), held_out=("mopsy", "moka", "rusty", "bubbles"),
     conditions={VARIED: None, SAME_PLACE: _WITHOUT_DEAREST, ENTANGLED: _WITHOUT_DEAREST, ONE_PICTURE: _WITHOUT_DEAREST,
                 CLUTTER: _LEAST},
