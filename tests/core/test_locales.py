@@ -60,7 +60,7 @@ def facts(path: str, text: str) -> set[str]:
 
 
 def named(node_id: str, text: str, texts: locales.Texts) -> list[str]:
-    """What a reader finds under its name in these texts: the nodes, and the inputs of this one, that the English names."""
+    """What these texts call the nodes, and the inputs of this node, that an English text names."""
     labels = ENGLISH[node_id].get("inputs", {})
     inputs = [name for name in labels if "_" in name and re.search(rf"\b{name}\b", text)]
     nodes = [other for other, words in ENGLISH.items() if words["display_name"] in text]
