@@ -65,6 +65,10 @@ def chinese(open_front_end, comfyui) -> Iterator[Any]:
     """The page of a person whose browser speaks Chinese, with one of each node."""
     with open_front_end("zh-CN") as page:
         page.evaluate(BUILD, sorted(own_nodes(comfyui)))
+        # In front ends before 1.37 the texts of a language that is loaded late may take the place of those of packs.
+        panel = page.evaluate("() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings")
+        if not panel and page.evaluate(SHOWN)[GATE]["title"] != CHINESE[GATE]["display_name"]:
+            pytest.skip("needs a front end that keeps the texts of packs (ComfyUI_frontend, pull request 7214)")
         yield page
 
 
