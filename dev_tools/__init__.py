@@ -23,4 +23,8 @@ What then runs:
     run_demo          the tour
     run_tests         the checks, then each group of tests
     run_pytest        pytest without the repository's root on sys.path
+
+Translations:
+
+    locales           the English texts out of the nodes, and which translations are older than they
 """

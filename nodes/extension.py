@@ -3,7 +3,8 @@
 To add a node, write one file beside this one (`label_grid` is a short example) and add its class to the list here.
 What touches `comfy.*` goes into a wing of `host`, what needs no ComfyUI into `perfusion_core`.  The node also needs a
 line in the docstring of this package, a help page in `web/docs`, a template that uses it and its name in the README:
-`tests/host/test_nodes.py` says what is missing, `tests/host/test_node_schemas.py` how its schema is recorded.
+`tests/host/test_nodes.py` says what is missing, `tests/host/test_node_schemas.py` how its schema is recorded,
+`dev_tools/locales.py` how its texts get to those who read other languages.
 """
 
 from __future__ import annotations

@@ -199,8 +199,8 @@ class TrainConcept(io.ComfyNode):
                     "captions",
                     optional=True,
                     force_input=True,
-                    tooltip="What each picture shows, one line a picture, with the word or {} in it: <hugsy> on a red "
-                    "sofa. What a caption says beside the word is not learned; start with none.",
+                    tooltip="What each picture shows, one line a picture, with the word, or a pair of braces, in it: "
+                    "<hugsy> on a red sofa. What a caption says beside the word is not learned; start with none.",
                 ),
                 *relative_rate_inputs(),
                 io.Int.Input(

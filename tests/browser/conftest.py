@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_location import load_package
@@ -62,14 +64,26 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def page(comfyui, browser) -> Iterator[object]:
-    """A page with the front end, loaded and ready; one for all tests, since loading it is most of their time."""
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
-    page = context.new_page()
-    page.goto(comfyui.url, timeout=120_000)
-    page.wait_for_function(READY, timeout=120_000)
-    yield page
-    context.close()
+def open_front_end(comfyui, browser) -> Callable[..., AbstractContextManager[Any]]:
+    """A function for a page with the front end, loaded and ready, in the language of the person at the browser."""
+
+    @contextmanager
+    def opened(language: str = "en-US") -> Iterator[Any]:
+        context = browser.new_context(viewport={"width": 1400, "height": 900}, locale=language)
+        page = context.new_page()
+        page.goto(comfyui.url, timeout=120_000)
+        page.wait_for_function(READY, timeout=120_000)
+        yield page
+        context.close()
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def page(open_front_end) -> Iterator[object]:
+    """One page for all tests, since loading it is most of their time."""
+    with open_front_end() as page:
+        yield page
 
 
 @pytest.fixture
