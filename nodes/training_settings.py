@@ -186,7 +186,7 @@ def custom_inputs() -> list[io.Input]:
             default=DEFAULTS.form,
             optional=True,
             **ADVANCED,
-            tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, for any lock; "
+            tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, any lock; "
             "gated locks them to the superclass, paper does too and takes the concept out of every other word; in "
             "residual values are a difference to the word's own.",
         ),

@@ -40,6 +40,8 @@ def own_words(conditioning: Iterable) -> Known:
         for token, word in zip(tokens, words, strict=True)
     ]
     remembered = [prompt for _, extra in entries if KEY in extra for prompt in extra[KEY].prompts]
+    # Of a scheduled encoding the host keeps nothing but the encoding, which says its own words.
+    remembered += [(encoding, getattr(encoding, KEY)) for encoding, _ in entries if hasattr(encoding, KEY)]
     return Known(words, [(encoding[0], held) for encoding, held in remembered])
 
 
@@ -135,7 +137,8 @@ def _edited(
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
     e = e + (own_keys * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
     key_context = e - (lock * coefficients) @ i + (lock * strength * gate) @ e_super
-    return key_context, e - coefficients @ i, strength * gate
+    taken = torch.tensor([float(g.concept.form != "residual") for g in stack]).double()
+    return key_context, e - (taken * coefficients) @ i, strength * gate
 
 
 class ReferenceProjection(torch.nn.Module):
