@@ -341,7 +341,9 @@ def _node(class_type: str, **inputs: object) -> dict[str, Any]:
 def _gate(concepts: Sequence[list[Any]]) -> dict[str, Any]:
     # Inputs that grow are keyed by the name of their group and their own.
     grown = {f"concepts.concept{number}": link for number, link in enumerate(concepts)}
-    return _node("PerfusionConceptGate", model=["demo", 0], clip=["demo", 1], **grown, key_lock="local")
+    return _node(
+        "PerfusionConceptGate", model=["demo", 0], clip=["demo", 1], **grown, key_lock="local", exact_gate=True
+    )
 
 
 def _pictures(model: list[Any], clip: list[Any], text: str, seed: int, batch: int) -> Prompt:

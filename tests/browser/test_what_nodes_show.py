@@ -203,9 +203,9 @@ def test_a_new_gate_has_one_free_input(drawing, front_end, comfyui):
     offered = comfyui.get("/object_info")["PerfusionConceptGate"]["input"]
     free = [name for kind in offered.values() for name in kind if name.startswith("concepts.")]
     free = free or ["concepts.concept0"]
-    front_end.wait_for_function("count => app.graph.nodes[0].inputs.length === count", arg=3 + len(free))
+    front_end.wait_for_function("count => app.graph.nodes[0].inputs.length === count", arg=4 + len(free))
     names = front_end.evaluate("() => app.graph.nodes[0].inputs.map(input => input.name)")
-    assert set(names) == {"model", "clip", *free, "key_lock"} and names[:2] == ["model", "clip"]
+    assert set(names) == {"model", "clip", *free, "key_lock", "exact_gate"} and names[:2] == ["model", "clip"]
 
 
 THREE = {"Load Perfusion Concept", "Apply Perfusion Concepts (Gate)", "Train Perfusion Concept"}

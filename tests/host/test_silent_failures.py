@@ -8,6 +8,7 @@ import logging
 import weakref
 from types import SimpleNamespace
 
+import comfy.model_management
 import pytest
 import server
 import torch
@@ -22,6 +23,12 @@ from tiny_models import changed, difference, encode, sample
 import nodes
 
 LOCKS = pytest.mark.parametrize("lock", ["local", "global"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_other_models():
+    """The host warns of models that earlier tests still hold; here only warnings of the pack are looked for."""
+    comfy.model_management.current_loaded_models.clear()
 
 
 @pytest.fixture(scope="module")
