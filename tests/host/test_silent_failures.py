@@ -8,7 +8,6 @@ import logging
 import weakref
 from types import SimpleNamespace
 
-import comfy.model_management
 import pytest
 import server
 import torch
@@ -25,10 +24,10 @@ import nodes
 LOCKS = pytest.mark.parametrize("lock", ["local", "global"])
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_other_models():
-    """The host warns of models that earlier tests still hold; here only warnings of the pack are looked for."""
-    comfy.model_management.current_loaded_models.clear()
+@pytest.fixture(autouse=True)
+def without_leaks_of_others(caplog):
+    """The host warns of models that earlier tests still hold; here warnings of the pack are looked for."""
+    caplog.handler.addFilter(lambda record: "memory leak with model" not in record.getMessage())
 
 
 @pytest.fixture(scope="module")
