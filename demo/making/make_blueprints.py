@@ -7,17 +7,15 @@ Each is a part of a template, put into a subgraph by the front end itself; what 
 
 from __future__ import annotations
 
-import argparse
 import json
-import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-from .make_templates import BUILD, READY, plan, registry_name
+from .make_templates import BUILD, front_end, plan, registry_name, write_workflow
 from .template_layouts import NOTE, TEMPLATES, Template
 
 SUBGRAPHS = Path(__file__).resolve().parents[2] / "subgraphs"
@@ -135,23 +133,12 @@ def make(page: Page, blueprint: Blueprint) -> Path:
         slot["id"] = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{name} {slot['name']}"))
     for node in made["nodes"]:
         node["properties"] |= {"cnr_id": registry_name(node["type"])}
-    path = SUBGRAPHS / f"Perfusion {blueprint.name}.json"
-    path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return path
+    return write_workflow(workflow, SUBGRAPHS / f"Perfusion {blueprint.name}.json")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", required=True)
-    parser.add_argument("--chromium", default=shutil.which("chromium"))
-    arguments = parser.parse_args()
-    SUBGRAPHS.mkdir(exist_ok=True)
-    with sync_playwright() as runner:
-        browser = runner.chromium.launch(executable_path=arguments.chromium, args=["--headless", "--no-sandbox"])
+    with front_end(__doc__) as opened:
+        SUBGRAPHS.mkdir(exist_ok=True)
         for blueprint in BLUEPRINTS:
-            page = browser.new_page()  # a page keeps the values of widgets by the numbers of their nodes
-            page.goto(arguments.server)
-            page.wait_for_function(READY, timeout=120_000)
-            page.evaluate("async () => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
-            print(make(page, blueprint))
-        browser.close()
+            # A page keeps the values of widgets by the numbers of their nodes.
+            print(make(opened(), blueprint))

@@ -13,6 +13,8 @@ import json
 import re
 import shutil
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,23 +136,40 @@ def make(page: Page, template: Template) -> Path:
             "outputs": [number[template.result]],
         },
     }
-    path = WORKFLOWS / f"{file_name(template)}.json"
+    return write_workflow(workflow, WORKFLOWS / f"{file_name(template)}.json")
+
+
+@contextmanager
+def front_end(description: str | None) -> Iterator[Callable[[], Page]]:
+    """Gives a function that opens a new page of the classic front end, ready to build in; of the server that the
+    command line names."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", required=True)
+    parser.add_argument("--chromium", default=shutil.which("chromium"))
+    arguments = parser.parse_args()
+    with sync_playwright() as runner:
+        browser = runner.chromium.launch(executable_path=arguments.chromium, args=["--headless", "--no-sandbox"])
+
+        def opened() -> Page:
+            page = browser.new_page()
+            page.goto(arguments.server)
+            page.wait_for_function(READY, timeout=120_000)
+            page.evaluate("async () => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+            return page
+
+        yield opened
+        browser.close()
+
+
+def write_workflow(workflow: dict[str, Any], path: Path) -> Path:
+    """Write a workflow as the repository keeps it; returns the path."""
     path.write_text(json.dumps(workflow, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", required=True)
-    parser.add_argument("--chromium", default=shutil.which("chromium"))
-    arguments = parser.parse_args()
-    WORKFLOWS.mkdir(exist_ok=True)
-    with sync_playwright() as runner:
-        browser = runner.chromium.launch(executable_path=arguments.chromium, args=["--headless", "--no-sandbox"])
-        page = browser.new_page()
-        page.goto(arguments.server)
-        page.wait_for_function(READY, timeout=120_000)
-        page.evaluate("async () => app.extensionManager.setting.set('Comfy.VueNodes.Enabled', false)")
+    with front_end(__doc__) as opened:
+        WORKFLOWS.mkdir(exist_ok=True)
+        page = opened()
         for template in TEMPLATES:
             print(make(page, template))
-        browser.close()
