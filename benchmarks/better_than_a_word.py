@@ -16,8 +16,6 @@ below it.
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from demo_trainings import DemoTrainings, keep_readings, readings
 from open_pack import open_pack
 from torch import Tensor
 
@@ -78,58 +77,27 @@ def main() -> None:
 
 
 class Bench:
-    """The demo model, what reads its pictures, and the folder of what was made."""
+    """The trainings, and the instrument that reads what they paint."""
 
     def __init__(self, steps: int, folder: Path) -> None:
-        from perfusion_pack.demo.load import load_demo_model, world_captions
-        from perfusion_pack.demo.making.candidates import candidate_pictures
         from perfusion_pack.demo.making.instrument import load_instrument
-        from perfusion_pack.demo.making.measure_concepts import reconstruct
-        from perfusion_pack.nodes.host.text.statistics import measure_statistics
 
-        self.steps, self.folder, self.instrument = steps, folder, load_instrument()
+        self.instrument = load_instrument()
         self.recogniser = self.instrument.recogniser
-        with torch.inference_mode():
-            self.model, self.clip, self.vae = load_demo_model()
-            shown = {name: reconstruct(self.vae, pictures) for name, pictures in candidate_pictures().items()}
-            self.candidates = self.recogniser.candidates(shown)
-            self.statistics = measure_statistics(self.clip, world_captions(), lambda done, total: None)
+        self.trainings = DemoTrainings(folder, steps, self.recogniser)
 
     def fill(self, cell: Cell) -> None:
         """Make what is missing of a cell: its concept, and the readings at every bias."""
-        from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
-
-        read = readings(self.folder, cell)
+        folder = self.trainings.folder
+        read = readings(folder, cell.name)
         if all(str(bias) in read for bias in BIASES):
             return
-        path = self.folder / f"{cell.name}.safetensors"
-        if not path.exists():
-            save_concept(path, self.train(cell))
-        concept = load_concept(path)
+        concept = self.trainings.concept(cell.name, cell.thing, cell.seed, ROWS[cell.row])
         read["difference"] = self.difference(concept)
         for bias in BIASES:
             if str(bias) not in read:
                 read[str(bias)] = self.measure(concept, cell, bias)
-                (self.folder / f"{cell.name}.json").write_text(json.dumps(read))
-
-    def train(self, cell: Cell) -> Any:
-        from perfusion_pack.demo.making.candidates import thing_tensors
-        from perfusion_pack.demo.world.things import THINGS
-        from perfusion_pack.nodes.host.training.job import TrainingJob
-        from perfusion_pack.nodes.host.training.request import TrainingRequest
-        from perfusion_pack.nodes.training_settings import training_settings
-
-        settings = training_settings("Standard", cell.seed, flip=True, validate_every=25, custom={})
-        pictures, masks = thing_tensors(cell.thing)
-        with torch.inference_mode():
-            request = TrainingRequest(
-                model=self.model, clip=self.clip, vae=self.vae, images=pictures.movedim(1, -1), masks=masks,
-                word=f"<{cell.thing}>", superclass=THINGS[cell.thing].category, statistics=self.statistics,
-                settings=dataclasses.replace(settings, **{"steps": self.steps, **ROWS[cell.row]}),
-            )  # fmt: skip
-            result = TrainingJob(request).train()
-        print(f"trained {cell.name} in {result.seconds:.0f} s, took step {result.chosen_step}", flush=True)
-        return result.concept
+                keep_readings(folder, cell.name, read)
 
     def difference(self, concept: Any) -> float | None:
         """The norm of the learned difference over that of the superclass' values, mean over the layers."""
@@ -137,7 +105,7 @@ class Bench:
 
         if concept.form != "residual":
             return None
-        layers = cross_attention_layers(self.model.model.diffusion_model, concept.encoding_width)
+        layers = cross_attention_layers(self.trainings.model.model.diffusion_model, concept.encoding_width)
         with torch.inference_mode():
             shares = [
                 concept.value_targets[name].norm() / values_of(layer, concept.superclass_encoding).norm()
@@ -147,27 +115,23 @@ class Bench:
 
     def measure(self, concept: Any, cell: Cell, bias: float) -> dict[str, list]:
         """Of every picture: is it the thing, is the scene right, its rank, and how far the colours are off."""
-        from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
+        from perfusion_pack.demo.making.measure_concepts import painted_scenes
         from perfusion_pack.demo.world.things import THINGS
         from perfusion_pack.nodes.host.gate.patch import apply_concepts
         from perfusion_pack.nodes.host.text.words import add_words
-        from perfusion_pack.nodes.host.training.sampling import sample_pictures
         from perfusion_pack.perfusion_core.concept import GatedConcept
 
         found: dict[str, list] = {"right": [], "scene": []}
-        stack, strip = (GatedConcept(concept, bias, TEMPERATURE),), []
+        stack, strip, of = (GatedConcept(concept, bias, TEMPERATURE),), [], self.trainings
         with torch.inference_mode():
-            patched, clip = apply_concepts(self.model, stack), add_words(self.clip, stack)
-            for scene, asked in SCENES.items():
-                prompt = scene.format(f"<{cell.thing}>", other=other_category(THINGS[cell.thing].category))
-                painted = sample_pictures(
-                    patched, clip, self.vae, [prompt] * PICTURES_A_SCENE, (4, 16, 16), seed=100, cfg=CFG
-                ).float().cpu()  # fmt: skip
-                found["right"] += [name == cell.thing for name in self.recogniser.nearest(painted, self.candidates)]
+            models = apply_concepts(of.model, stack), add_words(of.clip, stack), of.vae
+            category = THINGS[cell.thing].category
+            for _, asked, painted in painted_scenes(models, f"<{cell.thing}>", category, PICTURES_A_SCENE, CFG):
+                found["right"] += [name == cell.thing for name in self.recogniser.nearest(painted, of.candidates)]
                 found["scene"] += [bool(asked(reading)) for reading in self.recogniser.read(painted)]
                 strip.append(painted)
         pictures = torch.cat(strip).clone()
-        keep_strip(self.folder / f"{cell.name}-{bias:g}.jpg", pictures)
+        keep_strip(of.folder / f"{cell.name}-{bias:g}.jpg", pictures)
         judged = self.instrument.judge(pictures, cell.thing)
         strict = {"strict": judged.right.tolist(), "ranks": judged.ranks.tolist(), "errors": judged.errors.tolist()}
         return {**found, **strict}
@@ -181,12 +145,6 @@ def keep_strip(path: Path, pictures: Tensor) -> None:
     Image.fromarray(row).save(path, quality=88)
 
 
-def readings(folder: Path, cell: Cell) -> dict[str, Any]:
-    """What was read so far of a cell's pictures, by bias; and the size of its difference."""
-    path = folder / f"{cell.name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
-
-
 def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
     """Each row at each bias as Markdown, over the cells that are there, and what is missing."""
     lines = [
@@ -198,7 +156,7 @@ def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
     missing = []
     for row in rows:
         of_row = [cell for cell in cells if cell.row == row]
-        found = {cell: read for cell in of_row if all(str(b) in (read := readings(folder, cell)) for b in BIASES)}
+        found = {cell: read for cell in of_row if all(str(b) in (read := readings(folder, cell.name)) for b in BIASES)}
         missing += [cell.name for cell in of_row if cell not in found]
         sizes = [read["difference"] for read in found.values() if read["difference"] is not None]
         size = f"{sum(sizes) / len(sizes):.2f}" if sizes else ""

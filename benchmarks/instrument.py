@@ -62,24 +62,20 @@ class Painter:
 
     def paint(self, thing: str, file: Path) -> Tensor:
         """Pictures [18, 3, SIDE, SIDE] of the thing, by the concept in the file."""
-        from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
+        from perfusion_pack.demo.making.measure_concepts import painted_scenes
         from perfusion_pack.demo.world.things import THINGS
         from perfusion_pack.nodes.host.gate.patch import apply_concepts
         from perfusion_pack.nodes.host.text.words import add_words
-        from perfusion_pack.nodes.host.training.sampling import sample_pictures
         from perfusion_pack.perfusion_core.concept import GatedConcept
         from perfusion_pack.perfusion_core.concept_file import load_concept
 
         concept = load_concept(file)
         stack = (GatedConcept(concept, BIAS, TEMPERATURE),)
-        painted = []
         with torch.inference_mode():
-            patched, clip = apply_concepts(self.model, stack), add_words(self.clip, stack)
-            for scene in SCENES:
-                prompt = scene.format(concept.word, other=other_category(THINGS[thing].category))
-                prompts = [prompt] * PICTURES_A_SCENE
-                painted.append(sample_pictures(patched, clip, self.vae, prompts, (4, 16, 16), seed=100, cfg=CFG))
-        return torch.cat(painted).float().cpu().movedim(-1, 1).clone()
+            models = apply_concepts(self.model, stack), add_words(self.clip, stack), self.vae
+            scenes = painted_scenes(models, concept.word, THINGS[thing].category, PICTURES_A_SCENE, CFG)
+            painted = [pictures for _, _, pictures in scenes]
+        return torch.cat(painted).movedim(-1, 1).clone()
 
     def right(self, pictures: Tensor, thing: str) -> float:
         """Share of the pictures that are nearer to the thing than to the other things and the looks that words

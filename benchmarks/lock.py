@@ -14,14 +14,13 @@ A table can be had at any time: trained concepts and readings are kept (--cache)
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from demo_trainings import DemoTrainings, keep_readings, readings
 from open_pack import open_pack
 
 BIAS, TEMPERATURE, CFG, PICTURES_A_SCENE = 0.85, 0.15, 3.0, 3
@@ -82,85 +81,44 @@ def main() -> None:
 
 
 class Bench:
-    """The demo model, its recogniser, and the folder of what was made."""
+    """The trainings, and the recogniser that reads what they paint."""
 
     def __init__(self, steps: int, folder: Path) -> None:
-        from perfusion_pack.demo.load import load_demo_model, world_captions
-        from perfusion_pack.demo.making.candidates import candidate_pictures
-        from perfusion_pack.demo.making.measure_concepts import reconstruct
         from perfusion_pack.demo.making.recogniser import load_recogniser
-        from perfusion_pack.nodes.host.text.statistics import measure_statistics
 
-        self.steps, self.folder, self.recogniser = steps, folder, load_recogniser()
-        with torch.inference_mode():
-            self.model, self.clip, self.vae = load_demo_model()
-            shown = {name: reconstruct(self.vae, pictures) for name, pictures in candidate_pictures().items()}
-            self.candidates = self.recogniser.candidates(shown)
-            self.statistics = measure_statistics(self.clip, world_captions(), lambda done, total: None)
+        self.recogniser = load_recogniser()
+        self.trainings = DemoTrainings(folder, steps, self.recogniser)
 
     def fill(self, cell: Cell) -> None:
         """Make what is missing of a cell: its concept, and the readings of every use."""
-        from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
-
-        read = readings(self.folder, cell)
+        folder = self.trainings.folder
+        read = readings(folder, cell.name)
         if all(use in read for use in USES):
             return
-        path = self.folder / f"{cell.name}.safetensors"
-        if not path.exists():
-            save_concept(path, self.train(cell))
-        concept = load_concept(path)
+        changes = {"relative_word_rate": cell.rate, **TRAINED[cell.trained]}
+        concept = self.trainings.concept(cell.name, cell.thing, cell.seed, changes)
         for use in USES:
             if use not in read:
                 read[use] = list(self.measure(concept, cell.thing, use))
-                (self.folder / f"{cell.name}.json").write_text(json.dumps(read))
-
-    def train(self, cell: Cell) -> Any:
-        from perfusion_pack.demo.making.candidates import thing_tensors
-        from perfusion_pack.demo.world.things import THINGS
-        from perfusion_pack.nodes.host.training.job import TrainingJob
-        from perfusion_pack.nodes.host.training.request import TrainingRequest
-        from perfusion_pack.nodes.training_settings import training_settings
-
-        settings = training_settings("Standard", cell.seed, flip=True, validate_every=25, custom={})
-        changes = {"steps": self.steps, "relative_word_rate": cell.rate, **TRAINED[cell.trained]}
-        pictures, masks = thing_tensors(cell.thing)
-        with torch.inference_mode():
-            request = TrainingRequest(
-                model=self.model, clip=self.clip, vae=self.vae, images=pictures.movedim(1, -1), masks=masks,
-                word=f"<{cell.thing}>", superclass=THINGS[cell.thing].category, statistics=self.statistics,
-                settings=dataclasses.replace(settings, **changes),
-            )  # fmt: skip
-            result = TrainingJob(request).train()
-        print(f"trained {cell.name} in {result.seconds:.0f} s, took step {result.chosen_step}", flush=True)
-        return result.concept
+                keep_readings(folder, cell.name, read)
 
     def measure(self, concept: Any, thing: str, use: str) -> Iterator[tuple[bool, bool]]:
         """Is it the thing, and is the scene right, of every picture."""
-        from perfusion_pack.demo.making.measure_concepts import SCENES, other_category
+        from perfusion_pack.demo.making.measure_concepts import painted_scenes
         from perfusion_pack.demo.world.things import THINGS
         from perfusion_pack.nodes.host.gate.patch import apply_concepts
         from perfusion_pack.nodes.host.text.words import add_words
-        from perfusion_pack.nodes.host.training.sampling import sample_pictures
         from perfusion_pack.perfusion_core.concept import GatedConcept
 
         lock, key_lock, bias = USES[use]
-        stack = (GatedConcept(concept, bias, TEMPERATURE, lock=lock),)
+        stack, of = (GatedConcept(concept, bias, TEMPERATURE, lock=lock),), self.trainings
         with torch.inference_mode():
-            patched, clip = apply_concepts(self.model, stack, key_lock), add_words(self.clip, stack, key_lock)
-            for scene, asked in SCENES.items():
-                prompt = scene.format(f"<{thing}>", other=other_category(THINGS[thing].category))
-                painted = sample_pictures(
-                    patched, clip, self.vae, [prompt] * PICTURES_A_SCENE, (4, 16, 16), seed=100, cfg=CFG
-                ).float().cpu()  # fmt: skip
-                nearest = self.recogniser.nearest(painted, self.candidates)
+            models = apply_concepts(of.model, stack, key_lock), add_words(of.clip, stack, key_lock), of.vae
+            scenes = painted_scenes(models, f"<{thing}>", THINGS[thing].category, PICTURES_A_SCENE, CFG)
+            for _, asked, painted in scenes:
+                nearest = self.recogniser.nearest(painted, of.candidates)
                 for name, reading in zip(nearest, self.recogniser.read(painted), strict=True):
                     yield name == thing, bool(asked(reading))
-
-
-def readings(folder: Path, cell: Cell) -> dict[str, list]:
-    """What was read so far of a cell's pictures, by use."""
-    path = folder / f"{cell.name}.json"
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def table(cells: Sequence[Cell], rates: Sequence[float], trained: Sequence[str], folder: Path) -> str:
@@ -173,7 +131,7 @@ def table(cells: Sequence[Cell], rates: Sequence[float], trained: Sequence[str],
     for rate in rates:
         for kind in trained:
             of_row = [cell for cell in cells if (cell.rate, cell.trained) == (rate, kind)]
-            found = {cell: read for cell in of_row if len(read := readings(folder, cell)) == len(USES)}
+            found = {cell: read for cell in of_row if len(read := readings(folder, cell.name)) == len(USES)}
             missing += [cell.name for cell in of_row if cell not in found]
             shares = []
             for use in USES:

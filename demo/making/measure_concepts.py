@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,19 @@ def other_category(category: str) -> str:
     return "ball" if category == "cup" else "cup"
 
 
+def painted_scenes(
+    models: tuple[Any, Any, Any], name: str, category: str, count: int, cfg: float
+) -> Iterator[tuple[str, Callable[[Reading], bool], Tensor]]:
+    """Each of SCENES, what must be read in it, and `count` pictures of it, [count, H, W, 3] in 0..1.
+
+    models: MODEL, CLIP and VAE.  name: of the object in the prompts.  category: of the object."""
+    from ...nodes.host.training.sampling import sample_pictures
+
+    for scene, asked in SCENES.items():
+        prompts = [scene.format(name, other=other_category(category))] * count
+        yield scene, asked, sample_pictures(*models, prompts, (4, 16, 16), seed=100, cfg=cfg).float().cpu()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--things", nargs="+", default=["hugsy", "sippy", "zippy", "finny"])
@@ -72,7 +85,6 @@ def main() -> None:
     from ...nodes.host.text.words import add_words
     from ...nodes.host.training.job import TrainingJob
     from ...nodes.host.training.request import TrainingRequest
-    from ...nodes.host.training.sampling import sample_pictures
     from ...nodes.training_settings import PRESETS, settings_text, training_settings, uses_checkpointing
     from ...perfusion_core.concept import GatedConcept
     from ..load import load_demo_model, world_captions
@@ -115,11 +127,10 @@ def main() -> None:
                 stack = (GatedConcept(result.concept, bias, arguments.temperature),)
                 patched, knowing, name = apply_concepts(model, stack), add_words(clip, stack), f"<{thing}>"
             strip: list[Image.Image] = []
-            for scene, asked in SCENES.items():
-                prompt = scene.format(name, other=other_category(THINGS[thing].category))
-                painted = sample_pictures(
-                    patched, knowing, vae, [prompt] * arguments.seeds, (4, 16, 16), seed=100, cfg=arguments.cfg
-                ).float().cpu()  # fmt: skip
+            scenes = painted_scenes(
+                (patched, knowing, vae), name, THINGS[thing].category, arguments.seeds, arguments.cfg
+            )
+            for scene, asked, painted in scenes:
                 readings = recogniser.read(painted)
                 like = recogniser.likeness(painted, references, masks)
                 nearest = recogniser.nearest(painted, candidates)
