@@ -51,7 +51,7 @@ class Gallery:
         mean square of the distance in RGB (0..441); each at that pose of those around the guesses where it comes
         nearest.  And the pose where the thing does."""
         found, tried = [], []
-        for pose in guesses:
+        for pose in dict.fromkeys(guesses):
             pose, ways = (pose, True) if self.both_ways else (unmirrored(pose), False)
             for _ in range(ROUNDS):
                 poses = poses_around(pose, ways)

@@ -14,7 +14,7 @@ from perfusion_pack.nodes.host.text.known_prompts import KEY, MOST_PROMPTS, Know
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip, tiny_controlnet, tiny_model
+from tiny_models import difference, encode, gated, make_concept, sample, tiny_controlnet
 
 import nodes
 
@@ -24,16 +24,6 @@ STEPS = {"steps": 2}
 
 concat = nodes.ConditioningConcat().concat
 average = nodes.ConditioningAverage().addWeighted
-
-
-@pytest.fixture(scope="module")
-def model():
-    return tiny_model()
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return tiny_clip()
 
 
 @pytest.fixture(scope="module")
