@@ -289,7 +289,7 @@ TEMPLATES = (
             "demo": (A, 0, 260, DEMO),
             "concept0": (A, 150, 260, LOADER),
             "gate": (B, 110, 260, GATE),
-            "described": (B, 320, 260, 382),
+            "described": (B, 345, 260, 357),
             "latent": (B, 770, 260, 106),
             "edit": (C, 270, 260, 300),
             "negative": (C, 640, 260, 100),

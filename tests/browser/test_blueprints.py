@@ -28,6 +28,13 @@ CONNECT = """(settings) => {
 }"""
 
 
+@pytest.fixture
+def page(open_front_end):
+    """A page of its own: what is opened here would be in the way of other tests."""
+    with open_front_end() as page:
+        yield page
+
+
 def test_the_host_lists_them(comfyui):
     offered = [one for one in comfyui.get("/global_subgraphs").values() if one["source"] == "custom_node"]
     assert NAMES and sorted(one["name"] for one in offered) == NAMES
