@@ -79,9 +79,10 @@ def open_front_end(comfyui, browser) -> Callable[..., AbstractContextManager[Any
     return opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def page(open_front_end) -> Iterator[object]:
-    """One page for all tests, since loading it is most of their time."""
+    """One page for the tests of a file, since loading it is most of their time; what it has been through by then gets
+    in the way of others."""
     with open_front_end() as page:
         yield page
 

@@ -30,7 +30,7 @@ CONNECT = """(settings) => {
 
 @pytest.fixture
 def page(open_front_end):
-    """A page of its own: what is opened here would be in the way of other tests."""
+    """A page for each blueprint: the search of the one before may still be open."""
     with open_front_end() as page:
         yield page
 

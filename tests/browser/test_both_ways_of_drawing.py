@@ -49,13 +49,6 @@ WATCH = """() => {
 }"""
 
 
-@pytest.fixture(scope="module")
-def page(open_front_end):
-    """A page of its own: what is opened here would be in the way of other tests."""
-    with open_front_end() as page:
-        yield page
-
-
 def workflow_of(name: str) -> dict:
     return json.loads((WORKFLOWS / f"{file_name(BY_NAME[name])}.json").read_text(encoding="utf-8"))
 

@@ -59,7 +59,9 @@ def test_the_report_takes_the_place_of_the_previews_and_the_node_keeps_its_size(
     front_end.evaluate(BUILD)
     assert front_end.evaluate(RUN), "the trainer alone must be a graph"
     front_end.wait_for_function("() => window.ended", timeout=240_000)
-    assert front_end.evaluate("() => window.ended.kind") == "execution_success", front_end.evaluate("() => window.ended")
+    assert front_end.evaluate("() => window.ended.kind") == "execution_success", front_end.evaluate(
+        "() => window.ended"
+    )
     try:  # while one picture takes the place of another the page may hold both for a moment
         front_end.wait_for_function(f"(vue) => {{ {THE_REPORT_ALONE} }}", arg=vue, timeout=30_000)
     except playwright.TimeoutError:
