@@ -22,10 +22,12 @@ from .processes import run_bounded
 
 # A runner has to be done some time, whatever hangs; on two idle cores a run takes a quarter of this.
 CI_SECONDS = 60 * 60
+# Each process of tests holds a ComfyUI of its own: up to 5 GB where it fills a model of full size.
+MOST_PROCESSES = 4
 NO_TESTS_COLLECTED = 5
 
 # import name -> pip requirement
-TOOLS = {"pytest": "pytest", "hypothesis": "hypothesis", "ruff": "ruff"}
+TOOLS = {"pytest": "pytest", "xdist": "pytest-xdist", "hypothesis": "hypothesis", "ruff": "ruff"}
 # pyright with a node of its own, so that the package index is enough.
 TYPE_CHECKER = {"basedpyright": "basedpyright"}
 BROWSER_TOOLS = {"playwright": "playwright"}
@@ -128,6 +130,14 @@ def _why_nothing_ran(report: Path) -> str:
     return " ".join(dict.fromkeys(str(element.get("message")) for element in skipped if element is not None))
 
 
+def _processes(group: str, interpreter: Interpreter) -> int:
+    """How many processes share the tests of a group."""
+    # Pages of a browser wait for each other's clocks, and an accelerator has room for one test's model.
+    if group == "browser" or interpreter.device != "cpu":
+        return 0
+    return min(os.cpu_count() or 1, MOST_PROCESSES)
+
+
 def _group(
     group: str, interpreter: Interpreter, environment: dict[str, str], pytest_arguments: Sequence[str], seconds: float
 ) -> Outcome:
@@ -138,7 +148,9 @@ def _group(
     chosen = [path for path in paths if _belongs_to(path, group)] if paths else [f"tests/{group}"]
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [str(interpreter.python), str(Path(__file__).with_name("run_pytest.py")), *chosen, *others]
+        command = [str(interpreter.python), str(Path(__file__).with_name("run_pytest.py")), *chosen]
+        # Before the caller's own arguments, which may say otherwise.
+        command += [f"--numprocesses={_processes(group, interpreter)}", "--dist=worksteal", *others]
         command += [f"--junitxml={report}", "-p", "no:cacheprovider", "--durations=10"]
         code = run_bounded(command, seconds, cwd=REPOSITORY, env=environment)
         counts, why = _counts(report), _why_nothing_ran(report)

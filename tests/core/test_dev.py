@@ -5,14 +5,18 @@ from __future__ import annotations
 import ast
 import errno
 import importlib.util
+import os
+import shutil
+import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from by_location import REPOSITORY
 
-from dev_tools import command_line, host, install_host, interpreters, packages, run_demo, run_tests
+from dev_tools import command_line, host, install_host, interpreters, packages, processes, run_demo, run_tests
 from dev_tools.errors import DevError
 
 
@@ -203,3 +207,44 @@ def test_a_group_that_was_skipped_as_a_whole_says_why(tmp_path):
     assert run_tests._why_nothing_ran(report) == "no Chromium or Chrome was found: apt install chromium"
     report.write_text(f"<testsuite>{case.format('a', skipped)}{case.format('b', '')}</testsuite>")
     assert run_tests._why_nothing_ran(report) == ""
+
+
+WITH_A_SERVER = """
+import pathlib, time, pytest
+
+@pytest.fixture(scope="session")
+def server():
+    pathlib.Path("started").touch()
+    yield
+    pathlib.Path("ended").touch()
+
+def test_long(server):
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows ends a process without asking it")
+def test_tests_in_several_processes_end_their_servers_when_stopped(tmp_path):
+    pytest.importorskip("xdist", reason="pytest-xdist is not installed")
+    tests = REPOSITORY / "tests"
+    for source in (tests / "conftest.py", tests / "by_location.py"):
+        shutil.copy(source, tmp_path)
+    (tmp_path / "test_long.py").write_text(WITH_A_SERVER)
+    command = [sys.executable, REPOSITORY / "dev_tools/run_pytest.py", "test_long.py", "-n2", "-p", "no:cacheprovider"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, **processes.group_options())
+    try:
+        waited = time.monotonic() + 60
+        while not (tmp_path / "started").exists() and time.monotonic() < waited:
+            time.sleep(0.1)
+        assert (tmp_path / "started").exists()
+    finally:
+        processes.stop(running, patience=30)
+    assert (tmp_path / "ended").exists()
+
+
+def test_only_groups_without_clocks_and_accelerators_share_their_tests(monkeypatch):
+    monkeypatch.setattr(run_tests.os, "cpu_count", lambda: 2)
+    interpreter = SimpleNamespace(device="cpu")
+    assert run_tests._processes("host", interpreter) == run_tests._processes("core", interpreter) == 2
+    assert run_tests._processes("browser", interpreter) == 0
+    assert run_tests._processes("host", SimpleNamespace(device="cuda")) == 0
