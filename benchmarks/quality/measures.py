@@ -1,8 +1,8 @@
 """What the benchmark measures, as pure functions of what was read in the pictures.
 
 obedience    share of the asked attributes found / that share for the superclass word    1 = as obedient as it
-likeness     share of the pictures that are this thing and none of 200 others of its kind / that share for real
-             pictures of the thing, the ceiling                                                          0 .. 1
+likeness     share of the pictures that are this thing and none of 200 others of its kind, and no farther from it than
+             its look-alikes are / that share for real pictures of the thing, the ceiling                0 .. 1
 """
 
 from __future__ import annotations

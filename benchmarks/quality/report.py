@@ -27,7 +27,7 @@ from .tables import markdown, write_csv
 from .workbench import Workbench
 
 SHEETS, SHEET_PROMPTS = 2, 8  # of each condition
-AXES = ("obedience (superclass word = 1)", "likeness (first of 200, real pictures = 1)")
+AXES = ("obedience (superclass word = 1)", "likeness (first of 200 and alike, real pictures = 1)")
 
 
 class Report:
@@ -141,15 +141,16 @@ class Report:
     def _doubtful(self, condition: str, things: Sequence[str], samples: Mapping[str, Samples]) -> None:
         """Where more than half of the pictures come first, but the body's colour is three times as far off as a real
         picture's: there the rank and the eye disagree (benchmarks/instrument.md)."""
-        body = single.COLUMNS.index(single.COLOURS[0])
+        body, first = map(single.COLUMNS.index, (single.COLOURS[0], "first of 200"))
         rows = []
         for label, of_knob in samples.items():
             for knob, found in of_knob.items():
                 for thing, means in zip(things, found.mean(axis=1), strict=True):
                     real = reading.ceiling(self.bench, thing)["off"][0]
-                    if real is not None and means[1] > 0.5 and means[body] > 3 * real:
+                    if real is not None and means[first] > 0.5 and means[body] > 3 * real:
                         off = {"off: body": float(means[body]), "of real pictures": real}
-                        rows.append({"method": label, "knob": knob, "thing": thing, "likeness": means[1], **off})
+                        facts = {"method": label, "knob": knob, "thing": thing}
+                        rows.append({**facts, "first of 200": means[first], **off})
         title = f"Pictures: {condition}, where rank and colours disagree"
         self._table(title, f"doubtful-{_file(condition)}", rows, "Look at the sheets.")
 

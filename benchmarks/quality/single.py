@@ -158,13 +158,13 @@ def yardstick_jobs(bench: Workbench, thing: str, condition: str, prompts: int, s
 def raw_columns(found: Sequence[Mapping[str, Any]], thing: str) -> np.ndarray:
     """Means over the prompts, [COLUMNS], before any normalisation; of ranks the median, and nan for the colours of a
     part that shows in no picture."""
-    first = np.mean([row["rank"] == 0 for row in found])
+    alike = np.mean([row["alike"] for row in found])
     off = np.array([row["off"] for row in found], dtype=float)
     shown = ~np.isnan(off)
     colours = np.where(shown.any(axis=0), np.nansum(off, axis=0) / np.maximum(shown.sum(axis=0), 1), np.nan)
     return np.array([
-        np.mean([measures.attribute_share(row["found"]) for row in found]), first, first,
-        np.mean([row["alike"] for row in found]), np.median([row["rank"] for row in found]), *colours,
+        np.mean([measures.attribute_share(row["found"]) for row in found]), alike,
+        np.mean([row["rank"] == 0 for row in found]), alike, np.median([row["rank"] for row in found]), *colours,
         np.mean([row["nearest"] == thing for row in found]),
         np.mean([row["category"] for row in found]),
     ])  # fmt: skip
@@ -190,7 +190,7 @@ class Scores:
         word = self._raw(rows, plain_use(use.thing, use.condition), seeds).mean(axis=0)
         scored[:, 0] = measures.obedience(values[:, 0], word[0])
         try:
-            ceiling = reading.ceiling(self.bench, use.thing)["first"]
+            ceiling = reading.ceiling(self.bench, use.thing)["alike"]
             scored[:, 1] = measures.share_of_ceiling(values[:, 1], ceiling)
         except ValueError as problem:
             text = f"{use.thing}: {problem} Its likeness counts as 0."

@@ -65,5 +65,5 @@ def test_columns_of_pictures() -> None:
     ]  # fmt: skip
     columns = dict(zip(single.COLUMNS, single.raw_columns(found, "moka"), strict=True))
     assert columns["first of 200"] == columns["thing right"] == pytest.approx(2 / 3)
-    assert columns["alike too"] == pytest.approx(1 / 3) and columns["median rank"] == 0
+    assert columns["likeness"] == columns["alike too"] == pytest.approx(1 / 3) and columns["median rank"] == 0
     assert columns["off: body"] == 9 and columns["off: detail"] == 30 and np.isnan(columns["off: secondary parts"])
