@@ -1,7 +1,7 @@
 """Is a concept better than its word alone?  Values as a difference, and attention held to the thing.
 
     python benchmarks/better_than_a_word.py                        zippy and finny, a training of minutes for each row
-    python benchmarks/better_than_a_word.py --things hugsy sippy --rows "word alone" Standard residual
+    python benchmarks/better_than_a_word.py --things hugsy sippy --rows Standard --each     a line for each thing
 
 Trains each demo thing with the trainer's own function and the preset Standard but for what the row changes, on true
 masks, and paints it in new scenes with the host's sampler, three pictures a scene, at every bias.  The recogniser reads
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/perfusion-benchmarks/better_than_a_word")
     parser.add_argument("--only-table", action="store_true", help="print what is there")
+    parser.add_argument("--each", action="store_true", help="a line for each thing instead of one for all")
     arguments = parser.parse_args()
     cells = [Cell(thing, row, seed) for seed in arguments.seeds for row in arguments.rows for thing in arguments.things]
     folder = arguments.cache / f"{arguments.steps}-steps"
@@ -73,7 +74,7 @@ def main() -> None:
         bench = Bench(arguments.steps, folder)
         for cell in cells:
             bench.fill(cell)
-    print(table(cells, arguments.rows, folder))
+    print(table([[cell] for cell in cells] if arguments.each else by_row(cells), folder))
 
 
 class Bench:
@@ -145,8 +146,13 @@ def keep_strip(path: Path, pictures: Tensor) -> None:
     Image.fromarray(row).save(path, quality=88)
 
 
-def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
-    """Each row at each bias as Markdown, over the cells that are there, and what is missing."""
+def by_row(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """The cells of each row together."""
+    return [[cell for cell in cells if cell.row == row] for row in dict.fromkeys(cell.row for cell in cells)]
+
+
+def table(lines_of: Sequence[Sequence[Cell]], folder: Path) -> str:
+    """A line for each group of cells of one row at each bias, as Markdown, and what is missing."""
     lines = [
         "| row | size of the difference | bias | things | thing right | scene right | strictly right | "
         "first of 200 | median rank | "
@@ -154,16 +160,15 @@ def table(cells: Sequence[Cell], rows: Sequence[str], folder: Path) -> str:
         "|---" * 12 + "|",
     ]
     missing = []
-    for row in rows:
-        of_row = [cell for cell in cells if cell.row == row]
-        found = {cell: read for cell in of_row if all(str(b) in (read := readings(folder, cell.name)) for b in BIASES)}
-        missing += [cell.name for cell in of_row if cell not in found]
+    for group in lines_of:
+        found = {cell: read for cell in group if all(str(b) in (read := readings(folder, cell.name)) for b in BIASES)}
+        missing += [cell.name for cell in group if cell not in found]
         sizes = [read["difference"] for read in found.values() if read["difference"] is not None]
         size = f"{sum(sizes) / len(sizes):.2f}" if sizes else ""
         things = ", ".join(dict.fromkeys(cell.thing for cell in found))
         for bias in BIASES if found else ():
             cell_texts = cells_of([read[str(bias)] for read in found.values()])
-            lines.append(f"| {row} | {size} | {bias:g} | {things} | {' | '.join(cell_texts)} |")
+            lines.append(f"| {group[0].row} | {size} | {bias:g} | {things} | {' | '.join(cell_texts)} |")
     return "\n".join([*lines, "", f"missing: {', '.join(missing) or 'nothing'}"])
 
 
