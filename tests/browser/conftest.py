@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -35,16 +36,28 @@ def chromium_executable() -> str | None:
 
 
 @pytest.fixture(scope="session")
-def comfyui(tmp_path_factory) -> Iterator[server.Server]:
-    """A running server with this pack; the session is skipped where there is no ComfyUI."""
+def started(tmp_path_factory) -> Iterator[tuple[server.Server, float]]:
+    """A running server whose `custom_nodes` holds what the registry's archive unpacks to and nothing else, and the
+    seconds until it answered; the session is skipped where there is no ComfyUI."""
+    from shipped_archive import copy_shipped
+
     host = hosts.find()
     if host is None:
         pytest.skip("no ComfyUI was found: set COMFYUI_PATH")
     interpreter = interpreters.for_host(host)
-    with server.running(host, interpreter, tmp_path_factory.mktemp("comfyui")) as running:
+    pack = copy_shipped(tmp_path_factory.mktemp("unpacked") / "perfusion")
+    start = time.monotonic()
+    with server.running(host, interpreter, tmp_path_factory.mktemp("comfyui"), repository=pack) as running:
+        seconds = time.monotonic() - start
         # The tutorial's template browser would otherwise cover the page of a new user.
         running.post("/settings", {"Comfy.TutorialCompleted": True})
-        yield running
+        yield running, seconds
+
+
+@pytest.fixture(scope="session")
+def comfyui(started) -> server.Server:
+    """The running server."""
+    return started[0]
 
 
 @pytest.fixture(scope="session")

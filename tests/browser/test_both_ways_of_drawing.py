@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from by_location import load_package
-from test_templates import RUN, SMALL_SCREEN, SMALLEST_TEXT, USUAL_SCREEN, overlapping
+from test_templates import RUN, SHORT, SHORTEN, SHOWING, SMALL_SCREEN, SMALLEST_TEXT, USUAL_SCREEN, overlapping
 from test_what_nodes_show import DRAW, change, drawing, run  # noqa: F401
 
 load_package("demo", "demo")
@@ -23,6 +23,8 @@ DRAWN = """() => [...document.querySelectorAll('[data-node-id]')].map(one => {
     const box = one.getBoundingClientRect();
     return [one.dataset.nodeId, box.x, box.y, box.width, box.height];
 })"""
+WIDTHS = """number => [...document.querySelectorAll(`[data-node-id="${number}"] img`)]
+    .map(picture => picture.naturalWidth).filter(width => width > 0)"""
 NEW = "() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings"
 
 DROP = """async name => {
@@ -66,8 +68,8 @@ def nodes_2(front_end):
 
 
 @pytest.mark.parametrize("name", BY_NAME)
-def test_nodes_are_tidy_in_nodes_2(nodes_2, name):
-    """Nodes are higher there; test_templates has the classic way."""
+def test_a_template_is_tidy_and_runs_to_its_pictures_in_nodes_2(nodes_2, name):
+    """Nodes are higher there; test_templates has the classic way, with full runs."""
     front_end = nodes_2
     workflow = workflow_of(name)
     front_end.evaluate(OPEN, workflow)
@@ -79,6 +81,16 @@ def test_nodes_are_tidy_in_nodes_2(nodes_2, name):
     front_end.wait_for_timeout(500)  # until all have their sizes
     assert front_end.evaluate("() => app.canvas.ds.scale") >= SMALLEST_TEXT
     titles = {str(node["id"]): node.get("title") or node["type"] for node in workflow["nodes"]}
+    assert not overlapping([[titles[number], *box] for number, *box in front_end.evaluate(DRAWN)])
+
+    front_end.evaluate(SHORTEN, SHORT)
+    change(front_end, "KSampler", steps=3)
+    ended = run(front_end)
+    assert ended["kind"] == "execution_success", ended
+    # The source of an edit, the picture to paint into and the like have a mode of their own where they do not run.
+    showing = [str(node["id"]) for node in workflow["nodes"] if node["type"] in SHOWING and not node.get("mode")]
+    assert showing
+    front_end.wait_for_function(f"numbers => numbers.every(number => ({WIDTHS})(number).length)", arg=showing)
     assert not overlapping([[titles[number], *box] for number, *box in front_end.evaluate(DRAWN)])
 
 

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
+from test_templates import USUAL_SCREEN
+from test_what_nodes_show import DRAW
 
 from dev_tools.server import PACK_FOLDER
 
@@ -84,8 +86,20 @@ CUT_OFF = """() => {
 }"""
 
 
-def test_the_help_fits_the_panel_without_scrolling_sideways(canvas):
-    """The panel is 20 percent of the page here, which is narrower than most people have it."""
+@pytest.fixture(params=[(False, 1400), (True, 1730)], ids=["classic", "nodes 2.0"])
+def panel(request, canvas):
+    """The canvas in a way of drawing.  The panel is 20 percent of the page: 346 pixels in the newer, less in the other.
+    """
+    newer, width = request.param
+    canvas.set_viewport_size({"width": width, "height": 900})
+    canvas.evaluate(DRAW, newer)
+    yield canvas
+    canvas.evaluate(DRAW, False)
+    canvas.set_viewport_size(USUAL_SCREEN)
+
+
+def test_the_help_fits_the_panel_without_scrolling_sideways(panel):
+    canvas = panel
     if not canvas.evaluate("() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings"):
         pytest.skip("in front ends before 1.37 the help is in the bar on the left, as wide as one likes")
     cut = {}
@@ -97,6 +111,7 @@ def test_the_help_fits_the_panel_without_scrolling_sideways(canvas):
             canvas.locator("[data-testid='info-button']").click(timeout=60_000)
         heading.wait_for(timeout=60_000)
         cut[page.stem] = canvas.evaluate(CUT_OFF)
+    assert canvas.evaluate("() => document.querySelector('.node-help-content').clientWidth") <= 346
     assert not {page: parts for page, parts in cut.items() if parts}
 
 
