@@ -16,12 +16,19 @@ from pathlib import Path
 from cost import SHAPES, make_clip, make_model, make_stack, measure_steps
 
 BAR = 1.05
-UNETS = tuple(name for name in SHAPES if "context_dim" in SHAPES[name][1])  # of the others no maps are recorded
+# For a machine on which the whole one takes too long: full width, one block at each level where SD1.5 has two.
+SHALLOW = {
+    "num_res_blocks": [1, 1, 1, 1],
+    "transformer_depth": [1, 1, 1, 0],
+    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
+}
+SHAPES["sd15-shallow"] = (SHAPES["sd15"][0], {**SHAPES["sd15"][1], **SHALLOW})
+UNETS = ("sd15", "sd15-shallow", "sdxl")  # of transformers no maps are recorded
 
 EXPLAINED = """\
 Written by `python benchmarks/attention_cost.py --output benchmarks/attention_cost.md`. Steps of a MODEL with a concept
 and of the same MODEL with its attention maps recorded are taken in turn within one run, on the UNets of
-[cost](cost.md); cond and uncond share a batch of 2, of which the positive row is watched. On a CPU one thread, in
+[cost](cost.md), *shallow* with one block at each level instead of two; cond and uncond share a batch of 2, of which the positive row is watched. On a CPU one thread, in
 processor time.
 
 - **of the plain**: the middle one of the rounds' ratios, and the half of them around it; **shortest**: the shortest
@@ -53,7 +60,7 @@ def measure(shape: str, arguments: argparse.Namespace) -> tuple[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--smallest", action="store_true", help="try everything on tiny UNets, with few rounds")
-    parser.add_argument("--shapes", nargs="+", choices=UNETS, default=UNETS)
+    parser.add_argument("--shapes", nargs="+", choices=UNETS, default=("sd15", "sdxl"))
     parser.add_argument("--latent", type=int, default=32, help="side of the latent, a multiple of 8 (32 is 256 px)")
     parser.add_argument("--rounds", type=int, default=10, help="steps of each that are measured")
     parser.add_argument("--output", type=Path, help="write the table into this file too")
