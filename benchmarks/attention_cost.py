@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What recording attention maps costs: steps of a MODEL with a concept, plain and recorded, taken in turn in one run.
 
-    python benchmarks/attention_cost.py [--shapes sd15 sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
+    python benchmarks/attention_cost.py [--shapes sd15 sd15-shallow sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
 
 Models, steps and clock are those of `cost.py`: full width, random weights, cond and uncond in a batch of 2 of which the
 positive row is watched; processor time of one thread on a CPU, wall time on a GPU.  Bar: a step <= 1.05 of the plain.
@@ -28,8 +28,8 @@ UNETS = ("sd15", "sd15-shallow", "sdxl")  # of transformers no maps are recorded
 EXPLAINED = """\
 Written by `python benchmarks/attention_cost.py --output benchmarks/attention_cost.md`. Steps of a MODEL with a concept
 and of the same MODEL with its attention maps recorded are taken in turn within one run, on the UNets of
-[cost](cost.md), *shallow* with one block at each level instead of two; cond and uncond share a batch of 2, of which the positive row is watched. On a CPU one thread, in
-processor time.
+[cost](cost.md), *shallow* with one block at each level instead of two; cond and uncond share a batch of 2, of which the
+positive row is watched. On a CPU one thread, in processor time.
 
 - **of the plain**: the middle one of the rounds' ratios, and the half of them around it; **shortest**: the shortest
   step over the shortest plain one.

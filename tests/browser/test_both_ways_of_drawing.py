@@ -122,7 +122,11 @@ def test_a_training_is_watched_cancelled_and_gone_on_with(drawing, front_end):  
             "() => seen.pictures && seen.lines.filter(text => text.startsWith('step ')).length > 5 || window.ended",
             timeout=120_000,
         )
-        front_end.evaluate("() => app.extensionManager.command.execute('Comfy.Interrupt')")
+        cancel = front_end.get_by_role("button", name="Cancel current run").first
+        if cancel.count():
+            cancel.click()
+        else:  # front ends of hosts before 0.8 call it otherwise
+            front_end.evaluate("() => app.extensionManager.command.execute('Comfy.Interrupt')")
         front_end.wait_for_function("() => window.ended", timeout=60_000)
         seen = front_end.evaluate("() => seen")
         assert front_end.evaluate("() => window.ended.kind") == "execution_interrupted"

@@ -88,8 +88,7 @@ CUT_OFF = """() => {
 
 @pytest.fixture(params=[(False, 1400), (True, 1730)], ids=["classic", "nodes 2.0"])
 def panel(request, canvas):
-    """The canvas in a way of drawing.  The panel is 20 percent of the page: 346 pixels in the newer, less in the other.
-    """
+    """The canvas in a way of drawing.  The panel is 20 percent of the page: 346 pixels in the newer, else less."""
     newer, width = request.param
     canvas.set_viewport_size({"width": width, "height": 900})
     canvas.evaluate(DRAW, newer)
