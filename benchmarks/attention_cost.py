@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What recording attention maps costs: steps of a MODEL with a concept, plain and recorded, taken in turn in one run.
 
-    python benchmarks/attention_cost.py [--shapes sd15 sd15-shallow sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
+    python benchmarks/attention_cost.py [--shapes sd15 sdxl] [--latent 32] [--rounds 10] [--output TABLE.md]
 
 Models, steps and clock are those of `cost.py`: full width, random weights, cond and uncond in a batch of 2 of which the
 positive row is watched; processor time of one thread on a CPU, wall time on a GPU.  Bar: a step <= 1.05 of the plain.
