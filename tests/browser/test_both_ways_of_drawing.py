@@ -37,14 +37,15 @@ DROP = """async name => {
 }"""
 PROMPT = "async () => (await app.graphToPrompt()).output"
 
-# What the trainer shows while it runs: lines of text, how full its bar was, and how many pictures.
+# What the trainer shows while it runs: lines of text, how full its bar was at its steps (what it prepares fills the bar
+# too), and how many pictures.
 WATCH = """() => {
     window.trainer = app.graph.nodes.find(node => node.type === 'PerfusionTrainConcept');
     window.seen = {lines: [], progress: [], pictures: 0};
     window.watch = setInterval(() => {
         const text = trainer.widgets.find(widget => widget.name === '$$node-text-preview')?.value;
         if (text && seen.lines.at(-1) !== text) seen.lines.push(text);
-        if (trainer.progress) seen.progress.push(trainer.progress);
+        if (trainer.progress && text?.startsWith('step ')) seen.progress.push(trainer.progress);
         const drawn = [...document.querySelectorAll(`[data-node-id="${trainer.id}"] img`)];
         seen.pictures = Math.max(seen.pictures, (trainer.imgs ?? drawn).length, drawn.length);
     }, 20);
