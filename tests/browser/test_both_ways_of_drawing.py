@@ -37,8 +37,8 @@ DROP = """async name => {
 }"""
 PROMPT = "async () => (await app.graphToPrompt()).output"
 
-# What the trainer shows while it runs: lines of text, how full its bar was (what it prepares first fills it too), and how
-# many pictures.
+# What the trainer shows while it runs: lines of text, how full its bar was (what it prepares first fills it too), and
+# how many pictures.
 WATCH = """() => {
     window.trainer = app.graph.nodes.find(node => node.type === 'PerfusionTrainConcept');
     window.seen = {lines: [], progress: [], pictures: 0};
