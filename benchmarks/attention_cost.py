@@ -26,10 +26,10 @@ SHAPES["sd15-shallow"] = (SHAPES["sd15"][0], {**SHAPES["sd15"][1], **SHALLOW})
 UNETS = ("sd15", "sd15-shallow", "sdxl")  # of transformers no maps are recorded
 
 EXPLAINED = """\
-Written by `python benchmarks/attention_cost.py --output benchmarks/attention_cost.md`. Steps of a MODEL with a concept
-and of the same MODEL with its attention maps recorded are taken in turn within one run, on the UNets of
-[cost](cost.md), *shallow* with one block at each level instead of two; cond and uncond share a batch of 2, of which the
-positive row is watched. On a CPU one thread, in processor time.
+Written by `python benchmarks/attention_cost.py`. Steps of a MODEL with a concept and of the same MODEL with its
+attention maps recorded are taken in turn within one run, on the UNets of [cost](cost.md), *shallow* with one block at
+each level instead of two; cond and uncond share a batch of 2, of which the positive row is watched. On a CPU one
+thread, in processor time.
 
 - **of the plain**: the middle one of the rounds' ratios, and the half of them around it; **shortest**: the shortest
   step over the shortest plain one.
