@@ -13,6 +13,7 @@
     train_concept       Train Perfusion Concept
     load_kept_steps     Load Kept Steps
     save_concept        Save Perfusion Concept
+    blend_concepts      Blend Perfusion Concepts
     measure_statistics  Measure Text Statistics
     edit_prompt         Edit with Prompt-to-Prompt
     describe_edit       Describe Prompt Edit

@@ -12,6 +12,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .apply_concepts import ConceptGate
+from .blend_concepts import BlendConcepts
 from .concept_info import ConceptInfo
 from .demo import DemoModel, DemoPictures
 from .describe_edit import DescribeEdit
@@ -44,6 +45,6 @@ class PerfusionExtension(ComfyExtension):
         tell_of_queued_prompts(say)
         return [
             LoadConcept, ConceptGate, GateSweep, LabelGrid, LoadPictures, TrainConcept, KeptSteps, SaveConcept,
-            TextStatisticsNode, EditPrompt, DescribeEdit, EditMask, ConceptInfo, InspectGate, RecordAttention,
-            ShowAttention, DemoModel, DemoPictures,
+            BlendConcepts, TextStatisticsNode, EditPrompt, DescribeEdit, EditMask, ConceptInfo, InspectGate,
+            RecordAttention, ShowAttention, DemoModel, DemoPictures,
         ]  # fmt: skip

@@ -12,6 +12,7 @@ The method:
     captions             the built-in captions on which C is measured
     captions_words       their words
     concept              what a learned concept is, and a stack of concepts with their gate settings
+    concept_blend        a concept between two others
 
 Looking at a sampling run:
 

@@ -133,6 +133,8 @@ def good(inputs, hugsy):
         **inputs._asdict(),
         "picture": torch.rand(1, 64, 64, 3),
         "concept": (gated(hugsy),),
+        "concept_a": (gated(hugsy),),
+        "concept_b": (gated(hugsy),),
         "concepts": {"concept0": (gated(hugsy),), "concept1": ()},
         "concepts.concept0": (gated(hugsy),),
         "edits": {"edit0": PromptEdit(), "edit1": PromptEdit("a cup")},

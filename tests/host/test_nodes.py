@@ -43,6 +43,11 @@ FIXED = {
     "PerfusionKeptSteps": ("Load Kept Steps", "training steps path", "PERFUSION_CONCEPT STRING"),
     "PerfusionLoadPictures": ("Load Concept Pictures", "folder names", "IMAGE MASK STRING"),
     "PerfusionSaveConcept": ("Save Perfusion Concept", "concept name picture", "STRING"),
+    "PerfusionBlendConcepts": (
+        "Blend Perfusion Concepts",
+        "concept_a concept_b share word",
+        "PERFUSION_CONCEPT STRING",
+    ),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
     "PerfusionConceptInfo": ("Show Perfusion Concept", "concept theme", "IMAGE STRING"),
     "PerfusionInspectGate": ("Inspect Perfusion Gate", "clip concepts prompt bias theme", "IMAGE STRING STRING"),
