@@ -2,7 +2,7 @@
 
     python demo/making/run.py make_concepts
 
-Writes demo/concepts/demo_hugsy.safetensors and demo_sippy.safetensors.
+Writes demo/concepts/demo_hugsy.safetensors, demo_sippy.safetensors and demo_bruno.safetensors.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CONCEPTS = Path(__file__).resolve().parents[1] / "concepts"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--things", nargs="+", default=["hugsy", "sippy"])
+    parser.add_argument("--things", nargs="+", default=["hugsy", "sippy", "bruno"])
     arguments = parser.parse_args()
     use_comfyui()
     from ...nodes.host.text.statistics import measure_statistics

@@ -45,6 +45,7 @@ TRAINER = {
 }
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
+THIRD_CONCEPT = "demo_bruno.safetensors"
 LORA = "demo_evening.safetensors"
 
 
@@ -130,6 +131,22 @@ def inpaint_prompt(
     prompt["grown"] = _node("GrowMask", mask=["pictures", 1], expand=grow, tapered_corners=True)
     prompt["encode"] = _node("VAEEncode", pixels=["pictures", 0], vae=["demo", 2])
     prompt["latent"] = _node("SetLatentNoiseMask", samples=["encode", 0], mask=["grown", 0])
+    return prompt
+
+
+def blend_prompt(
+    text: str = "a photo of a <hugsy-bruno> on the beach",
+    share: float = 0.5,
+    seed: int = 1,
+    concept_files: Sequence[str] = (FIRST_CONCEPT, THIRD_CONCEPT),
+    batch: int = 4,
+) -> Prompt:
+    """Template "Blend two concepts": a teddy between two teddies."""
+    prompt = sample_prompt(text, [(file, BIAS) for file in concept_files], seed, batch)
+    prompt["blend"] = _node(
+        "PerfusionBlendConcepts", concept_a=["concept0", 0], concept_b=["concept1", 0], share=share, word=""
+    )
+    prompt["gate"] = _gate([["blend", 0]])
     return prompt
 
 

@@ -308,6 +308,31 @@ TEMPLATES = (
             "Pictures (stock sampler and VAE)": (D - 20, -80, END - D + 40, 990),
         },
     ),
+    Template(
+        "Blend two concepts",
+        prompts.blend_prompt(),
+        template_notes.BLEND,
+        {
+            **_FIRST,
+            "concept0": (A, 0, 260, GROWN_LOADER),
+            "concept1": (A, 590, 260, LOADER),
+            "demo": (B, 0, 260, DEMO),
+            "blend": (B, 180, 260, 170),
+            "gate": (C, 130, 260, GATE),
+            "sampler": (D, 130, 260, 262),
+            "positive": (C, 340, 260, 100),
+            "negative": (C, 490, 260, 100),
+            "latent": (C, 640, 260, 106),
+        },
+        (_TEXT, ("blend", "share"), _SEED),
+        "picture",
+        {**_SAMPLING_TITLES, "concept0": "Load Perfusion Concept: A", "concept1": "Load Perfusion Concept: B"},
+        {
+            "Model, two concepts and their blend": (A - 20, -80, C - A, 990),
+            "Gate and prompt": (C - 20, -80, 300, 990),
+            "Picture (stock sampler and VAE)": (D - 20, -80, END - D + 40, 990),
+        },
+    ),
 )
 
 

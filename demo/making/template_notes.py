@@ -157,6 +157,20 @@ as **text**.
 **Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
 """
 
+BLEND = """\
+## Blend two concepts
+
+A teddy between **\\<hugsy>** and **\\<bruno>**: one concept out of two, with a word of its own.
+
+1. Press **Run**: halfway, four times.
+2. Move **share**: 0 is the first, 1 the second, and the colours go from the one to the other.
+3. Keep what you like: connect *Save Perfusion Concept* to **concept**. It is a file like any other.
+
+Two of one kind blend step by step. Two kinds, such as a teddy and a cup, flip somewhere on the way.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and two concepts of its family.
+"""
+
 INSPECT = """\
 ## Inspect the gate
 
