@@ -40,7 +40,7 @@ class BlendConcepts(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     display_mode=io.NumberDisplay.slider,
-                    tooltip="How much of concept_b is in it, 0 to 1. 0 and 1 are the two concepts themselves.",
+                    tooltip="How much of the second is in it, 0 to 1. 0 and 1 are the two concepts themselves.",
                 ),
                 io.String.Input(
                     "word",
