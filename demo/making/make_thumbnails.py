@@ -2,7 +2,7 @@
 
     python demo/making/run.py make_thumbnails --server http://127.0.0.1:8188
 
-The two concept files of the demo must be in the loader's list. One concept is trained, in a minute or two.
+The concept files of the demo must be in the loader's list. One concept is trained, in a minute or two.
 """
 
 from __future__ import annotations
@@ -56,6 +56,13 @@ async def _edited(client: QueueClient) -> list[Image.Image]:
     return [pictures[index] for index in (0, 1, 3, 4)]
 
 
+async def _blended(client: QueueClient) -> list[Image.Image]:
+    """One seed at four places of the slider."""
+    return [
+        (await _pictures(client, prompts.blend_prompt(share=share, batch=1)))[0] for share in (0.0, 1 / 3, 2 / 3, 1.0)
+    ]
+
+
 BRUNO = "a photo of a <bruno> on the beach"
 # What each template shows: four pictures, or one.
 SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
@@ -73,6 +80,7 @@ SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
     "Inspect the gate": lambda client: _pictures(client, prompts.inspect_prompt(), "inspect"),
     "Compare steps": lambda client: _pictures(client, prompts.compare_prompt(samples=0)),
     "Edit a picture": _edited,
+    "Blend two concepts": _blended,
 }
 
 
