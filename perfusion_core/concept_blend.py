@@ -97,7 +97,7 @@ def inverse_between(a: Concept, b: Concept, share: float) -> Tensor:
     if not (of_a > 0 and of_b > 0 and math.isfinite(of_a / of_b)):
         raise PerfusionError(
             f"The input concept_b expected a concept similar to {a.word}, but {b.word} has a similarity of {of_b:.2g}"
-            " to it; blend things that are alike."
+            " to it; blend things that resemble each other."
         )
     return torch.lerp(of_a / of_b * u_a, u_b, share)
 
@@ -133,7 +133,7 @@ def _check_alike(a: Concept, b: Concept) -> None:
         if of_a != of_b:
             raise PerfusionError(
                 f"The input concept_b expected a concept like {a.word}, of the {what} {quoted(of_a)}, but {b.word} has"
-                f" {quoted(of_b)}; blend concepts that were trained alike."
+                f" {quoted(of_b)}; blend concepts that were trained in one way."
             )
 
     refuse("base model", a.base_model, b.base_model)
