@@ -20,6 +20,7 @@ from cost import SHAPES, make_clip, make_model
 from open_pack import open_pack
 
 BAR, MEMORY_BAR = 1.05, 30e6
+UNETS = ("sd15", "sdxl")  # of cost.py's shapes, those that can be edited
 STEPS = 3  # of a run; the first is left out, since it loads the model and makes the factors
 SOURCE = "a photo of a red cat on the grass"
 WHOLE = (0.0, 1.0)
@@ -105,7 +106,7 @@ def memory() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", nargs="+", default=[*SHAPES], choices=SHAPES)
+    parser.add_argument("--shapes", nargs="+", default=[*UNETS], choices=UNETS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--latent", type=int, default=32)
     parser.add_argument("--smallest", action="store_true")

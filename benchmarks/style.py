@@ -4,8 +4,8 @@
 
 Pictures of the demo world in a manner of their own: two tones from dark violet to cream, crimson outlines, hatching.
 Trains a word on eight of them, superclass *picture*, without masks, with the trainer's own function and the preset
-Standard: once with captions that say what each picture shows, once with the trainer's own sentences.  Then paints things
-and places that were not among the pictures.
+Standard: once with captions that say what each picture shows, once with the trainer's own sentences.  Then paints
+things and places that were not among the pictures.
 
     palette    mean distance of the pixels from the two tones, in RGB (0..441)
     outline    share of crimson pixels

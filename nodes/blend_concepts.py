@@ -31,7 +31,8 @@ class BlendConcepts(io.ComfyNode):
                 ),
                 PerfusionConcept.Input(
                     "concept_b",
-                    tooltip="The concept at share 1, of the same base model and form, best also of the same superclass.",
+                    tooltip="The concept at share 1, of the same base model and form, best also of the same "
+                    "superclass.",
                 ),
                 io.Float.Input(
                     "share",

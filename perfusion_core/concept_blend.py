@@ -90,8 +90,7 @@ def inverse_between(a: Concept, b: Concept, share: float) -> Tensor:
     Raises PerfusionError where the two have no positive similarity, so that nothing tells how long each is.
     """
     i_a, u_a, i_b, u_b = (
-        tensor.double()
-        for tensor in (a.target_input, a.inverse_target_input, b.target_input, b.inverse_target_input)
+        tensor.double() for tensor in (a.target_input, a.inverse_target_input, b.target_input, b.inverse_target_input)
     )
     of_a, of_b = (i_a @ u_b).item(), (i_b @ u_a).item()  # C^-1 in common, over E_b and over E_a
     if not (of_a > 0 and of_b > 0 and math.isfinite(of_a / of_b)):

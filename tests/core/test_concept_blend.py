@@ -142,10 +142,16 @@ def test_what_speaks_against_a_blend_is_told():
         ({"base_model": "sdxl"}, "base model 'sd1', but <bruno> has 'sdxl'"),
         ({"form": "paper"}, "form 'gated', but <bruno> has 'paper'"),
         ({"clip_layer": -2}, "layer of the text encoder None, but <bruno> has -2"),
-        ({"word_vectors": {"clip_l": torch.ones(2, WIDTH)}}, "numbers of word tokens {'clip_l': 1}, but <bruno> has {'clip_l': 2}"),
+        (
+            {"word_vectors": {"clip_l": torch.ones(2, WIDTH)}},
+            "word tokens {'clip_l': 1}, but <bruno> has {'clip_l': 2}",
+        ),
         ({"value_targets": {"another": torch.ones(8)}}, "number of layers 2, but <bruno> has 1"),
         ({"value_targets": dict.fromkeys(A.value_targets, torch.ones(3))}, "attn2 of size 8, but <bruno> has 3"),
-        ({"target_input": -B.target_input, "inverse_target_input": -B.inverse_target_input}, "expected a concept simil"),
+        (
+            {"target_input": -B.target_input, "inverse_target_input": -B.inverse_target_input},
+            "expected a concept simil",
+        ),
     ],
 )
 def test_concepts_that_cannot_be_blended_are_told_in_one_sentence(changes, told):
