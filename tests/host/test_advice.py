@@ -163,15 +163,21 @@ def test_the_tour_and_the_templates_are_made_with_these_numbers():
 
 def test_the_settings_of_an_edit_are_told_once():
     page, cross, own = PAGES["PerfusionEditPrompt"], advice.EDIT.cross[1], advice.EDIT.own[1]
+    around = (
+        f"`blend_end` {advice.BLEND_END_AROUND:g}, `threshold` {advice.THRESHOLD_AROUND:g}, `softness`"
+        f" {advice.SOFTNESS_AROUND:g}"
+    )
     for edit, first, second, also in (
         ("another thing, a concept's word", cross, own, ""),
         ("another colour or pattern", cross, advice.SELF_END_FOR_COLOUR, ""),
-        ("another background", 0, own, f"`blend_end` {advice.BLEND_END_AROUND:g}"),
+        ("another background", 0, own, around),
         ("something added to the thing", cross, own, f"`threshold` {advice.THRESHOLD_FOR_ADDITION:g}"),
     ):
         text = item(page, edit)
         assert text.startswith(f"`cross_end` {first:g}, `self_end` {second:g};") and also in text
-    assert f"`blend_end` {advice.BLEND_END_AROUND:g}" in PAGES["PerfusionDescribeEdit"]
+    described = PAGES["PerfusionDescribeEdit"]
+    assert f"`blend_end` {advice.BLEND_END_AROUND:g}" in described
+    assert f"`threshold` {advice.THRESHOLD_AROUND:g} and `softness` {advice.SOFTNESS_AROUND:g}" in described
 
 
 def rows(page: str, columns: int) -> list[list[str]]:
