@@ -176,7 +176,7 @@ def ways(kind: str, pair: Pair) -> dict[str, Any]:
         "category": edit(0.4, 0.6, LocalBlend()),
         "colour": edit(0.4, 0.6, LocalBlend(thing)),
         "background": edit(0.0, 0.4, LocalBlend(thing, True, threshold=0.7, softness=0.3, window=(0.2, 0.8))),
-        "accessory": edit(0.4, 0.4, LocalBlend(thing, threshold=0.8, softness=0.2)),
+        "accessory": edit(0.4, 0.4, LocalBlend(thing, threshold=0.7)),
         "second object": edit(0.4, 0.6, LocalBlend(thing)),
         "concept": edit(0.4, 0.6, LocalBlend()),
         "real": edit(0.4, 0.6, LocalBlend(tuple(dict.fromkeys(pair.words)))),

@@ -36,7 +36,7 @@ KEEP_EVERY = 50
 
 # Of an edited prompt: the defaults are for a thing in the place of another.
 EDIT, BLEND = PromptEdit(), LocalBlend()
-SELF_END_FOR_COLOUR, THRESHOLD_FOR_ADDITION = 0.6, 0.8
+SELF_END_FOR_COLOUR, THRESHOLD_FOR_ADDITION = 0.6, 0.7
 BLEND_END_AROUND, THRESHOLD_AROUND, SOFTNESS_AROUND = 0.8, 0.7, 0.3  # of another background behind a thing
 
 

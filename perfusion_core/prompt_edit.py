@@ -41,8 +41,8 @@ class LocalBlend:
 
     words: tuple[str, ...] = ()
     around: bool = False
-    threshold: float = 0.5
-    softness: float = 0.5
+    threshold: float = 0.25
+    softness: float = 0.4
     window: Window = (0.2, 1.0)
 
 

@@ -166,7 +166,7 @@ def edit_prompt(
         text=other_edit,
         **{"cross_end": 0.4, "self_end": 0.4, "words": "", "changes": "at the words", "blend_words": ""},
         **{"cross_start": 0.0, "self_start": 0.0, "blend_start": 0.2, "blend_end": 1.0},
-        **{"threshold": 0.5, "softness": 0.5},
+        **{"threshold": 0.25, "softness": 0.4},
     )
     prompt["edit"] = _node(
         "PerfusionEditPrompt",
