@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 from perfusion_pack.nodes.blend_concepts import BlendConcepts
+from perfusion_pack.nodes.concept_card import concept_text
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
@@ -51,6 +52,8 @@ def test_it_has_a_word_and_says_what_it_is_made_of(hugsy, bruno):
     assert word == stack[0].concept.word == "<hugsy-bruno>" and len(stack) == 1
     assert ui["text"] == (f"<hugsy-bruno> · 75% <hugsy>, 25% <bruno> · bias {hugsy.bias:g}",)
     assert blended(hugsy, bruno, 0.25, word=" Teddy ").args[1] == "<teddy>"
+    card = concept_text(stack)
+    assert "<hugsy>" in card and "<bruno>" in card and "0.25" in card
 
 
 def test_different_superclasses_are_allowed_with_a_warning(hugsy, bruno):
