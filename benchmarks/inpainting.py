@@ -3,7 +3,7 @@
     python benchmarks/inpainting.py [--pictures 4] [--settings NAME ...] [--sheet FILE]
 
 The template *Inpaint a concept* from Python: pictures of the cup *sippy* with its true mask, *Set Latent Noise Mask*,
-the prompt "a photo of a <hugsy>".  One setting is changed at a time.
+the prompt "a photo of a <hugsy>".  One setting is changed at a time, from grow 10, denoise 1 and bias 0.85.
 
     thing     share of the pictures in which the recogniser takes the object for hugsy
     kind      share in which it reads a teddy
@@ -29,12 +29,10 @@ OLD, NEW, CATEGORY = "sippy", "hugsy", "teddy"
 STEPS, CFG, SEED = 20, 3.0, 1
 # Grow Mask's expand in pixels, denoise, the gate's start percent and its bias.
 SETTINGS: dict[str, dict[str, float]] = {
-    "template: grow 10, denoise 1": {},
+    "grow 10": {},
     "grow 0": {"grow": 0},
     "grow 20": {"grow": 20},
-    "denoise 0.9": {"denoise": 0.9},
     "denoise 0.7": {"denoise": 0.7},
-    "gate from 0.1 on": {"start": 0.1},
     "gate from 0.3 on": {"start": 0.3},
     "bias 0.6": {"bias": 0.6},
 }

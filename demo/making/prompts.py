@@ -121,7 +121,7 @@ def inpaint_prompt(
     text: str = "a photo of a <hugsy>",
     thing: str = "sippy",
     seed: int = 1,
-    grow: int = 10,
+    grow: int = 20,
     concept_file: str = FIRST_CONCEPT,
     batch: int = 4,
 ) -> Prompt:
