@@ -104,15 +104,55 @@ def memory() -> str:
     )
 
 
+def arithmetic() -> str:
+    """Multiplications and additions of a pair, both halves of the guidance, over those of an unedited batch of two.
+
+    Counted without weights: an edit adds one more attention to the words in the conditional half of its row, and a
+    softmax where its blend is recorded.
+    """
+    import comfy.ops
+    from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    lines = ["| UNet, pixels | GFLOP a row | an edit adds | of an unedited step |", "|---|---|---|---|"]
+    heads = {"sd15": {"num_heads": 8}, "sdxl": {"num_head_channels": 64}}
+    for shape, latent in (("sd15", 64), ("sdxl", 128)):
+        config = {**SHAPES[shape][1], "image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 320}
+        config |= heads[shape] | {"dtype": torch.float32, "device": "meta"}
+        unet = UNetModel(**config, operations=comfy.ops.disable_weight_init)
+        added: list[int] = []
+
+        def note(attention: Any, inputs: tuple, _output: Any, added: list[int] = added) -> None:
+            multiplied = inputs[0].shape[1] * 77 * attention.to_q.out_features  # queries times keys
+            added.append(2 * (2 * multiplied + multiplied))  # times values too, and the softmax of the blend
+
+        for name, module in unet.named_modules():
+            if name.endswith("attn2"):
+                module.register_forward_hook(note)
+        inputs = [torch.zeros(1, 4, latent, latent), torch.zeros(1), torch.zeros(1, 77, config["context_dim"])]
+        pooled = torch.zeros(1, config["adm_in_channels"], device="meta") if config.get("adm_in_channels") else None
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            unet(*(one.to("meta") for one in inputs), y=pooled)
+        row, more = counted.get_total_flops(), sum(added)
+        lines.append(
+            f"| {shape}, {8 * latent} | {row / 1e9:.0f} | {more / 1e9:.0f} GFLOP | {1 + more / (4 * row):.4f} |"
+        )
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=[*UNETS], choices=UNETS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--latent", type=int, default=32)
     parser.add_argument("--smallest", action="store_true")
+    parser.add_argument("--counted", action="store_true", help="only what is counted; it takes a moment")
     arguments = parser.parse_args()
     open_pack()
     torch.set_num_threads(1)
+    if arguments.counted:
+        print(f"{memory()}\n\n{arithmetic()}")
+        return
     print(
         memory() + "\n\n| shape | edit | of an unedited step | all rounds | bar 1.05 |\n|---|---|---|---|---|",
         flush=True,
