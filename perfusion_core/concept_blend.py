@@ -79,7 +79,7 @@ def between_directions(a: Tensor, b: Tensor, share: float) -> Tensor:
     """
     one, other = a.double(), b.double()
     mixed = torch.lerp(one, other, share)
-    wanted = torch.lerp(*(vector.norm(dim=-1, keepdim=True) for vector in (one, other)), share)
+    wanted = torch.lerp(one.norm(dim=-1, keepdim=True), other.norm(dim=-1, keepdim=True), share)
     length = mixed.norm(dim=-1, keepdim=True)
     return torch.where(length > 1e-6 * wanted, mixed * (wanted / length.clamp(min=1e-30)), mixed).float()
 
