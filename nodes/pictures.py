@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io as bytes_io
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ..perfusion_core.concept_file import is_large
+
 THUMBNAIL = 160
 MAX_THUMBNAIL_BYTES = 8192
+LARGE_FILE_THUMBNAIL_BYTES = 4096  # where the rest of a concept file is large already
 
 
 def to_image(picture: Tensor) -> Image.Image:
@@ -23,13 +27,18 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255)[None]
 
 
-def thumbnail(picture: Tensor) -> bytes:
-    """A small JPEG of a picture [H, W, 3], of at most MAX_THUMBNAIL_BYTES, for the header of a concept file."""
+def thumbnail_room(value_widths: Iterable[int]) -> int:
+    """How many bytes the thumbnail of a concept may have for a model with layers of these widths."""
+    return LARGE_FILE_THUMBNAIL_BYTES if is_large(value_widths) else MAX_THUMBNAIL_BYTES
+
+
+def thumbnail(picture: Tensor, most_bytes: int = MAX_THUMBNAIL_BYTES) -> bytes:
+    """A small JPEG of a picture [H, W, 3], of at most so many bytes, for the header of a concept file."""
     image = to_image(picture)
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     for quality in range(90, 9, -10):
         buffer = bytes_io.BytesIO()
         image.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= MAX_THUMBNAIL_BYTES:
+        if buffer.tell() <= most_bytes:
             break
     return buffer.getvalue()

@@ -12,7 +12,7 @@ from ..perfusion_core.errors import PerfusionError
 from .declared import as_declared
 from .host.concept_folders import save_new_concept
 from .host.old_hosts import search_aliases
-from .pictures import thumbnail
+from .pictures import thumbnail, thumbnail_room
 from .shown import shown
 from .types import CATEGORY, PerfusionConcept
 
@@ -56,7 +56,8 @@ class SaveConcept(io.ComfyNode):
         # The file recommends the gate that its maker chose.
         saved = dataclasses.replace(saved, bias=gated.bias, temperature=gated.temperature)
         if picture is not None:
-            saved = dataclasses.replace(saved, picture=thumbnail(picture[0]))
+            room = thumbnail_room(map(len, saved.value_targets.values()))
+            saved = dataclasses.replace(saved, picture=thumbnail(picture[0], room))
         path = save_new_concept(name, saved)
         size = f"{path.stat().st_size / 1000:.1f} kB"
         text = f"Saved {saved.word} ({saved.superclass}) as {path.name} · {size} · recommends bias {saved.bias:g}"

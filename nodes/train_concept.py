@@ -23,7 +23,7 @@ from .host.progress import progress_over
 from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
-from .pictures import thumbnail, to_tensor
+from .pictures import thumbnail, thumbnail_room, to_tensor
 from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
@@ -261,7 +261,8 @@ class TrainConcept(io.ComfyNode):
         display = TrainingDisplay(request, node_id)
         display.first_look(inputs.overview(request))
         statistics = request.text_statistics(progress_over(node_id))
-        request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0]))
+        room = thumbnail_room(request.value_widths)
+        request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0], room))
         painted = TrainingSamples.of(request)
         with display.saying_what_is_kept(files):
             result = TrainingJob(request, display.hooks(inputs.preview_every, painted), files).train()

@@ -54,6 +54,7 @@ Learning a concept:
 Files and errors:
 
     concept_file         the file that carries a concept
+    twelve_bits          vectors in three quarters of the room of half precision, for the larger of them
     word_file            the word alone, as a textual inversion file; a command
     importers            concepts of other implementations; a command
     tensor_file          safetensors, read with distrust and written in one step

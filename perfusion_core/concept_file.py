@@ -3,6 +3,9 @@
 Tensors: "target_input", "inverse_target_input", "superclass_encoding"; the word's vectors under their plain embedding
 key ("clip_l"), so that other programs can use the file as a textual inversion; "superclass.clip_l"; "value.<layer>".
 Settings are texts in the header, under "perfusion."; the fields under "modelspec." are those that file managers show.
+
+A concept for a model of many wide layers (SDXL, Anima) is kept smaller: its values in 12 bits (`twelve_bits`), all else
+in half precision.  Its header says so under "perfusion.value_bits".
 """
 
 from __future__ import annotations
@@ -12,20 +15,32 @@ import binascii
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from .concept import Concept
 from .errors import PerfusionError, quoted
-from .tensor_file import TensorHeader, read_tensor_header, read_tensors, write_tensors
+from .tensor_file import WITH_BYTES, TensorHeader, read_tensor_header, read_tensors, write_tensors
+from .twelve_bits import from_twelve_bits, in_twelve_bits, to_twelve_bits, width_of_bytes
 
 FORMAT = "perfusion-concept"
 VERSION = 1
 # Of forms that came later; packs that do not know one say that they need an update.  With lockable the header also
 # says the lock.
 VERSION_OF_FORM = {"lockable": 2, "residual": 3}
+# Of small files, whatever the form.
+VERSION_IN_TWELVE_BITS = 4
+VALUE_BITS = "12"
 KIND = "Perfusion concept"
+
+# Bytes of values in half precision above which a file is kept smaller; SD1 and SD2 have less than half of it.
+MOST_PLAIN_VALUES = 61_440
+# How far half precision may put i . C^-1 i from 1; beyond it the text side stays float32.
+HALF_ENERGY_TOLERANCE = 5e-4
 
 # Longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
 MAX_TEXT_LENGTH = 200
@@ -46,27 +61,50 @@ ARCHITECTURES = {
 }
 
 
-def round_for_file(concept: Concept) -> Concept:
-    """Return the concept as a file will give it back: target values rounded to half precision.
+def is_large(value_widths: Iterable[int]) -> bool:
+    """Whether a model with layers of these widths has so many, or so wide ones, that its files are kept smaller."""
+    return 2 * sum(value_widths) > MOST_PLAIN_VALUES
 
-    In full precision the vectors of an SD1.5 concept alone exceed the 60 KB a file may have; the rounding, 2^-11 of
-    each number, is far below what the training leaves undetermined. The text side decides the gate and stays float32.
+
+def round_for_file(concept: Concept) -> Concept:
+    """Return the concept as a file will give it back.
+
+    Target values are rounded to half precision, 2^-11 of each number, which is far below what the training leaves
+    undetermined; the text side decides the gate and stays float32.  Where the values alone exceed `MOST_PLAIN_VALUES`
+    they are rounded to 12 bits and the text side to half precision (benchmarks/file_precision.md).
     """
+    if not is_large(_value_widths(concept)):
+        return replace(
+            concept, value_targets={name: target.half().float() for name, target in concept.value_targets.items()}
+        )
+    text_side = {name: getattr(concept, name).half().float() for name in TEXT_SIDE}
+    energy = (text_side["target_input"].double() * text_side["inverse_target_input"].double()).sum().item()
+    if not abs(energy - 1) <= HALF_ENERGY_TOLERANCE:
+        text_side = {}
     return replace(
-        concept, value_targets={name: target.half().float() for name, target in concept.value_targets.items()}
+        concept,
+        value_targets={name: in_twelve_bits(target) for name, target in concept.value_targets.items()},
+        **{
+            name: {key: vectors.half().float() for key, vectors in getattr(concept, name).items()}
+            for name in ("word_vectors", "superclass_vectors")
+        },
+        **text_side,
     )
 
 
 def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool = True) -> None:
     """Write the concept in one step; the same concept gives the same bytes.  replace: as for `write_tensors`.
 
-    Raises PerfusionError where the file cannot be written or a target value exceeds the range of half precision.
+    Raises PerfusionError where the file cannot be written or a number exceeds the range of half precision.
     """
-    rounded = round_for_file(concept)
+    rounded, large = round_for_file(concept), is_large(_value_widths(concept))
     tensors = {name: getattr(rounded, name) for name in TEXT_SIDE}
     tensors |= dict(rounded.word_vectors)
     tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
-    tensors |= {VALUE + layer: target.half() for layer, target in rounded.value_targets.items()}
+    if large:
+        tensors = {name: _in_half_where_exact(tensor) for name, tensor in tensors.items()}
+    as_kept = to_twelve_bits if large else Tensor.half
+    tensors |= {VALUE + layer: as_kept(target) for layer, target in rounded.value_targets.items()}
     write_tensors(path, tensors, _metadata(rounded), replace)
 
 
@@ -75,32 +113,47 @@ def read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises PerfusionError, one sentence, for every file that is not a concept of a version known here.
     """
-    return _checked_settings(read_tensor_header(path, KIND), path)
+    return _checked_settings(read_tensor_header(path, KIND, WITH_BYTES), path)
 
 
 def load_concept(path: str | os.PathLike[str]) -> Concept:
     """Return the concept in the file. Raises PerfusionError, one sentence, for every file that is not one."""
     settings: dict[str, Any] = {}
-    _, tensors = read_tensors(path, KIND, lambda header: settings.update(_checked_settings(header, path)))
+    header, tensors = read_tensors(
+        path, KIND, lambda header: settings.update(_checked_settings(header, path)), WITH_BYTES
+    )
     del settings["tensors"]
     settings |= {name: tensors[name] for name in TEXT_SIDE}
     word_keys = [name.removeprefix(SUPERCLASS) for name in tensors if name.startswith(SUPERCLASS)]
+    values = {n.removeprefix(VALUE): t for n, t in tensors.items() if n.startswith(VALUE)}
+    if "perfusion.value_bits" in header.metadata:
+        with torch.inference_mode(False):
+            values = {layer: from_twelve_bits(packed) for layer, packed in values.items()}
     try:
         return Concept(
             **settings,
             word_vectors={key: tensors[key] for key in word_keys},
             superclass_vectors={key: tensors[SUPERCLASS + key] for key in word_keys},
-            value_targets={n.removeprefix(VALUE): t for n, t in tensors.items() if n.startswith(VALUE)},
+            value_targets=values,
         )
     except PerfusionError as problem:
         raise PerfusionError(f"{path} holds a concept that cannot be used: {problem}") from None
+
+
+def _value_widths(concept: Concept) -> list[int]:
+    return [len(target) for target in concept.value_targets.values()]
+
+
+def _in_half_where_exact(tensor: Tensor) -> Tensor:
+    half = tensor.half()
+    return half if torch.equal(half.float(), tensor) else tensor
 
 
 def _metadata(concept: Concept) -> dict[str, str]:
     plain_word = concept.word.strip("<>")
     metadata = {
         "perfusion.format": FORMAT,
-        "perfusion.version": str(_version(concept.form)),
+        "perfusion.version": str(_version(concept.form, VALUE_BITS if is_large(_value_widths(concept)) else None)),
         "perfusion.word": concept.word,
         "perfusion.superclass": concept.superclass,
         "perfusion.base_model": concept.base_model,
@@ -119,6 +172,8 @@ def _metadata(concept: Concept) -> dict[str, str]:
     }
     if concept.form == "lockable":
         metadata["perfusion.lock"] = repr(concept.lock)
+    if is_large(_value_widths(concept)):
+        metadata["perfusion.value_bits"] = VALUE_BITS
     if isinstance(concept.training.get("date"), str):  # from the training, so that saving again changes nothing
         metadata["modelspec.date"] = concept.training["date"]
     if concept.picture is not None:
@@ -134,7 +189,8 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             f"{path} was expected to be a {KIND}, but its header says it is"
             f" {quoted(metadata.get('perfusion.format', 'another kind of Perfusion file'))}; choose another file."
         )
-    _check_version(metadata.get("perfusion.version", ""), _version(metadata.get("perfusion.form", "")), path)
+    bits = metadata.get("perfusion.value_bits")
+    _check_version(metadata.get("perfusion.version", ""), _version(metadata.get("perfusion.form", ""), bits), path)
     try:
         settings = {
             **{name: _text(metadata, name) for name in ("word", "superclass", "base_model", "form", "statistics_hash")},
@@ -146,6 +202,8 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             "training": _json_object(metadata["perfusion.training"]),
             "picture": _picture(metadata.get("modelspec.thumbnail")),
         }
+        if bits not in (None, VALUE_BITS):
+            raise ValueError(f"its values have {quoted(bits)} bits")
     except KeyError as missing:
         raise PerfusionError(f"{path} is a {KIND} whose header lacks {missing}; get or train the file again.") from None
     except (ValueError, RecursionError) as problem:
@@ -153,13 +211,13 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             f"{path} is a {KIND} whose header holds a setting of the wrong kind ({str(problem)[:MAX_TEXT_LENGTH]});"
             " get or train it again."
         ) from None
-    settings["tensors"] = _checked_shapes(header, settings["encoding_width"], path)
+    settings["tensors"] = _checked_shapes(header, settings["encoding_width"], bits is not None, path)
     return settings
 
 
-def _version(form: str) -> int:
-    """The version of a file that holds a concept of this form."""
-    return VERSION_OF_FORM.get(form, VERSION)
+def _version(form: str, value_bits: str | None) -> int:
+    """The version of a file that holds a concept of this form, with its values in so many bits or as they are."""
+    return VERSION_OF_FORM.get(form, VERSION) if value_bits is None else VERSION_IN_TWELVE_BITS
 
 
 def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:
@@ -218,8 +276,13 @@ def _picture(text: str | None) -> bytes | None:
         raise ValueError("the picture is not base64") from None
 
 
-def _checked_shapes(header: TensorHeader, width: int, path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
-    """Check that the file has exactly the tensors of a concept, in shapes that fit each other."""
+def _checked_shapes(
+    header: TensorHeader, width: int, in_bytes: bool, path: str | os.PathLike[str]
+) -> dict[str, tuple[int, ...]]:
+    """Check that the file has exactly the tensors of a concept, in shapes that fit each other, and return these.
+
+    in_bytes: whether each value is bytes, for which the shape is that of the vector they are.
+    """
     shapes = {name: shape for name, (_, shape) in header.tensors.items()}
     word_keys = {name.removeprefix(SUPERCLASS) for name in shapes if name.startswith(SUPERCLASS)}
     layers = {name for name in shapes if name.startswith(VALUE)}
@@ -234,10 +297,17 @@ def _checked_shapes(header: TensorHeader, width: int, path: str | os.PathLike[st
     else:
         for name, shape in shapes.items():
             wanted = (width,) if name in TEXT_SIDE else ("any",) * (1 if name in layers else 2)
+            bytes_here = in_bytes and name in layers
             if len(shape) != len(wanted) or any(
                 w not in ("any", s) or s == 0 for s, w in zip(shape, wanted, strict=True)
             ):
                 problem = f"gives {name!r} the shape {list(shape)} instead of {list(wanted)}"
+            elif (header.tensors[name][0] == "U8") != bytes_here:
+                problem = f"has {'numbers' if bytes_here else 'bytes'} for {name!r} instead of the other"
+            elif bytes_here and (number := width_of_bytes(shape[0])) is not None:
+                shapes[name] = (number,)
+            elif bytes_here:
+                problem = f"gives {name!r} {shape[0]} bytes, which no vector of 12 bits a number has"
     if problem is not None:
         raise PerfusionError(f"{path} is a {KIND} whose header {problem}; get or train the file again.")
     return shapes

@@ -35,8 +35,9 @@ MAX_NAME_LENGTH = 200
 MAX_DIMENSIONS = 8
 MAX_NUMBER = 1 << 63
 
-# What the pack itself writes. Other types of number are refused: no file of ours has them.
+# What the pack itself writes. Other types of number are refused: no file of ours has them. Bytes are for whom asks.
 ITEM_BYTES = {"F16": 2, "F32": 4, "F64": 8}
+WITH_BYTES = {**ITEM_BYTES, "U8": 1}
 
 
 @dataclass(frozen=True)
@@ -50,21 +51,28 @@ class TensorHeader:
 HeaderCheck = Callable[[TensorHeader], None]
 
 
-def read_tensor_header(path: str | os.PathLike[str], kind: str) -> TensorHeader:
+def read_tensor_header(
+    path: str | os.PathLike[str], kind: str, item_bytes: Mapping[str, int] = ITEM_BYTES
+) -> TensorHeader:
     """Return the header of the file; `kind` names what it should be, for the errors ("Perfusion concept").
+
+    item_bytes: the types of number that it may have, and their sizes.
 
     Raises PerfusionError where the file is missing, no safetensors file, damaged, or another well-known kind of file.
     """
     with _opened(path, kind) as file:
-        return _read_header(file, path, kind)[1]
+        return _read_header(file, path, kind, item_bytes)[1]
 
 
 def read_tensors(
-    path: str | os.PathLike[str], kind: str, check: HeaderCheck | None = None
+    path: str | os.PathLike[str],
+    kind: str,
+    check: HeaderCheck | None = None,
+    item_bytes: Mapping[str, int] = ITEM_BYTES,
 ) -> tuple[TensorHeader, dict[str, Tensor]]:
     """Return header and tensors; `check` sees the header before the first number is read. Errors as above."""
     with _opened(path, kind) as file:
-        raw, header = _read_header(file, path, kind)
+        raw, header = _read_header(file, path, kind, item_bytes)
         if check is not None:
             check(header)
         try:
@@ -210,7 +218,9 @@ def _foreign(path: str | os.PathLike[str], kind: str, found: str) -> PerfusionEr
     return PerfusionError(f"{path} was expected to be a {kind}, but it is {found}; choose another file.")
 
 
-def _read_header(file: BinaryIO, path: str | os.PathLike[str], kind: str) -> tuple[bytes, TensorHeader]:
+def _read_header(
+    file: BinaryIO, path: str | os.PathLike[str], kind: str, item_bytes: Mapping[str, int]
+) -> tuple[bytes, TensorHeader]:
     """Return the raw bytes up to the end of the header, and the header as checked."""
     size = os.fstat(file.fileno()).st_size
     if size == 0:
@@ -235,7 +245,7 @@ def _read_header(file: BinaryIO, path: str | os.PathLike[str], kind: str) -> tup
         raise _damaged(path, kind, "its metadata are not texts")
     if not any(name.startswith("perfusion.") for name in metadata):
         _refuse_other_kinds(entries, path, kind)
-    tensors = _checked_entries(entries, size - 8 - length, path, kind)
+    tensors = _checked_entries(entries, size - 8 - length, item_bytes, path, kind)
     return start + raw, TensorHeader(metadata, tensors)
 
 
@@ -246,7 +256,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _checked_entries(
-    entries: dict[str, Any], data_bytes: int, path: str | os.PathLike[str], kind: str
+    entries: dict[str, Any], data_bytes: int, item_bytes: Mapping[str, int], path: str | os.PathLike[str], kind: str
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Check that dtype, shape and place of every tensor agree with each other and with the size of the file."""
     tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -258,12 +268,12 @@ def _checked_entries(
             dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         except (TypeError, KeyError, ValueError):
             raise _damaged(path, kind, f"its header does not say dtype, shape and place of {name!r}") from None
-        if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
+        if not isinstance(dtype, str) or dtype not in item_bytes:
             raise _foreign(path, kind, f"a file of another kind of numbers ({name!r} is {quoted(dtype)})")
         numbers = (*shape, begin, end)
         if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < MAX_NUMBER for n in numbers):
             raise _damaged(path, kind, f"its header gives {name!r} an impossible shape or place")
-        if end - begin != math.prod(shape) * ITEM_BYTES[dtype]:
+        if end - begin != math.prod(shape) * item_bytes[dtype]:
             raise _damaged(path, kind, f"its header gives {name!r} the shape {list(shape)} in {end - begin} bytes")
         tensors[name] = (dtype, shape)
         places.append((begin, end, name))

@@ -20,6 +20,7 @@ from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
 from ....perfusion_core.training import StepReport, TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
+from ..gate.cross_attention import cross_attention_layers
 from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
 from ..text.encoders import text_encoders
@@ -111,6 +112,12 @@ class TrainingRequest:
     def with_statistics(self, statistics: TextStatistics, picture: bytes | None) -> TrainingRequest:
         """The same with what takes time to make; the pictures are not prepared again."""
         return replace(self, images=self.pictures, masks=None, statistics=statistics, picture=picture)
+
+    @property
+    def value_widths(self) -> list[int]:
+        """Of what is learned for each cross-attention layer of the model."""
+        layers = cross_attention_layers(self.model.model.diffusion_model)
+        return [layer.to_v.out_features for layer in layers.values()]
 
     def check(self) -> None:
         """Raise PerfusionError for models, words and captions that cannot be trained on; it takes no time."""
