@@ -93,18 +93,29 @@ def run_ours(
     return TrainingJob(request, TrainingHooks(lambda _report: on_step())).train()
 
 
-def run_node(model: Any, changes: dict[str, Any], pictures: int, latent: int, steps: int, on_step: Callable) -> None:
-    """Run the host's Train LoRA node for so many steps with the defaults of its schema and these changes."""
+def run_node(
+    model: Any,
+    changes: dict[str, Any],
+    pictures: int,
+    latent: int,
+    steps: int,
+    on_step: Callable,
+    batch: Any = None,
+    positive: list | None = None,
+) -> None:
+    """Run the host's Train LoRA node for so many steps with the defaults of its schema and these changes.
+
+    batch: the latents, and positive: their conditioning; otherwise random ones of SD1.5's shape."""
     import comfy.utils
     import torch
     from comfy_extras.nodes_train import TrainLoraNode
 
     draw = torch.Generator().manual_seed(2)
     inputs = {entry.id: getattr(entry, "default", None) for entry in TrainLoraNode.define_schema().inputs}
-    batch = torch.randn(PICTURES, 4, latent, latent, generator=draw)
+    batch = torch.randn(PICTURES, 4, latent, latent, generator=draw) if batch is None else batch
     inputs |= {
         "model": model,
-        "positive": [[torch.randn(1, 77, CONTEXT, generator=draw), {}]],
+        "positive": positive or [[torch.randn(1, 77, CONTEXT, generator=draw), {}]],
         "batch_size": pictures,
         "steps": steps,
         **changes,

@@ -19,6 +19,7 @@ from file_mutations import FAMILIES
 from perfusion_core.concept import Concept
 from perfusion_core.concept_file import load_concept, read_header, save_concept
 from perfusion_core.errors import PerfusionError
+from perfusion_core.twelve_bits import from_twelve_bits
 
 # A sentence that names a file, an expectation, a finding and a remedy; whatever is quoted in it from a file is cut.
 LONGEST_SENTENCE = 700
@@ -27,7 +28,7 @@ SLOWEST_LOAD = 2.0  # seconds of computing; the largest header allowed takes a t
 
 @pytest.fixture(scope="module")
 def good_files(tmp_path_factory) -> list[bytes]:
-    """A concept of one text encoder, one of two, one with a picture."""
+    """A concept of one text encoder, one of two, one with a picture, one in the layout of large files."""
     two = {"clip_l": torch.ones(1, 4), "clip_g": torch.ones(2, 6)}
     concepts = [
         make_concept(width=8, value_widths={"middle_block.1.transformer_blocks.0.attn2": 4}),
@@ -35,6 +36,7 @@ def good_files(tmp_path_factory) -> list[bytes]:
             width=10, base_model="sdxl", word_vectors=two, superclass_vectors=two, clip_layer=-2, form="paper"
         ),
         make_concept(width=4, picture=PICTURE),
+        make_concept(width=6, value_widths={f"blocks.{n}.cross_attn": 15_361 + n for n in range(2)}),  # a large one
     ]
     path = tmp_path_factory.mktemp("good") / "good.safetensors"
     contents = []
@@ -71,7 +73,8 @@ def assert_correct(concept: Concept, content: bytes, path: Path) -> None:
     ours |= {f"value.{layer}": target for layer, target in concept.value_targets.items()}
     assert ours.keys() == tensors.keys()
     for name, tensor in ours.items():
-        assert torch.equal(tensor, tensors[name].float())
+        in_bytes = tensors[name].dtype == torch.uint8
+        assert torch.equal(tensor, from_twelve_bits(tensors[name]) if in_bytes else tensors[name].float())
         assert torch.isfinite(tensor).all()
     header = read_header(path)
     for name in ("word", "superclass", "base_model", "form", "statistics_hash"):

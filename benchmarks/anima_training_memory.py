@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""What a training step of Anima holds in memory, against the host's Train LoRA node, as one Markdown table.
+
+    python benchmarks/anima_training_memory.py [--width 2048] [--blocks 2] [--latent 32] [--output TABLE.md]
+
+Counted, not measured: the bytes of all tensors made during two steps, for as long as they live, at their most; so
+nothing of the machine's load is in it, and the models themselves are not. `TrainingJob` with its text encoder, and
+`TrainLoraNode` with the defaults of its schema, as it is and in bypass mode, train the same Anima of few blocks, with
+its adapter at full width, from the same prompt; weights are random.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "host")]
+
+from cost import ANIMA  # noqa: E402
+from training_cost import MEMORY_BARS, NODES, run_node  # noqa: E402
+
+TEXT_WIDTH, STEPS, PROMPT = 1024, 2, "a photo of a teddy"
+
+
+def make_model(width: int, blocks: int) -> Any:
+    """A MODEL of Anima's class, whose copy, which the host's trainer makes, has modules of its own and the same
+    weights: they are frozen."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+    import torch
+    from tiny_models import CPU, fill
+
+    config = comfy.supported_models.Anima(
+        {**ANIMA, "image_model": "anima", "model_channels": width, "num_blocks": blocks}
+    )
+    config.set_inference_dtype(torch.float32, None)
+    base = comfy.model_base.Anima(config, device=CPU).requires_grad_(False)
+    fill(base.diffusion_model, 0, 0.02)
+
+    def copy(**_options: Any) -> Any:
+        twin = comfy.model_base.Anima(config, device=torch.device("meta"))
+        twin.diffusion_model.load_state_dict(base.diffusion_model.state_dict(), assign=True)
+        return comfy.model_patcher.ModelPatcher(twin.requires_grad_(False), CPU, CPU)
+
+    model = comfy.model_patcher.ModelPatcher(base, CPU, CPU)
+    model.cached_patcher_init = (copy, ())
+    return model
+
+
+def make_clip() -> Any:
+    """Qwen3 of full width, with 2 of its 28 layers."""
+    import comfy.sd
+    import comfy.supported_models_base
+    import comfy.text_encoders.anima
+    from tiny_models import fill
+
+    texts = comfy.text_encoders.anima
+    target = comfy.supported_models_base.ClipTarget(texts.AnimaTokenizer, texts.te())
+    clip = comfy.sd.CLIP(target, model_options={"qwen3_06b_model_config": {"num_hidden_layers": 2}})
+    fill(clip.cond_stage_model, 1, 0.02)
+    return clip
+
+
+def train_ours(model: Any, clip: Any, pictures: int, latent: int) -> None:
+    """Two steps of a training of a concept, with the default settings of the trainer but for validations."""
+    import torch
+    from perfusion_pack.nodes.host.gate.refined_text import refined_text
+    from perfusion_pack.nodes.host.text.statistics import encoder_hash
+    from perfusion_pack.nodes.host.training.job import TrainingJob
+    from perfusion_pack.nodes.host.training.request import TrainingRequest
+    from perfusion_pack.perfusion_core.text_statistics import TextStatistics
+    from perfusion_pack.perfusion_core.training import TrainingSettings
+    from tiny_transformers import tiny_video_vae
+
+    identity = torch.eye(TEXT_WIDTH)
+    request = TrainingRequest(
+        model=model, clip=clip, vae=tiny_video_vae(), images=torch.rand(2, 8 * latent, 8 * latent, 3), word="<hugsy>",
+        superclass="teddy", settings=TrainingSettings(steps=STEPS, batch_size=pictures, validate_every=0, value_learning_rate=0.2),
+        statistics=TextStatistics(identity, identity, 0.0, encoder_hash(clip, refined_text(model)), 1),
+    )  # fmt: skip
+    TrainingJob(request).train()
+
+
+def held(action: Callable[[], object]) -> int:
+    """The most bytes of tensors made during an action that live at once."""
+    from perfusion_pack.perfusion_core.live_memory import LiveMemory
+
+    with LiveMemory() as memory:
+        action()
+    return memory.peak
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--width", type=int, default=2048, help="of the blocks; Anima has 2048")
+    parser.add_argument("--blocks", type=int, default=2, help="Anima has 28")
+    parser.add_argument("--latent", type=int, default=32, help="side of the latent, a multiple of 2 (32 is 256 px)")
+    parser.add_argument("--pictures", type=int, default=1, help="in a batch")
+    parser.add_argument("--output", type=Path, help="write the table into this file too")
+    arguments = parser.parse_args()
+    from open_pack import open_pack
+
+    open_pack()
+    import torch
+    from tiny_models import encode
+
+    torch.set_num_threads(1)
+    model, clip = make_model(arguments.width, arguments.blocks), make_clip()
+    latents = torch.randn(2, 16, 1, arguments.latent, arguments.latent)
+    with torch.inference_mode():
+        positive = encode(clip, PROMPT)
+        ours = held(lambda: train_ours(model, clip, arguments.pictures, arguments.latent))
+        lines = [
+            f"Width {arguments.width}, {arguments.blocks} blocks, {8 * arguments.latent} px, pictures in a batch:"
+            f" {arguments.pictures}; a concept: {ours / 1e6:.0f} MB beyond the models.",
+            "",
+            "| against | MB beyond the models | ours, of it | bar | |",
+            "| --- | ---: | ---: | ---: | --- |",
+        ]
+        print("\n".join(lines), flush=True)
+        for name in ("Train LoRA", "Train LoRA, bypass"):
+
+            def node(changes: dict[str, Any] = NODES[name]) -> None:
+                run_node(
+                    model, changes, arguments.pictures, arguments.latent, STEPS, lambda: None, latents, positive
+                )  # fmt: skip
+
+            theirs = held(node)
+            bar, ratio = MEMORY_BARS[name], ours / theirs
+            verdict = "met" if ratio <= bar else "MISSED"
+            lines.append(f"| {name} | {theirs / 1e6:.0f} | {ratio:.3f} | <= {bar:.2f} | {verdict} |")
+            print(lines[-1], flush=True)
+    if arguments.output:
+        head = ["# What a training step of Anima holds", "", *__doc__.split("\n\n", 1)[1].splitlines()[2:], ""]
+        arguments.output.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
