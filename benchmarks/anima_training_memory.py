@@ -78,9 +78,11 @@ def train_ours(model: Any, clip: Any, pictures: int, latent: int) -> None:
     from tiny_transformers import tiny_video_vae
 
     identity = torch.eye(TEXT_WIDTH)
+    # At a rate that does something in two steps, without which a training does not end well.
+    settings = TrainingSettings(steps=STEPS, batch_size=pictures, validate_every=0, value_learning_rate=0.2)
     request = TrainingRequest(
         model=model, clip=clip, vae=tiny_video_vae(), images=torch.rand(2, 8 * latent, 8 * latent, 3), word="<hugsy>",
-        superclass="teddy", settings=TrainingSettings(steps=STEPS, batch_size=pictures, validate_every=0, value_learning_rate=0.2),
+        superclass="teddy", settings=settings,
         statistics=TextStatistics(identity, identity, 0.0, encoder_hash(clip, refined_text(model)), 1),
     )  # fmt: skip
     TrainingJob(request).train()

@@ -3,7 +3,7 @@
 What is lost is at most half a step, 1/4094 of the largest number of the vector, so of numbers of one size less than in
 bfloat16 and more than in float16, in three quarters of the room of both.
 
-Bytes of a vector: its scale, float32; then two numbers, each 2048 more than it is, in three bytes, the lower bits first.
+Bytes of a vector: its scale, float32; then two numbers, each 2048 more than it is, in three bytes, lower bits first.
 The scale is kept to 20 significant bits, so that what was read and is written again gives the same bytes.
 """
 

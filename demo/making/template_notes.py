@@ -46,7 +46,8 @@ Checkpoint*: all wires move. So too **images** and **masks**. Delete the demo no
 5. **preset** *Standard*, and run. The file lands in *output/perfusion*: use it in the template *First picture* with \
 *Load Checkpoint*, at 512 x 512 (SDXL 1024 x 1024). **cfg**: 3 here, 7 for SD1.5, 6 for SDXL.
 
-Masks, captions and *Measure Text Statistics* may be left out.
+Masks, captions and *Measure Text Statistics* may be left out. **Anima, Cosmos-Predict2, Wan**: *Load Diffusion \
+Model*, *Load CLIP*, *Load VAE*; only random weights were tried.
 """
 
 TWO_CONCEPTS = """\

@@ -15,7 +15,7 @@ from perfusion_pack.nodes.apply_concepts import CONCEPTS, ConceptGate
 from perfusion_pack.nodes.host import concept_folders, progress
 from perfusion_pack.nodes.host.concept_folders import concept_path, register_concept_folders
 from perfusion_pack.nodes.load_concept import LoadConcept
-from perfusion_pack.nodes.pictures import thumbnail
+from perfusion_pack.nodes.pictures import thumbnail, thumbnail_room
 from perfusion_pack.nodes.save_concept import SaveConcept
 from perfusion_pack.perfusion_core.concept import check_stack
 from perfusion_pack.perfusion_core.concept_file import load_concept as read_concept
@@ -181,3 +181,10 @@ def test_the_folder_for_files_from_elsewhere_is_made(files, tmp_path, monkeypatc
 def test_thumbnails_of_the_test_are_what_files_carry():
     assert Image.open(bytes_io.BytesIO(thumbnail(torch.zeros(64, 48, 3)))).size == (48, 64)
     assert load_concept.shown is save_concept.shown
+
+
+def test_a_thumbnail_leaves_room_for_many_wide_layers():
+    noise = torch.rand(160, 160, 3, generator=torch.Generator().manual_seed(1))
+    rooms = {name: thumbnail_room(widths) for name, widths in (("SD1.5", [1280] * 10), ("Anima", [2048] * 28))}
+    assert rooms == {"SD1.5": 8192, "Anima": 4096}
+    assert 4096 < len(thumbnail(noise, rooms["SD1.5"])) <= 8192 and len(thumbnail(noise, rooms["Anima"])) <= 4096
