@@ -45,6 +45,8 @@ def make_model(width: int, blocks: int) -> Any:
     def copy(**_options: Any) -> Any:
         twin = comfy.model_base.Anima(config, device=torch.device("meta"))
         twin.diffusion_model.load_state_dict(base.diffusion_model.state_dict(), assign=True)
+        for path, module in twin.diffusion_model.named_modules():
+            module._buffers.update(base.diffusion_model.get_submodule(path)._buffers)
         return comfy.model_patcher.ModelPatcher(twin.requires_grad_(False), CPU, CPU)
 
     model = comfy.model_patcher.ModelPatcher(base, CPU, CPU)

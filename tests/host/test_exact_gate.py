@@ -10,7 +10,14 @@ import pytest
 import torch
 from perfusion_pack.nodes.host.gate.patch import applied_concepts, apply_concepts, with_gate
 from perfusion_pack.nodes.host.gate.run import GateRun
-from perfusion_pack.nodes.host.text.known_prompts import KEY, MOST_PROMPTS, KnownPrompt, PromptMemory, known_tokens
+from perfusion_pack.nodes.host.text.known_prompts import (
+    KEY,
+    MOST_PROMPTS,
+    KnownPrompt,
+    KnownTokens,
+    PromptMemory,
+    known_tokens,
+)
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
@@ -245,3 +252,14 @@ def test_the_switch_stays_with_the_model(model, concepts):
         assert applied_concepts(apply_concepts(patched, concepts[2:3], exact=exact)).exact is exact
         with pytest.raises(PerfusionError, match="choose the same exact_gate in both nodes"):
             apply_concepts(patched, concepts[2:3], exact=not exact)
+
+
+def test_padding_that_a_model_makes_is_known_once():
+    """Anima fills its text up to 512 places, all alike; each of them beside each other one would be gigabytes."""
+    tokens = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
+    known = KnownTokens(tokens, torch.tensor([[True], [False], [False]]))
+    before, after = tokens[[[0, 0], [1, 2]]], torch.zeros(2, 512, 4)
+    after[0, 0], after[1, 0] = 1.0, 2.0
+    made = known.through(before, after)
+    assert len(made.tokens) == 3  # the first of each, and padding, of which nothing is known but what both have
+    assert made.words_in(after).tolist() == [[True], [False]]

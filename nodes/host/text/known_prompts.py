@@ -80,8 +80,13 @@ class KnownTokens(NamedTuple):
             return self
         if before.shape[-1] != self.tokens.shape[-1] or len(before) != len(after):
             return KnownTokens(after.new_zeros(0, after.shape[-1]), self.may_have[:0])
-        may_have = self.words_in(before)[:, None].expand(-1, after.shape[1], -1)
-        return KnownTokens(after.flatten(0, 1), may_have.flatten(0, 1))
+        may_have = self.words_in(before)[:, None].expand(-1, after.shape[1], -1).flatten(0, 1)
+        # Each once, and of the words that all prompts with it have: hundreds of places of padding would be as many
+        # pairs of equal tokens for each place of a prompt, which are gigabytes.
+        tokens, place = after.flatten(0, 1).unique(dim=0, return_inverse=True)
+        without = torch.zeros(len(tokens), may_have.shape[1], device=after.device)
+        without.index_add_(0, place, (~may_have).to(without))
+        return KnownTokens(tokens, without == 0)
 
     def and_also(self, other: KnownTokens) -> KnownTokens:
         """These and others of the same width."""
