@@ -6,7 +6,8 @@
 Counted, not measured: the bytes of all tensors made during two steps, for as long as they live, at their most; so
 nothing of the machine's load is in it, and the models themselves are not. `TrainingJob` with its text encoder, and
 `TrainLoraNode` with the defaults of its schema, as it is and in bypass mode, train the same Anima of few blocks, with
-its adapter at full width, from the same prompt; weights are random.
+its adapter at full width, from the same prompt; weights are random. On ComfyUI 0.33.0 the node alone fails on Anima
+("Trying to backward through comfy_kitchen.rms_rope_split_half"), so it has torch's form of that kernel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "host")]
@@ -90,6 +92,14 @@ def train_ours(model: Any, clip: Any, pictures: int, latent: int) -> None:
     TrainingJob(request).train()
 
 
+def kernel_in_torch() -> Any:
+    """While it is open, the host's models use the differentiable form of the one kernel that stops Train LoRA."""
+    import comfy.quant_ops
+    from comfy_kitchen.backends import eager
+
+    return mock.patch.object(comfy.quant_ops.ck, "rms_rope_split_half", eager.rms_rope_split_half)
+
+
 def held(action: Callable[[], object]) -> int:
     """The most bytes of tensors made during an action that live at once."""
     from perfusion_pack.perfusion_core.live_memory import LiveMemory
@@ -130,9 +140,9 @@ def main() -> None:
         for name in ("Train LoRA", "Train LoRA, bypass"):
 
             def node(changes: dict[str, Any] = NODES[name]) -> None:
-                run_node(
-                    model, changes, arguments.pictures, arguments.latent, STEPS, lambda: None, latents, positive
-                )  # fmt: skip
+                pictures, latent = arguments.pictures, arguments.latent
+                with kernel_in_torch():
+                    run_node(model, changes, pictures, latent, STEPS, lambda: None, latents, positive)
 
             theirs = held(node)
             bar, ratio = MEMORY_BARS[name], ours / theirs
