@@ -5,9 +5,10 @@
 
 Counted, not measured: the bytes of all tensors made during two steps, for as long as they live, at their most; so
 nothing of the machine's load is in it, and the models themselves are not. `TrainingJob` with its text encoder, and
-`TrainLoraNode` with the defaults of its schema, as it is and in bypass mode, train the same Anima of few blocks, with
-its adapter at full width, from the same prompt; weights are random. On ComfyUI 0.33.0 the node alone fails on Anima
-("Trying to backward through comfy_kitchen.rms_rope_split_half"), so it has torch's form of that kernel.
+`TrainLoraNode` with the defaults of its schema train the same Anima of few blocks, with its adapter at full width, from
+the same prompt; weights are random. On ComfyUI 0.33.0 the node alone fails on Anima ("Trying to backward through
+comfy_kitchen.rms_rope_split_half"), so it has torch's form of that kernel; its bypass mode fails all the same, on a
+LoRA of an embedding.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "host")]
 
 from cost import ANIMA  # noqa: E402
-from training_cost import MEMORY_BARS, NODES, run_node  # noqa: E402
+from training_cost import MEMORY_BARS, run_node  # noqa: E402
 
 TEXT_WIDTH, STEPS, PROMPT = 1024, 2, "a photo of a teddy"
+NODE = "Train LoRA"
 
 
 def make_model(width: int, blocks: int) -> Any:
@@ -137,18 +139,17 @@ def main() -> None:
             "| --- | ---: | ---: | ---: | --- |",
         ]
         print("\n".join(lines), flush=True)
-        for name in ("Train LoRA", "Train LoRA, bypass"):
-
-            def node(changes: dict[str, Any] = NODES[name]) -> None:
-                pictures, latent = arguments.pictures, arguments.latent
-                with kernel_in_torch():
-                    run_node(model, changes, pictures, latent, STEPS, lambda: None, latents, positive)
-
-            theirs = held(node)
-            bar, ratio = MEMORY_BARS[name], ours / theirs
-            verdict = "met" if ratio <= bar else "MISSED"
-            lines.append(f"| {name} | {theirs / 1e6:.0f} | {ratio:.3f} | <= {bar:.2f} | {verdict} |")
-            print(lines[-1], flush=True)
+        with kernel_in_torch():
+            theirs = held(
+                lambda: run_node(
+                    model, {}, arguments.pictures, arguments.latent, STEPS, lambda: None, latents, positive
+                )
+            )
+        bar, ratio = MEMORY_BARS[NODE], ours / theirs
+        lines.append(
+            f"| {NODE} | {theirs / 1e6:.0f} | {ratio:.3f} | <= {bar:.2f} | {'met' if ratio <= bar else 'MISSED'} |"
+        )
+        print(lines[-1], flush=True)
     if arguments.output:
         head = ["# What a training step of Anima holds", "", *__doc__.split("\n\n", 1)[1].splitlines()[2:], ""]
         arguments.output.write_text("\n".join([*head, *lines]) + "\n", encoding="utf-8")

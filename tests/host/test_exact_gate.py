@@ -258,7 +258,7 @@ def test_padding_that_a_model_makes_is_known_once():
     """Anima fills its text up to 512 places, all alike; each of them beside each other one would be gigabytes."""
     tokens = torch.randn(3, 8, generator=torch.Generator().manual_seed(6))
     known = KnownTokens(tokens, torch.tensor([[True], [False], [False]]))
-    before, after = tokens[[[0, 0], [1, 2]]], torch.zeros(2, 512, 4)
+    before, after = tokens[torch.tensor([[0, 0], [1, 2]])], torch.zeros(2, 512, 4)
     after[0, 0], after[1, 0] = 1.0, 2.0
     made = known.through(before, after)
     assert len(made.tokens) == 3  # the first of each, and padding, of which nothing is known but what both have
