@@ -94,18 +94,12 @@ def run_ours(
 
 
 def run_node(
-    model: Any,
-    changes: dict[str, Any],
-    pictures: int,
-    latent: int,
-    steps: int,
-    on_step: Callable,
-    batch: Any = None,
-    positive: list | None = None,
-) -> None:
+    model: Any, changes: dict[str, Any], pictures: int, latent: int, steps: int, on_step: Callable,
+    batch: Any = None, positive: Any = None,
+) -> None:  # fmt: skip
     """Run the host's Train LoRA node for so many steps with the defaults of its schema and these changes.
 
-    batch: the latents, and positive: their conditioning; otherwise random ones of SD1.5's shape."""
+    batch: latents, and positive: their conditioning; otherwise random ones of SD1.5's shape."""
     import comfy.utils
     import torch
     from comfy_extras.nodes_train import TrainLoraNode

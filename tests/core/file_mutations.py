@@ -237,9 +237,7 @@ def strange_numbers(chance: random.Random, good: bytes) -> bytes:
     for name in chance.sample(sorted(tensors), chance.choice([1, 2, len(tensors)])):
         flat = tensors[name].view(-1)
         strange = chance.choice([float("nan"), float("inf"), -float("inf"), 0.0, 1e-40, 65504.0, -65504.0])
-        if flat.dtype == torch.uint8:  # of a vector in bytes it is the scale, the first four
-            flat[:4] = torch.tensor([strange]).view(torch.uint8)
-            continue
+        flat = flat[:4].view(torch.float32) if flat.dtype == torch.uint8 else flat  # of a vector in bytes, its scale
         flat[chance.randrange(len(flat)) if chance.random() < 0.7 else slice(None)] = strange
     return safetensors.torch.save(tensors, metadata)
 
