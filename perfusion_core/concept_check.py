@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .concept import Concept
-from .concept_file import load_concept, round_for_file
+from .concept_file import load_concept, round_for_file, round_values
 from .edit import RESIDUAL
 from .errors import PerfusionError
 
@@ -37,7 +37,8 @@ def check_learned(start: Mapping[str, Tensor], concept: Concept) -> None:
     """
     if concept.form in RESIDUAL and not _same(concept.word_vectors, concept.superclass_vectors):
         return
-    if all(torch.equal(start[name].cpu().half(), value.half()) for name, value in concept.value_targets.items()):
+    at_start = {name: start[name].detach().float().cpu() for name in concept.value_targets}
+    if _same(round_values(at_start), round_values(concept.value_targets)):
         raise PerfusionError(
             f"The training of {concept.word} learned nothing: every value is what it was at step 0; raise"
             " value_learning_rate or the number of steps."

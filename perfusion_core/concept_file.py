@@ -73,23 +73,28 @@ def round_for_file(concept: Concept) -> Concept:
     undetermined; the text side decides the gate and stays float32.  Where the values alone exceed `MOST_PLAIN_VALUES`
     they are rounded to 12 bits and the text side to half precision (benchmarks/file_precision.md).
     """
+    values = round_values(concept.value_targets)
     if not is_large(_value_widths(concept)):
-        return replace(
-            concept, value_targets={name: target.half().float() for name, target in concept.value_targets.items()}
-        )
+        return replace(concept, value_targets=values)
     text_side = {name: getattr(concept, name).half().float() for name in TEXT_SIDE}
     energy = (text_side["target_input"].double() * text_side["inverse_target_input"].double()).sum().item()
     if not abs(energy - 1) <= HALF_ENERGY_TOLERANCE:
         text_side = {}
     return replace(
         concept,
-        value_targets={name: in_twelve_bits(target) for name, target in concept.value_targets.items()},
+        value_targets=values,
         **{
             name: {key: vectors.half().float() for key, vectors in getattr(concept, name).items()}
             for name in ("word_vectors", "superclass_vectors")
         },
         **text_side,
     )
+
+
+def round_values(targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the target values of all layers, [d_out] each, as a file will give them back, float32."""
+    large = is_large(map(len, targets.values()))
+    return {name: in_twelve_bits(target) if large else target.half().float() for name, target in targets.items()}
 
 
 def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool = True) -> None:

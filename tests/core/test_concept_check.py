@@ -9,7 +9,7 @@ import torch
 from core_examples import make_concept
 
 from perfusion_core.concept_check import check_learned, check_saved, relative_change
-from perfusion_core.concept_file import save_concept
+from perfusion_core.concept_file import MOST_PLAIN_VALUES, round_for_file, save_concept
 from perfusion_core.errors import PerfusionError
 
 
@@ -43,6 +43,15 @@ def test_values_that_did_not_move_are_an_error():
         check_learned({name: value.half().float() * (1 + 1e-6) for name, value in start.items()}, concept)
     moved = next(iter(start))
     check_learned({**start, moved: start[moved] + 0.1}, concept)
+
+
+def test_values_that_did_not_move_are_an_error_in_large_files_too():
+    """Their coarser rounding is no change of the training's."""
+    concept = make_concept(value_widths={"blocks.0.cross_attn": MOST_PLAIN_VALUES, "blocks.1.cross_attn": 8})
+    start = dict(concept.value_targets)
+    with pytest.raises(PerfusionError, match="learned nothing"):
+        check_learned(start, round_for_file(concept))
+    check_learned({**start, "blocks.1.cross_attn": start["blocks.1.cross_attn"] + 0.1}, round_for_file(concept))
 
 
 def test_relative_change_is_relative():
