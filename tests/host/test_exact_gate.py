@@ -263,3 +263,13 @@ def test_padding_that_a_model_makes_is_known_once():
     made = known.through(before, after)
     assert len(made.tokens) == 3  # the first of each, and padding, of which nothing is known but what both have
     assert made.words_in(after).tolist() == [[True], [False]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_what_a_model_makes_is_known_on_devices_without_unique_rows(monkeypatch, dtype):
+    """On Apple's, torch has it from 2.10 only."""
+    monkeypatch.delattr(torch.Tensor, "unique")
+    known = KnownTokens(torch.eye(3), torch.tensor([[True], [False], [True]]))
+    after = torch.tensor([[[1.0, 2.0], [5.0, 6.0]], [[3.0, 4.0], [5.0, 6.0]]], dtype=dtype)
+    made = known.through(torch.eye(3)[torch.tensor([[0, 2], [1, 1]])], after)
+    assert made.tokens.tolist() == [[1, 2], [5, 6], [3, 4]] and made.may_have.tolist() == [[True], [False], [False]]

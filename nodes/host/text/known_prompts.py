@@ -83,8 +83,10 @@ class KnownTokens(NamedTuple):
         may_have = self.words_in(before)[:, None].expand(-1, after.shape[1], -1).flatten(0, 1)
         # Each once, and of the words that all prompts with it have: hundreds of places of padding would be as many
         # pairs of equal tokens for each place of a prompt, which are gigabytes.
-        tokens, place = after.flatten(0, 1).unique(dim=0, return_inverse=True)
-        without = torch.zeros(len(tokens), may_have.shape[1], device=after.device)
+        made, first = after.flatten(0, 1), dict[bytes, int]()
+        place = torch.tensor([first.setdefault(key, len(first)) for key in _keys(made)], device=made.device)
+        tokens = made.new_empty(len(first), made.shape[1]).index_copy_(0, place, made)
+        without = torch.zeros(len(first), may_have.shape[1], device=made.device)
         without.index_add_(0, place, (~may_have).to(without))
         return KnownTokens(tokens, without == 0)
 
@@ -179,6 +181,11 @@ class _Tokens(NamedTuple):
         return KnownTokens(self.tokens, torch.tensor(may_have, dtype=torch.bool).reshape(len(may_have), -1))
 
 
+def _keys(tokens: Tensor) -> list[bytes]:
+    """What tells each token from the others, [M, d] -> M.  Not `unique`, which not every device has for rows."""
+    return [bytes(row) for row in tokens.detach().cpu().contiguous().view(torch.uint8).numpy()]
+
+
 def _distinct(prompts: Sequence[KnownPrompt]) -> _Tokens:
     """All tokens of these prompts, each once.  One that prompts share, such as the first, tells only of the words that
     all of them have."""
@@ -188,7 +195,7 @@ def _distinct(prompts: Sequence[KnownPrompt]) -> _Tokens:
     held = [frozenset(), *(frozenset(prompt.words) for prompt in prompts)]
     first: dict[bytes, tuple[Tensor, frozenset[str]]] = {}
     for tokens, words in zip(encodings, held, strict=True):
-        for token, key in zip(tokens, map(bytes, tokens.contiguous().view(torch.uint8).numpy()), strict=True):
+        for token, key in zip(tokens, _keys(tokens), strict=True):
             earlier = first.get(key)
             first[key] = (token, words) if earlier is None else (earlier[0], earlier[1] & words)
     return _Tokens(torch.stack([token for token, _ in first.values()]), [words for _, words in first.values()])
