@@ -140,6 +140,8 @@ def _check_alike(a: Concept, b: Concept) -> None:
     refuse("layer of the text encoder", a.clip_layer, b.clip_layer)
     refuse("width of text encodings", a.encoding_width, b.encoding_width)
     refuse("numbers of word tokens", _sizes(a.word_vectors), _sizes(b.word_vectors))
+    for key, vectors in a.word_vectors.items():
+        refuse(f"width of {key} vectors", vectors.shape[1], b.word_vectors[key].shape[1])
     refuse("number of layers", len(a.value_targets), len(b.value_targets))
     for name, size in _sizes(a.value_targets).items():
         refuse(f"layer {name} of size", size, _sizes(b.value_targets).get(name))

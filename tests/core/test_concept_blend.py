@@ -146,6 +146,10 @@ def test_what_speaks_against_a_blend_is_told():
             {"word_vectors": {"clip_l": torch.ones(2, WIDTH)}},
             "word tokens {'clip_l': 1}, but <bruno> has {'clip_l': 2}",
         ),
+        (
+            dict.fromkeys(("word_vectors", "superclass_vectors"), {"clip_l": torch.ones(1, 7)}),
+            f"width of clip_l vectors {WIDTH}, but <bruno> has 7",
+        ),
         ({"value_targets": {"another": torch.ones(8)}}, "number of layers 2, but <bruno> has 1"),
         ({"value_targets": dict.fromkeys(A.value_targets, torch.ones(3))}, "attn2 of size 8, but <bruno> has 3"),
         (
