@@ -14,6 +14,7 @@ from perfusion_core.concept import Concept
 from perfusion_core.concept_check import check_saved
 from perfusion_core.concept_file import is_large, load_concept, read_header, round_for_file, save_concept
 from perfusion_core.errors import PerfusionError
+from perfusion_core.tensor_file import read_tensor_header
 
 SDXL_DEPTHS = {"input_blocks": {4: 2, 5: 2, 7: 10, 8: 10}, "output_blocks": {0: 10, 1: 10, 2: 10, 3: 2, 4: 2, 5: 2}}
 SDXL = {
@@ -118,10 +119,14 @@ def test_the_word_is_still_an_embedding_for_other_programs(tmp_path):
     assert all(torch.equal(tensors[key], vectors.half()) for key, vectors in concept.word_vectors.items())
 
 
-def test_packs_from_before_ask_for_an_update(tmp_path):
-    save_concept(tmp_path / "a.safetensors", large())
-    with safetensors.safe_open(tmp_path / "a.safetensors", "pt") as file:
+def test_packs_from_before_need_an_update(tmp_path):
+    """They look at the kinds of numbers first, so that it is those that they name."""
+    path = tmp_path / "a.safetensors"
+    save_concept(path, large())
+    with safetensors.safe_open(path, "pt") as file:
         assert file.metadata()["perfusion.version"] == "4"
+    with pytest.raises(PerfusionError, match="'U8'.; update the pack or choose another file"):
+        read_tensor_header(path, "Perfusion concept")  # without bytes, as they read
 
 
 @pytest.mark.parametrize(
