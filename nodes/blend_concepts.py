@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack, GatedConcept, normalise_word
 from ..perfusion_core.concept_blend import blend_concepts, concerns, default_word
+from ..perfusion_core.concept_file import round_for_file
 from ..perfusion_core.errors import PerfusionError
 from .declared import as_declared
 from .host.old_hosts import search_aliases
@@ -71,6 +74,8 @@ class BlendConcepts(io.ComfyNode):
         a, b = _last(concept_a, "concept_a"), _last(concept_b, "concept_b")
         called = normalise_word(word) if word.strip() else default_word(a.concept, b.concept)
         blend = blend_concepts(a, b, share, called)
+        # As every other concept is, so that it paints the same when it was saved and loaded.
+        blend = dataclasses.replace(blend, concept=round_for_file(blend.concept))
         text = f"{called} · {1 - share:.0%} {a.concept.word}, {share:.0%} {b.concept.word} · bias {blend.bias:g}"
         lines = [text, *(f"Warning: {concern}" for concern in concerns(a.concept, b.concept))]
         return io.NodeOutput((blend,), called, ui=shown(" · ".join(lines), blend.concept.picture, cls))
