@@ -78,7 +78,7 @@ def round_for_file(concept: Concept) -> Concept:
         return replace(concept, value_targets=values)
     text_side = {name: getattr(concept, name).half().float() for name in TEXT_SIDE}
     energy = (text_side["target_input"].double() * text_side["inverse_target_input"].double()).sum().item()
-    if not abs(energy - 1) <= HALF_ENERGY_TOLERANCE:
+    if not (abs(energy - 1) <= HALF_ENERGY_TOLERANCE and text_side["superclass_encoding"].isfinite().all()):
         text_side = {}
     return replace(
         concept,

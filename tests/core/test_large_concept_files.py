@@ -97,6 +97,11 @@ def test_a_text_side_that_half_precision_would_spoil_stays_as_it_is(tmp_path):
     check_saved(path, concept)
 
 
+def test_an_encoding_beyond_half_precision_stays_as_it_is():
+    concept = large(superclass_encoding=torch.full((1024,), 7e4))
+    assert torch.equal(round_for_file(concept).superclass_encoding, concept.superclass_encoding)
+
+
 def test_a_file_from_before_is_read_to_the_bit(tmp_path):
     """Large concepts once were kept as small ones are."""
     concept, path = large(), tmp_path / "a.safetensors"
