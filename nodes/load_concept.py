@@ -70,7 +70,7 @@ class LoadConcept(io.ComfyNode):
                     max=2.0,
                     step=0.05,
                     **ADVANCED,
-                    tooltip="Scales the whole edit. Start with 1, as trained; 0 takes the concept away entirely, "
+                    tooltip="Scales the whole edit. Start with 1, as trained; 0 leaves only the word's own vector, "
                     f"above {advice.BURNING_STRENGTH:g} colours burn.",
                 ),
                 io.Float.Input(

@@ -96,7 +96,7 @@ THINGS: dict[str, Thing] = {
 
 
 def varied_scenes(name: str, count: int, seed: int = 0) -> list[Scene]:
-    """`count` scenes with the thing, each before another background, in another pose and size."""
+    """`count` scenes with the thing, before all backgrounds in turn, in other poses and sizes."""
     rng = np.random.default_rng([seed, *name.encode()])
     order = [*rng.permutation(BACKGROUNDS)]
     return [
