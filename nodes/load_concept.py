@@ -178,7 +178,7 @@ def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
     if lock is None or lock == concept.recommended_lock or concept.form == "lockable":
         return
     logger.warning(
-        "The concept %s was trained in the form %s, with the lock %g, and is used with %g, which costs likeness; set"
+        "The concept %s was trained in the form %s, with the lock %g, and is used with %g, which may cost likeness; set"
         " lock to -1, or train it in the form lockable.",
         concept.word,
         concept.form,

@@ -246,7 +246,7 @@ def test_the_loader_takes_the_lock_of_the_file_or_the_one_that_is_set(listed, ca
         assert loaded(path, **inputs).edit().lock_in_force == own
     assert not caplog.text
     assert loaded(path, lock=0.75).edit().lock_in_force == 0.75
-    assert ("which costs likeness" in caplog.text) == (form != "lockable")
+    assert ("which may cost likeness" in caplog.text) == (form != "lockable")
 
 
 # --- overflow ---
