@@ -127,7 +127,7 @@ class TrainConcept(io.ComfyNode):
                     step=0.5,
                     optional=True,
                     **ADVANCED,
-                    tooltip="CFG of samples and previews; the concept depends on it only with clip_vision. Start with "
+                    tooltip="CFG of samples and previews; the concept depends on it only with CLIP Vision. Start with "
                     f"{CFG_OF_THE_FAMILY:g}, which takes {SD15_CFG:g} for SD1.5 and SD2, {SDXL_CFG:g} for SDXL, "
                     f"{DEMO_CFG:g} for the demo model; too low hardly follows the prompt, too high burns colours.",
                 ),
