@@ -214,8 +214,8 @@ def _damaged(path: str | os.PathLike[str], kind: str, found: str) -> PerfusionEr
     return PerfusionError(f"{path} was expected to be a whole {kind}, but {found}; get or make the file again.")
 
 
-def _foreign(path: str | os.PathLike[str], kind: str, found: str, remedy: str = "") -> PerfusionError:
-    return PerfusionError(f"{path} was expected to be a {kind}, but it is {found}; {remedy}choose another file.")
+def _foreign(path: str | os.PathLike[str], kind: str, found: str) -> PerfusionError:
+    return PerfusionError(f"{path} was expected to be a {kind}, but it is {found}; choose another file.")
 
 
 def _read_header(
@@ -269,8 +269,10 @@ def _checked_entries(
         except (TypeError, KeyError, ValueError):
             raise _damaged(path, kind, f"its header does not say dtype, shape and place of {name!r}") from None
         if not isinstance(dtype, str) or dtype not in item_bytes:
-            found = f"a file of numbers that this pack does not read ({name!r} is {quoted(dtype)})"
-            raise _foreign(path, kind, found, "update the pack or ")
+            raise PerfusionError(
+                f"{path} was expected to be a {kind} of numbers that this pack reads, but {name!r} is {quoted(dtype)};"
+                " update the pack or choose another file."
+            )
         numbers = (*shape, begin, end)
         if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and 0 <= n < MAX_NUMBER for n in numbers):
             raise _damaged(path, kind, f"its header gives {name!r} an impossible shape or place")

@@ -130,7 +130,7 @@ def test_packs_from_before_need_an_update(tmp_path):
     save_concept(path, large())
     with safetensors.safe_open(path, "pt") as file:
         assert file.metadata()["perfusion.version"] == "4"
-    with pytest.raises(PerfusionError, match="'U8'.; update the pack or choose another file"):
+    with pytest.raises(PerfusionError, match="'U8'; update the pack or choose another file"):
         read_tensor_header(path, "Perfusion concept")  # without bytes, as they read
 
 
