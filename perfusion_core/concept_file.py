@@ -74,7 +74,7 @@ def round_for_file(concept: Concept) -> Concept:
     they are rounded to 12 bits and the text side to half precision (benchmarks/file_precision.md).
     """
     values = round_values(concept.value_targets)
-    if not is_large(_value_widths(concept)):
+    if not _is_large(concept):
         return replace(concept, value_targets=values)
     text_side = {name: getattr(concept, name).half().float() for name in TEXT_SIDE}
     energy = (text_side["target_input"].double() * text_side["inverse_target_input"].double()).sum().item()
@@ -102,7 +102,7 @@ def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool =
 
     Raises PerfusionError where the file cannot be written or a number exceeds the range of half precision.
     """
-    rounded, large = round_for_file(concept), is_large(_value_widths(concept))
+    rounded, large = round_for_file(concept), _is_large(concept)
     tensors = {name: getattr(rounded, name) for name in TEXT_SIDE}
     tensors |= dict(rounded.word_vectors)
     tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
@@ -145,8 +145,8 @@ def load_concept(path: str | os.PathLike[str]) -> Concept:
         raise PerfusionError(f"{path} holds a concept that cannot be used: {problem}") from None
 
 
-def _value_widths(concept: Concept) -> list[int]:
-    return [len(target) for target in concept.value_targets.values()]
+def _is_large(concept: Concept) -> bool:
+    return is_large(map(len, concept.value_targets.values()))
 
 
 def _in_half_where_exact(tensor: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def _metadata(concept: Concept) -> dict[str, str]:
     plain_word = concept.word.strip("<>")
     metadata = {
         "perfusion.format": FORMAT,
-        "perfusion.version": str(_version(concept.form, VALUE_BITS if is_large(_value_widths(concept)) else None)),
+        "perfusion.version": str(_version(concept.form, VALUE_BITS if _is_large(concept) else None)),
         "perfusion.word": concept.word,
         "perfusion.superclass": concept.superclass,
         "perfusion.base_model": concept.base_model,
@@ -177,7 +177,7 @@ def _metadata(concept: Concept) -> dict[str, str]:
     }
     if concept.form == "lockable":
         metadata["perfusion.lock"] = repr(concept.lock)
-    if is_large(_value_widths(concept)):
+    if _is_large(concept):
         metadata["perfusion.value_bits"] = VALUE_BITS
     if isinstance(concept.training.get("date"), str):  # from the training, so that saving again changes nothing
         metadata["modelspec.date"] = concept.training["date"]
