@@ -98,7 +98,15 @@ KINDS = YARDSTICK, OURS, AS_USED, MASKED = "", "ours", "as users run it", "with 
 # Up to where obedience is the superclass word's, and likeness goes.  The knob's most telling values come first, since
 # smaller runs take only the first ones.
 BIASES, LOCK_BIASES = (0.85, 0.75, 0.65, 0.95), (0.85, 0.65)
-LOCKABLE = {"form": "lockable"}  # one training, used at every lock and under the lock of the whole prompt
+# Values as a difference to the word's own, held to half of the superclass' values: the demo model's default.
+RESIDUAL = {"form": "residual", "difference_cap": 0.5}
+
+
+def _form(name: str, **more: Any) -> dict[str, Any]:
+    return {"form": name, "difference_cap": None, **more}
+
+
+LOCKABLE = _form("lockable")  # one training, used at every lock and under the lock of the whole prompt
 _COMPARED = (
     (INVERSION, (1.0, 0.8, 1.2)), (LORA, (1.0, 0.75, 0.5)), (CUSTOM, (0.5, 0.75, 1.0)), (FINE_TUNING, (1.0, 0.75)),
 )  # fmt: skip
@@ -119,10 +127,12 @@ PAIR_KNOBS: dict[str, tuple[float, ...]] = {
 }  # fmt: skip
 ABLATION_BIASES = (0.85, 0.65)
 ABLATIONS = (
-    Variant("paper form", PERFUSION, (0.65,), {"form": "paper", "normalise_gate": False}, PERFUSION),
+    Variant("values learned whole", PERFUSION, ABLATION_BIASES, _form("unlocked"), PERFUSION),
+    Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("residual"), PERFUSION),
+    Variant("paper form", PERFUSION, (0.65,), _form("paper", normalise_gate=False), PERFUSION),
     Variant("no mask", PERFUSION, ABLATION_BIASES, {"mask": False}, PERFUSION),
     Variant("mask made by attention", PERFUSION, ABLATION_BIASES, {"mask": "attention"}, PERFUSION),
-    Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, {"form": "gated"}, PERFUSION),
+    Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, _form("gated"), PERFUSION),
     # Without a sigmoid the length of i is a factor of the values, which were learned with i as it was.
     Variant("linear edit", "perfusion, linear edit", (0.65,), {"normalise_gate": False}, PERFUSION),
     Variant("gradient through i", "perfusion, gradient through i", ABLATION_BIASES, tuned_as=PERFUSION),
@@ -139,7 +149,11 @@ def _rates(word: float, value: float | None = None) -> dict[str, float]:
 
 
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
-    PERFUSION: (_rates(0.012, 0.03), _rates(0.41, 0.03), _rates(0.07, 0.03), {**_rates(0.012, 0.015), **_MORE_STEPS}),
+    PERFUSION: (
+        {**RESIDUAL, **_rates(0.012, 0.03)}, {**RESIDUAL, **_rates(0.41, 0.03)}, {**RESIDUAL, **_rates(0.07, 0.03)},
+        {**RESIDUAL, **_rates(0.012, 0.015), **_MORE_STEPS}, {**RESIDUAL, **_rates(0.012, 0.03), "difference_cap": 1.0},
+        {**RESIDUAL, **_rates(0.012, 0.03), "difference_cap": 0.25}, _form("unlocked", **_rates(0.012, 0.03)),
+    ),
     INVERSION: (_rates(0.012), _rates(0.41), _rates(0.07), {**_rates(0.012), **_MORE_STEPS}),
     LORA: (
         {"rank": 4, "learning_rate": 2e-3}, {"rank": 4, "learning_rate": 5e-4}, {"rank": 16, "learning_rate": 5e-4},
