@@ -12,6 +12,7 @@ ONE_PICTURE, CLUTTER = "one picture", "clutter"
 SUPERCLASS, PERFUSION, GLOBAL = "superclass word", "perfusion local", "perfusion global"
 LORA, INVERSION, FINE_TUNING, CUSTOM = "host LoRA", "textual inversion", "full fine-tuning", "custom diffusion"
 LOCKS = (0.0, 0.5, 1.0)
+WHOLE = f"{PERFUSION}, values whole"
 LOCKED = {lock: f"{PERFUSION}, lock {lock:g}" for lock in LOCKS}  # labels
 DIFFERENT, SAME, THREE = "two of different kinds", "two of one kind", "three"  # what is loaded together
 WITH_MASKS = ", our masks"  # ends the labels of these rows
@@ -113,6 +114,7 @@ _COMPARED = (
 METHODS = (
     Variant(SUPERCLASS, SUPERCLASS, (0.0,), kind=YARDSTICK),
     Variant(PERFUSION, PERFUSION, BIASES, tuned_as=PERFUSION),
+    Variant(WHOLE, PERFUSION, LOCK_BIASES, _form("unlocked"), PERFUSION),
     *(Variant(label, label, LOCK_BIASES, LOCKABLE, PERFUSION) for label in LOCKED.values()),
     Variant(GLOBAL, GLOBAL, (0.45, 0.85), LOCKABLE, PERFUSION),
     *(
@@ -127,7 +129,6 @@ PAIR_KNOBS: dict[str, tuple[float, ...]] = {
 }  # fmt: skip
 ABLATION_BIASES = (0.85, 0.65)
 ABLATIONS = (
-    Variant("values learned whole", PERFUSION, ABLATION_BIASES, _form("unlocked"), PERFUSION),
     Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("residual"), PERFUSION),
     Variant("paper form", PERFUSION, (0.65,), _form("paper", normalise_gate=False), PERFUSION),
     Variant("no mask", PERFUSION, ABLATION_BIASES, {"mask": False}, PERFUSION),
@@ -135,7 +136,7 @@ ABLATIONS = (
     Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, _form("gated"), PERFUSION),
     # Without a sigmoid the length of i is a factor of the values, which were learned with i as it was.
     Variant("linear edit", "perfusion, linear edit", (0.65,), {"normalise_gate": False}, PERFUSION),
-    Variant("gradient through i", "perfusion, gradient through i", ABLATION_BIASES, tuned_as=PERFUSION),
+    Variant("gradient through i", "perfusion, gradient through i", (0.85,), tuned_as=PERFUSION),
 )
 
 # What is tried on the tuning things, each method as its users run it.  All see as many samples, 300 steps of 8 or the
@@ -152,7 +153,7 @@ GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
     PERFUSION: (
         {**RESIDUAL, **_rates(0.012, 0.03)}, {**RESIDUAL, **_rates(0.41, 0.03)}, {**RESIDUAL, **_rates(0.07, 0.03)},
         {**RESIDUAL, **_rates(0.012, 0.015), **_MORE_STEPS}, {**RESIDUAL, **_rates(0.012, 0.03), "difference_cap": 1.0},
-        {**RESIDUAL, **_rates(0.012, 0.03), "difference_cap": 0.25}, _form("unlocked", **_rates(0.012, 0.03)),
+        _form("unlocked", **_rates(0.012, 0.03)),
     ),
     INVERSION: (_rates(0.012), _rates(0.41), _rates(0.07), {**_rates(0.012), **_MORE_STEPS}),
     LORA: (
@@ -168,12 +169,13 @@ GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
 
 # Fine-tuning is dearest and was behind; what masks do to it is asked once.
 _WITHOUT_DEAREST = tuple(variant.label for variant in METHODS if variant.label != FINE_TUNING + WITH_MASKS)
+_WITHOUT_WHOLE = tuple(label for label in _WITHOUT_DEAREST if label != WHOLE)
 # No bar asks about clutter.
-_LEAST = tuple(variant.label for variant in METHODS if variant.method not in (FINE_TUNING, CUSTOM))
+_LEAST = tuple(one.label for one in METHODS if one.method not in (FINE_TUNING, CUSTOM) and one.label != WHOLE)
 FULL = Size(
     # First one that the demo model does not always get right: by others nothing can be chosen.
     tuning=("finny", "hugsy"), held_out=("mopsy", "moka", "rusty", "bubbles"),
-    conditions={VARIED: None, SAME_PLACE: _WITHOUT_DEAREST, ENTANGLED: _WITHOUT_DEAREST, ONE_PICTURE: _WITHOUT_DEAREST,
+    conditions={VARIED: None, SAME_PLACE: _WITHOUT_WHOLE, ENTANGLED: _WITHOUT_DEAREST, ONE_PICTURE: _WITHOUT_DEAREST,
                 CLUTTER: _LEAST},
     same_kind=(("hugsy", "mopsy"), ("sippy", "moka"), ("zippy", "rusty"), ("finny", "bubbles")),
 )  # fmt: skip
