@@ -38,6 +38,7 @@ ROWS: dict[str, dict[str, Any]] = {
     "residual, decay .03": {"form": "residual", "difference_decay": 0.03},
     "residual, cap .5": {"form": "residual", "difference_cap": 0.5},
     "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
+    "anchored, cap .5": {"form": "anchored", "difference_cap": 0.5},
     "attention .1": {"attention_weight": 0.1},
     "attention .3": {"attention_weight": 0.3},
 }
@@ -104,7 +105,7 @@ class Bench:
         """The norm of the learned difference over that of the superclass' values, mean over the layers."""
         from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers, values_of
 
-        if concept.form != "residual":
+        if concept.form not in ("residual", "anchored"):
             return None
         layers = cross_attention_layers(self.trainings.model.model.diffusion_model, concept.encoding_width)
         with torch.inference_mode():

@@ -22,6 +22,7 @@ _KEYS = {
     "gated": "locked",
     "paper": "locked",
     "residual": "own",
+    "anchored": "own",
 }
 
 

@@ -61,6 +61,7 @@ KEYS_IN_WORDS = {
     "paper": "keys locked to the superclass (form paper)",
     "lockable": "keys for every lock (form lockable)",
     "residual": "own keys, values as a difference to the word's (form residual)",
+    "anchored": "own keys, values as a difference to the word's (form anchored)",
 }
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.

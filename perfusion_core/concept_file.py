@@ -31,8 +31,8 @@ FORMAT = "perfusion-concept"
 VERSION = 1
 # Of forms that came later; packs that do not know one say that they need an update.  With lockable the header also
 # says the lock.
-VERSION_OF_FORM = {"lockable": 2, "residual": 3}
-# Of small files, whatever the form.
+VERSION_OF_FORM = {"lockable": 2, "residual": 3, "anchored": 5}
+# Of small files, where the form does not ask for more.
 VERSION_IN_TWELVE_BITS = 4
 VALUE_BITS = "12"
 KIND = "Perfusion concept"
@@ -222,7 +222,7 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
 
 def _version(form: str, value_bits: str | None) -> int:
     """The version of a file that holds a concept of this form, with its values in so many bits or as they are."""
-    return VERSION_OF_FORM.get(form, VERSION) if value_bits is None else VERSION_IN_TWELVE_BITS
+    return max(VERSION_OF_FORM.get(form, VERSION), VERSION if value_bits is None else VERSION_IN_TWELVE_BITS)
 
 
 def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:

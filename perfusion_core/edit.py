@@ -10,7 +10,7 @@ Notation.  J concepts act on the encoding e of one token, [d], which a cross-att
     w_j             its strength
     l_j             its lock, 0 (the word's own keys) to 1 (those of its superclass)
 
-Equations, for the forms that a concept can have (paper, gated, unlocked, lockable, residual).
+Equations, for the forms that a concept can have (paper, gated, unlocked, lockable, residual, anchored).
 
     s_j = e . C^-1 i_j / (i_j . C^-1 i_j)                              similarity, 1 where e = i_j
     a   = G^-1 S,  G_jk = i_j . C^-1 i_k,  S_j = e . C^-1 i_j          joint coefficients; a = s where J = 1
@@ -21,15 +21,16 @@ Equations, for the forms that a concept can have (paper, gated, unlocked, lockab
     d_j = sigmoid((s_j - .75) / .10)                                   whether the token is the concept's own
 
     c_j = a_j (form paper),  g_j a_j (the others)                      how much of i_j is taken out
-    v_j = 0 (residual),  c_j (the others)                              the same, of the values
-    r_j = d_j (1 - g_j) a_j (unlocked, lockable),  0 (the others)      how much of i_j turns into the superclass
+    v_j = 0 (residual, anchored),  c_j (the others)                    the same, of the values
+    r_j = d_j (1 - g_j) a_j (unlocked, lockable, anchored),  0 (the others)    how much of i_j turns into e_super
 
     e'  = e + sum_j w_j r_j (e_super,j - i_j)
     K   = W_K (e' + sum_j l_j w_j (g_j e_super,j - c_j i_j))
     V   = W_V (e' - sum_j w_j v_j i_j) + sum_j w_j g_j o_j
 
-A concept can be used with any lock; paper and gated were trained with l = 1, unlocked and residual with 0, lockable
-with both.  In the form residual o_j is what is added to the word's own values; with o_j = 0 the word is alone.
+A concept can be used with any lock; paper and gated were trained with l = 1, unlocked, residual and anchored with 0,
+lockable with both.  In residual and anchored o_j is what is added to the word's own values; with o_j = 0 the word is
+alone, in anchored while its gate is open.
 The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
 What r_j is: word_in_prompt.
 """
@@ -47,12 +48,12 @@ from .joint_directions import joint_directions, single_directions
 from .word_in_prompt import WordsInPrompt
 
 # Each form with the lock that a concept of it has where nobody chooses another one.
-LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0, "residual": 0.0}
+LOCK_OF = {"unlocked": 0.0, "gated": 1.0, "paper": 1.0, "lockable": 1.0, "residual": 0.0, "anchored": 0.0}
 FORMS = tuple(LOCK_OF)
 # In these the word was learned with keys of its own, so a closing gate puts the superclass in its place.
-OWN_KEYS = ("unlocked", "lockable")
-# In these too, but a closing gate leaves the word, whose own values stay below the learned difference.
-RESIDUAL = ("residual",)
+OWN_KEYS = ("unlocked", "lockable", "anchored")
+# In these the word's own values stay below a learned difference.  In the form residual a closing gate leaves the word.
+RESIDUAL = ("residual", "anchored")
 
 # The gate by which a concept's own tokens are known whatever bias is in use: that of the paper's training.
 OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE = 0.75, 0.10

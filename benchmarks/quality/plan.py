@@ -99,8 +99,8 @@ KINDS = YARDSTICK, OURS, AS_USED, MASKED = "", "ours", "as users run it", "with 
 # Up to where obedience is the superclass word's, and likeness goes.  The knob's most telling values come first, since
 # smaller runs take only the first ones.
 BIASES, LOCK_BIASES = (0.85, 0.75, 0.65, 0.95), (0.85, 0.65)
-# Values as a difference to the word's own, held to half of the superclass' values: the demo model's default.
-RESIDUAL = {"form": "residual", "difference_cap": 0.5}
+# Values as a difference to the word's own, held to half of the superclass' values, and a gate that leaves the superclass.
+HELD = {"form": "anchored", "difference_cap": 0.5}
 
 
 def _form(name: str, **more: Any) -> dict[str, Any]:
@@ -129,7 +129,7 @@ PAIR_KNOBS: dict[str, tuple[float, ...]] = {
 }  # fmt: skip
 ABLATION_BIASES = (0.85, 0.65)
 ABLATIONS = (
-    Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("residual"), PERFUSION),
+    Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("anchored"), PERFUSION),
     Variant("paper form", PERFUSION, (0.65,), _form("paper", normalise_gate=False), PERFUSION),
     Variant("no mask", PERFUSION, ABLATION_BIASES, {"mask": False}, PERFUSION),
     Variant("mask made by attention", PERFUSION, ABLATION_BIASES, {"mask": "attention"}, PERFUSION),
@@ -151,9 +151,9 @@ def _rates(word: float, value: float | None = None) -> dict[str, float]:
 
 GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
     PERFUSION: (
-        {**RESIDUAL, **_rates(0.012, 0.03)}, {**RESIDUAL, **_rates(0.41, 0.03)}, {**RESIDUAL, **_rates(0.07, 0.03)},
-        {**RESIDUAL, **_rates(0.012, 0.015), **_MORE_STEPS}, {**RESIDUAL, **_rates(0.012, 0.03), "difference_cap": 1.0},
-        _form("unlocked", **_rates(0.012, 0.03)),
+        {**HELD, **_rates(0.012, 0.03)}, {**HELD, **_rates(0.41, 0.03)}, {**HELD, **_rates(0.07, 0.03)},
+        {**HELD, **_rates(0.012, 0.015), **_MORE_STEPS}, {**HELD, **_rates(0.012, 0.03), "difference_cap": 1.0},
+        {**HELD, **_rates(0.012, 0.03), "form": "residual"}, _form("unlocked", **_rates(0.012, 0.03)),
     ),
     INVERSION: (_rates(0.012), _rates(0.41), _rates(0.07), {**_rates(0.012), **_MORE_STEPS}),
     LORA: (
