@@ -188,8 +188,7 @@ def custom_inputs() -> list[io.Input]:
             optional=True,
             **ADVANCED,
             tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, any lock; "
-            "gated locks them to the superclass, paper does too and takes the concept out of every other word; in "
-            "residual values are a difference to the word's own.",
+            "gated and paper lock them to the superclass; anchored and residual learn a difference to the word's own values.",
         ),
         number(
             real,
@@ -250,14 +249,14 @@ def held_inputs() -> list[io.Input]:
         real(
             "difference_decay",
             0.5,
-            "Custom preset, form residual: the share of the learned difference that each step takes away. Start with "
+            "Custom preset, forms anchored and residual: the share of the learned difference that each step takes away. Start with "
             "0; 0.01 holds it small, higher leaves nothing but the word.",
         ),
         real(
             "difference_cap",
             10.0,
-            "Custom preset, form residual: the most that the learned difference may be, in units of the values. Start "
-            "with 0, no bound; a little above it is too low to leave the word alone, above 2 too high to bind.",
+            "Custom preset, forms anchored and residual: the most that the learned difference may be, in units of the "
+            "values. Start with 0, no bound, or 0.5; much lower leaves the word alone, above 2 is too high to bind.",
         ),
         real(
             "attention_weight",

@@ -65,7 +65,7 @@ class TrainingSettings:
     lock: of the keys in the form lockable, 0 to 1; None draws 0 or 1 for each sample, so that one concept serves all.
     word_first: whether some of the templates begin with the word.  The paper has none.
     pooled_lock: whether a model that is told the prompt's pooled vector, as SDXL is, is told that of the superclass.
-    difference_decay, difference_cap: of the form residual, see `hold_differences`.
+    difference_decay, difference_cap: of the forms anchored and residual, see `hold_differences`.
     attention_weight: of the loss by which the word's attention is drawn into the masks, see `attention_aim`.
     """
 
@@ -110,8 +110,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
                 raise PerfusionError(
-                    f"The training setting {name} must be a number from 0 to {most:g} and needs the form residual, but"
-                    f" it is {value} in the form {self.form}."
+                    f"The training setting {name} must be a number from 0 to {most:g} and needs the form anchored or"
+                    f" residual, but it is {value} in the form {self.form}."
                 )
         if self.lock is not None and not (self.form == "lockable" and is_lock(self.lock)):
             raise PerfusionError(

@@ -99,7 +99,7 @@ KINDS = YARDSTICK, OURS, AS_USED, MASKED = "", "ours", "as users run it", "with 
 # Up to where obedience is the superclass word's, and likeness goes.  The knob's most telling values come first, since
 # smaller runs take only the first ones.
 BIASES, LOCK_BIASES = (0.85, 0.75, 0.65, 0.95), (0.85, 0.65)
-# Values as a difference to the word's own, held to half of the superclass' values, and a gate that leaves the superclass.
+# Values near the word's own, by half of the superclass' values at most, and a gate that leaves the superclass.
 HELD = {"form": "anchored", "difference_cap": 0.5}
 
 

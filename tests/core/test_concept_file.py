@@ -54,7 +54,7 @@ def test_packs_from_before_the_lock_read_the_old_forms_and_ask_for_an_update_at_
     save_concept(tmp_path / "a.safetensors", make_concept(form=form))
     with safetensors.safe_open(tmp_path / "a.safetensors", "pt") as file:
         metadata = file.metadata()
-    assert metadata["perfusion.version"] == {"lockable": "2", "residual": "3"}.get(form, "1")
+    assert metadata["perfusion.version"] == {"lockable": "2", "residual": "3", "anchored": "5"}.get(form, "1")
     assert metadata.get("perfusion.lock") == ("1.0" if form == "lockable" else None)
 
 

@@ -11,7 +11,16 @@ from core_examples import make_edits, random, relative_error, second_moment
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from perfusion_core.edit import FORMS, OWN_KEYS, ConceptEdit, add_value_targets, edit_encoding, gate, similarity
+from perfusion_core.edit import (
+    FORMS,
+    OWN_KEYS,
+    RESIDUAL,
+    ConceptEdit,
+    add_value_targets,
+    edit_encoding,
+    gate,
+    similarity,
+)
 from perfusion_core.errors import DependentConceptsError, PerfusionError
 
 WIDTH, OUT, TOKENS = 24, 10, 7
@@ -48,7 +57,7 @@ def paper_joint_coefficients(e, edits, inverse):
 
 
 def closing_on_the_superclass(e, edits, inverse):
-    """e' of the forms unlocked and lockable, see the module."""
+    """e' of the forms unlocked, lockable and anchored, see the module."""
     gates, coefficients = gates_of(e, edits, inverse), paper_joint_coefficients(e, edits, inverse)
     own_tokens = gates_of(e, [replace(edit, bias=0.75, temperature=0.10) for edit in edits], inverse)
     for edit, g, a, d in zip(edits, gates, coefficients, own_tokens, strict=True):
@@ -62,7 +71,7 @@ def paper_layer(e, edits, inverse, weight, targets, form):
     coefficients = paper_joint_coefficients(e, edits, inverse)
     h = weight @ (closing_on_the_superclass(e, edits, inverse) if form in OWN_KEYS else e)
     for edit, g, a, o in zip(edits, gates, coefficients, targets, strict=True):
-        if form == "residual":
+        if form in RESIDUAL:
             h = h + g * o
             continue
         h = h - (a if form == "paper" else g * a) * (weight @ edit.target_input.double()) + g * o
@@ -89,7 +98,7 @@ def test_equals_the_equations(form, count, dtype, tolerance):
 
     keys, values = our_layer(encoding.to(dtype), edits, weight_k, weight_v, value_targets)
 
-    if form == "unlocked":
+    if form in ("unlocked", "anchored"):
         closing = torch.stack([closing_on_the_superclass(e, edits, INVERSE) for e in encoding.flatten(0, 1)])
         assert relative_error(keys, (closing @ weight_k.T).view_as(keys)) <= tolerance
         keys, key_targets, weight_k = values, value_targets, weight_v

@@ -49,13 +49,13 @@ def layer(e, edits, weight_k, weight_v, targets):
     for j in there:
         edit, superclass = edits[j], edits[j].superclass_encoding.double()
         taken = a[j] if edit.form == "paper" else g[j] * a[j]
-        if edit.form in ("unlocked", "lockable"):
+        if edit.form in ("unlocked", "lockable", "anchored"):
             own = sigmoid((s[j] - 0.75) / 0.10)
             base += edit.strength * own * (1 - g[j]) * a[j] * (superclass - i[j])
-        own_keys = edit.form in ("unlocked", "residual")
+        own_keys = edit.form in ("unlocked", "residual", "anchored")
         lock = edit.lock if edit.lock is not None else 0.0 if own_keys else 1.0
         key += lock * edit.strength * (g[j] * superclass - taken * i[j])
-        value -= 0.0 if edit.form == "residual" else edit.strength * taken * i[j]
+        value -= 0.0 if edit.form in ("residual", "anchored") else edit.strength * taken * i[j]
         added += edit.strength * g[j] * targets[j]
     return weight_k @ (base + key), weight_v @ (base + value) + added, s, g
 

@@ -1,7 +1,8 @@
-"""The form residual: a word alone is in it, strength leads from the one to the other, and what holds the difference."""
+"""Values as a difference to the word's (forms residual, anchored): a word alone is in both, and what holds it."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from toy_training import ToyTask, assert_same_state, start
 
 from perfusion_core.concept_check import check_learned
 from perfusion_core.concept_file import _check_version, load_concept, save_concept
-from perfusion_core.edit import add_value_targets, edit_encoding
+from perfusion_core.edit import OWN_TOKEN_BIAS, OWN_TOKEN_TEMPERATURE, add_value_targets, edit_encoding
 from perfusion_core.errors import PerfusionError
 from perfusion_core.training import TrainingSettings
 from perfusion_core.training_run import train
@@ -66,6 +67,32 @@ def test_a_closed_gate_leaves_the_word(seed):
     differences = random((1, OUT), seed + 3)
     encoding, weight = edit.target_input[None], random((OUT, WIDTH), seed + 2)
     assert torch.equal(values_of([edit], encoding, weight, differences), encoding @ weight.T)
+
+
+@quick
+@given(seeds, counts, strengths, dtypes)
+def test_anchored_without_a_difference_and_with_open_gates_is_the_word(seed, count, strength, dtype):
+    """And with closed gates the superclass stands in the word's place, in keys and values."""
+    edits = make_edits(count, WIDTH, INVERSE, seed, form="anchored", bias=-1e3, strength=strength)
+    encoding = random((TOKENS, WIDTH), seed + 1, dtype)
+    encoding[2] = edits[0].target_input.to(dtype)
+    edited = edit_encoding(encoding, edits)
+    assert torch.equal(edited.key_context, encoding) and torch.equal(edited.value_context, encoding)
+
+
+@quick
+@given(seeds)
+def test_anchored_closes_as_unlocked_does(seed):
+    """To the superclass, but for what is left where a token is not known for certain to be the concept's."""
+    closed = make_edits(1, WIDTH, INVERSE, seed, form="anchored", bias=1e3)
+    unlocked = [replace(edit, form="unlocked") for edit in closed]
+    encoding = torch.stack([closed[0].target_input, *random((TOKENS, WIDTH), seed + 1)])
+    found, expected = edit_encoding(encoding, closed), edit_encoding(encoding, unlocked)
+    assert torch.equal(found.key_context, expected.key_context)
+    assert torch.equal(found.value_context, expected.value_context)
+    known = 1 / (1 + math.exp(-(1 - OWN_TOKEN_BIAS) / OWN_TOKEN_TEMPERATURE))
+    target, superclass = closed[0].target_input, closed[0].superclass_encoding
+    torch.testing.assert_close(found.value_context[0], target + known * (superclass - target))
 
 
 # --- training ---

@@ -110,7 +110,7 @@ def _edited(
     temperature = torch.tensor([g.temperature for g in stack]).double()
     strength = torch.tensor([g.strength for g in stack]).double()
     paper = torch.tensor([g.concept.form == "paper" for g in stack])
-    own_keys = torch.tensor([float(g.concept.form in ("unlocked", "lockable")) for g in stack]).double()
+    own_keys = torch.tensor([float(g.concept.form in ("unlocked", "lockable", "anchored")) for g in stack]).double()
     lock = torch.tensor([g.concept.recommended_lock if g.lock is None else g.lock for g in stack]).double()
 
     alone = (e @ c.T) / (i * c).sum(-1)
@@ -137,7 +137,7 @@ def _edited(
     own_tokens = 1 / (1 + torch.exp(-(similarity - 0.75) / 0.1))
     e = e + (own_keys * strength * own_tokens * (1 - gate) * joint) @ (e_super - i)
     key_context = e - (lock * coefficients) @ i + (lock * strength * gate) @ e_super
-    taken = torch.tensor([float(g.concept.form != "residual") for g in stack]).double()
+    taken = torch.tensor([float(g.concept.form not in ("residual", "anchored")) for g in stack]).double()
     return key_context, e - (taken * coefficients) @ i, strength * gate
 
 
