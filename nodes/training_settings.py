@@ -13,7 +13,10 @@ DEFAULTS = TrainingSettings()
 DEMO = "perfusion_demo"  # the family of the pack's own model, as `model_family` names it
 # In units of the superclass' vectors and values, see `learning_rates`; what each family starts with.
 RATE_OF_VALUES = 0.03
-OF_DEMO: dict[str, object] = {"relative_value_rate": RATE_OF_VALUES, "relative_word_rate": 0.012}
+# Of what was tried on the demo model this paints things best: benchmarks/better_than_a_word.md.
+OF_DEMO: dict[str, object] = {
+    "relative_value_rate": RATE_OF_VALUES, "relative_word_rate": 0.012, "form": "anchored", "difference_cap": 0.5,
+}  # fmt: skip
 # The word's rate is the published one, .006, which is .41 of CLIP-L's .0145.  Keys are locked, as everything published
 # on real checkpoints is, but so that the lock can be opened again.
 OF_CHECKPOINTS: dict[str, object] = {
@@ -61,7 +64,7 @@ KEYS_IN_WORDS = {
     "paper": "keys locked to the superclass (form paper)",
     "lockable": "keys for every lock (form lockable)",
     "residual": "own keys, values as a difference to the word's (form residual)",
-    "anchored": "own keys, values as a difference to the word's (form anchored)",
+    "anchored": "own keys, values near the word's (form anchored)",
 }
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
@@ -188,7 +191,7 @@ def custom_inputs() -> list[io.Input]:
             optional=True,
             **ADVANCED,
             tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, any lock; "
-            "gated and paper lock them to the superclass; anchored and residual learn a difference to the word's own values.",
+            "gated and paper lock them to the superclass; anchored and residual keep values near the word's.",
         ),
         number(
             real,
@@ -238,7 +241,7 @@ def relative_rate_inputs() -> list[io.Input]:
 
 
 def held_inputs() -> list[io.Input]:
-    """The inputs of Custom that hold what is learned: the difference of the form residual, and the attention."""
+    """The inputs of Custom that hold what is learned: the difference of anchored and residual, and the attention."""
 
     def real(name: str, most: float, tooltip: str) -> io.Input:
         return io.Float.Input(
@@ -249,13 +252,13 @@ def held_inputs() -> list[io.Input]:
         real(
             "difference_decay",
             0.5,
-            "Custom preset, forms anchored and residual: the share of the learned difference that each step takes away. Start with "
-            "0; 0.01 holds it small, higher leaves nothing but the word.",
+            "Custom preset, anchored and residual: the share of the learned difference that each step takes away. "
+            "Start with 0; 0.01 holds it small, higher leaves nothing but the word.",
         ),
         real(
             "difference_cap",
             10.0,
-            "Custom preset, forms anchored and residual: the most that the learned difference may be, in units of the "
+            "Custom preset, anchored and residual: the most that the learned difference may be, in units of the "
             "values. Start with 0, no bound, or 0.5; much lower leaves the word alone, above 2 is too high to bind.",
         ),
         real(

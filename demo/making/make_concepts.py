@@ -29,11 +29,12 @@ def main() -> None:
     from ...nodes.host.training.job import TrainingJob
     from ...nodes.host.training.request import TrainingRequest
     from ...nodes.pictures import thumbnail
+    from ...nodes.training_settings import training_settings
     from ...perfusion_core.concept_file import save_concept
-    from ...perfusion_core.training import TrainingSettings
     from ..load import load_demo_model, world_captions
 
     CONCEPTS.mkdir(exist_ok=True)
+    settings = training_settings("Standard", seed=0, flip=True, validate_every=25, custom={})
     with torch.inference_mode():
         model, clip, vae = load_demo_model()
         statistics = measure_statistics(clip, world_captions(), lambda done, total: None)
@@ -42,7 +43,7 @@ def main() -> None:
             pictures = pictures.movedim(1, -1)
             request = TrainingRequest(
                 model=model, clip=clip, vae=vae, images=pictures, masks=masks, word=f"<{thing}>",
-                superclass=THINGS[thing].category, settings=TrainingSettings(), statistics=statistics,
+                superclass=THINGS[thing].category, settings=settings, statistics=statistics,
             )  # fmt: skip
             result = TrainingJob(request).train()
             path = CONCEPTS / f"demo_{thing}.safetensors"

@@ -182,7 +182,9 @@ def test_other_forms_train_as_they_did(form):
     ],
 )
 def test_settings_that_cannot_be(changes):
-    with pytest.raises(PerfusionError, match=r"difference_\w+ must be a number from 0 to .* needs the form residual"):
+    with pytest.raises(
+        PerfusionError, match=r"difference_\w+ must be a number from 0 to .* needs the form anchored or"
+    ):
         TrainingSettings(**changes)
 
 

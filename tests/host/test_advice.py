@@ -20,6 +20,7 @@ from perfusion_pack.nodes.training_settings import (
     SETTING_OF,
     training_settings,
 )
+from perfusion_pack.perfusion_core.edit import OWN_KEYS
 from test_nodes import HELP, REPOSITORY, SCHEMAS, TEMPLATES, TRAINER, inputs_of
 
 MOST_SENTENCES, MOST_CHARACTERS = 2, 240
@@ -205,7 +206,7 @@ def test_the_help_page_tells_the_settings_of_a_preset(preset):
     steps, shown, parted, keys, form, rate, use = told.groups()
     assert (steps, shown) == (f"{settings.steps}", f"{pictures}")
     assert settings.accumulation == 1 or parts in parted
-    assert (form, keys) == (settings.form, "own" if settings.form == "unlocked" else "locked")
+    assert (form, keys) == (settings.form, "own" if settings.form in OWN_KEYS else "locked")
     assert rate == f"{settings.relative_value_rate:g}"
     seen, usual = settings.steps * pictures, DEFAULTS.steps * DEFAULTS.batch_size * DEFAULTS.accumulation
     for factor in re.findall(r"(\d\.\d) times", use):

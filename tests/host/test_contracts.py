@@ -48,7 +48,7 @@ def negative(spoken):
 # Contract 1: the base model, bit for bit, wherever no concept acts.
 
 
-FORM = pytest.mark.parametrize("form", ["unlocked", "gated", "lockable"])
+FORM = pytest.mark.parametrize("form", ["unlocked", "gated", "lockable", "anchored"])
 
 
 @pytest.mark.parametrize("lock", ["local", "global"])

@@ -14,7 +14,7 @@ WEIGHTS = [step / 20 for step in range(31)]
 BIAS, TEMPERATURE = 0.65, 0.1
 
 
-@pytest.fixture(scope="module", params=["unlocked", "gated"])
+@pytest.fixture(scope="module", params=["unlocked", "gated", "anchored"])
 def stack(hugsy, request):
     return (gated(dataclasses.replace(hugsy, form=request.param), bias=BIAS, temperature=TEMPERATURE),)
 

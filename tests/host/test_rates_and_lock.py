@@ -48,12 +48,12 @@ def settings_of(preset: str, family: str = DEMO, **custom) -> TrainingSettings:
 @pytest.mark.parametrize("preset", [name for name in PRESETS if name != "Paper"])
 def test_presets_are_written_in_relative_rates_and_lock_keys_on_real_checkpoints(preset):
     demo = settings_of(preset)
-    assert (demo.relative_value_rate, demo.relative_word_rate, demo.form) == (0.03, 0.012, "unlocked")
+    assert (demo.relative_value_rate, demo.relative_word_rate, demo.form) == (0.03, 0.012, "anchored")
     for family in REAL:
         real = settings_of(preset, family)
         assert (real.relative_value_rate, real.relative_word_rate, real.form) == (0.03, 0.41, "lockable")
         assert real.lock is None  # drawn
-        assert dataclasses.replace(real, relative_word_rate=0.012, form="unlocked") == demo
+        assert dataclasses.replace(real, relative_word_rate=0.012, form="anchored", difference_cap=0.5) == demo
 
 
 def test_the_papers_preset_is_one_for_every_model():
@@ -177,7 +177,7 @@ def test_a_preset_of_before_had_absolute_rates_and_goes_on_with_custom(inputs, f
     """Rates of another unit are other rates; it is said which inputs to set back, and Custom can."""
     kept, path = stopped_state(inputs, folder, monkeypatch)
     save_training(path, of_an_earlier_version(kept))
-    monkeypatch.setitem(PRESETS, "Quick", {"steps": 4, "batch_size": 2, "form": "unlocked"})
+    monkeypatch.setitem(PRESETS, "Quick", {"steps": 4, "batch_size": 2, "form": "unlocked", "difference_cap": None})
     with pytest.raises(PerfusionError, match="another relative_value_rate, relative_word_rate;.*turn resume off"):
         run_node(inputs, preset="Quick", resume=True)
     run_node(inputs, resume=True, value_learning_rate=0.02, word_learning_rate=0.006)
@@ -212,7 +212,7 @@ def test_the_lock_changes_the_picture_and_each_concept_has_its_own(model, clip, 
 
 
 def test_the_default_lock_is_that_of_the_form(model, clip, hugsy):
-    for form, lock in (("unlocked", 0.0), ("gated", 1.0), ("paper", 1.0), ("lockable", 1.0)):
+    for form, lock in (("unlocked", 0.0), ("gated", 1.0), ("paper", 1.0), ("lockable", 1.0), ("anchored", 0.0)):
         stack = (gated(dataclasses.replace(hugsy, form=form)),)
         positive = encode(add_words(clip, stack), "a photo of <hugsy>")
         found = [sample(apply_concepts(model, s), positive, encode(clip, ""))
