@@ -12,6 +12,7 @@ and correct what the pages say.  A picture on which a setting makes no differenc
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Sequence
@@ -34,6 +35,9 @@ SCENES = (
 SEED, CFG = 100, 3.0
 LATENT_SHAPE = (4, 16, 16)
 BIAS, TEMPERATURE = 0.85, 0.15  # the gate's defaults in Load Perfusion Concept
+
+# What an input of the preset Custom needs to act where Standard has something else, with the form that Custom has.
+AS_CUSTOM = {"form": "unlocked", "difference_cap": None, "relative_value_rate": None, "relative_word_rate": None}
 
 CELL, GAP, HEADING = 128, 4, 20  # three cells are about as wide as the help panel of a small window
 INK, PAPER = (30, 30, 36), (250, 250, 248)
@@ -77,10 +81,9 @@ class Studio:
         from perfusion_pack.nodes.host.training.files import TrainingFiles
         from perfusion_pack.nodes.host.training.job import TrainingJob
         from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
-        from perfusion_pack.perfusion_core.training import TrainingSettings
 
-        settings = TrainingSettings(**{"steps": self.steps, "validate_every": 0, **changes})
-        what = ", ".join(f"{name} {value:g}" for name, value in changes.items())
+        settings = dataclasses.replace(standard_settings(self.steps, validate_every=0), **changes)
+        what = ", ".join(f"{name} {value}" for name, value in changes.items())
         print(f"training: {what or 'preset Standard'} ...", flush=True)
         with torch.inference_mode():
             request = TrainingRequest(
@@ -140,16 +143,23 @@ class Studio:
         return f"no concept: “{self.category}”", self.paint(None)
 
 
+def standard_settings(steps: int = 300, validate_every: int = 25) -> Any:
+    """Those of the preset Standard on the demo model."""
+    from perfusion_pack.nodes.training_settings import training_settings
+
+    settings = training_settings("Standard", seed=0, flip=True, validate_every=validate_every, custom={})
+    return dataclasses.replace(settings, steps=steps)
+
+
 def report(studio: Studio) -> Image.Image:
     """The trainer's own report of the training with the preset Standard, as it stands beside the concept."""
     from perfusion_pack.nodes.pictures import to_image
     from perfusion_pack.nodes.training_report import TrainingReport, under_masks
     from perfusion_pack.nodes.training_samples import TrainingSamples
     from perfusion_pack.nodes.training_settings import settings_text
-    from perfusion_pack.perfusion_core.training import TrainingSettings
 
     result, concepts = studio.standard
-    settings = TrainingSettings(steps=studio.steps)
+    settings = standard_settings(studio.steps)
     painted = TrainingSamples(studio.model, studio.clip, studio.vae, LATENT_SHAPE, 0, CFG)
     painted.preview(concepts[sorted(concepts)[1]])
     painted.final(result.concept, 4)
@@ -157,7 +167,7 @@ def report(studio: Studio) -> Image.Image:
         f"{result.concept.word}, a {studio.category}: step {result.chosen_step} of {len(result.losses)},"
         f" {result.seconds:.0f} s, {result.path.name}, {result.path.stat().st_size / 1000:.1f} kB,"
         f" effect {result.effect:.0%}",
-        settings_text("Standard" if settings == TrainingSettings() else "Custom", settings, len(studio.pictures)),
+        settings_text("Standard" if settings == standard_settings() else "Custom", settings, len(studio.pictures)),
         [to_image(picture) for picture in studio.pictures],
         result.losses,
         under_masks(studio.pictures, result.masks),
@@ -181,7 +191,7 @@ def steps(studio: Studio) -> Image.Image:
 
 def value_learning_rate(studio: Studio) -> Image.Image:
     """Far too low, as it should be, far too high."""
-    return _compared(studio, "value_learning_rate", "value_learning_rate", (0.0015, 0.03, 0.6))
+    return _compared(studio, "value_learning_rate", "value_learning_rate", (0.0015, 0.03, 0.6), **AS_CUSTOM)
 
 
 def training_bias(studio: Studio) -> Image.Image:
@@ -262,14 +272,15 @@ PICTURES: dict[str, tuple[str, Callable[[Studio], Image.Image]]] = {
 }
 
 
-def _compared(studio: Studio, shown: str, setting: str, values: Sequence[float]) -> Image.Image:
-    """A row for each value of a setting, `shown` being the name of its input; the usual one is not trained again."""
-    from perfusion_pack.perfusion_core.training import TrainingSettings
+def _compared(studio: Studio, shown: str, setting: str, values: Sequence[float], **others: Any) -> Image.Image:
+    """A row for each value of a setting, `shown` being the name of its input; the usual one is not trained again.
 
-    usual = getattr(TrainingSettings(), setting)
+    others: what else is set."""
+    usual = getattr(standard_settings(), setting)
     rows = [studio.thing_row()]
     for value in values:
-        concept = studio.standard[0].concept if value == usual else studio.changed(**{setting: value})
+        same = value == usual and not others
+        concept = studio.standard[0].concept if same else studio.changed(**{setting: value}, **others)
         rows.append((f"{shown} {value:g}" + (" (to start with)" if value == usual else ""), studio.paint(concept)))
     return sheet(rows)
 
