@@ -1,7 +1,7 @@
 """Is a concept better than its word alone?  Values as a difference, and attention held to the thing.
 
     python benchmarks/better_than_a_word.py                        zippy and finny, a training of minutes for each row
-    python benchmarks/better_than_a_word.py --things hugsy sippy --rows Standard --each     a line for each thing
+    python benchmarks/better_than_a_word.py --things hugsy sippy --rows "values whole" --each     a line for each thing
 
 Trains each demo thing with the trainer's own function and the preset Standard but for what the row changes, on true
 masks, and paints it in new scenes with the host's sampler, three pictures a scene, at every bias.  The recogniser reads
@@ -28,19 +28,25 @@ from open_pack import open_pack
 from torch import Tensor
 
 BIASES, TEMPERATURE, CFG, PICTURES_A_SCENE = (0.65, 0.85), 0.15, 3.0, 3
+
+
+def _row(form: str, cap: float | None = None, **changes: Any) -> dict[str, Any]:
+    return {"form": form, "difference_cap": cap, **changes}
+
+
 # What each row changes in the preset Standard.
-ROWS: dict[str, dict[str, Any]] = {
-    "word alone": {"form": "residual", "relative_value_rate": 0.0},
-    "word alone, rate .04": {"form": "residual", "relative_value_rate": 0.0, "relative_word_rate": 0.04},
-    "Standard": {},
-    "residual": {"form": "residual"},
-    "residual, decay .01": {"form": "residual", "difference_decay": 0.01},
-    "residual, decay .03": {"form": "residual", "difference_decay": 0.03},
-    "residual, cap .5": {"form": "residual", "difference_cap": 0.5},
-    "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
-    "anchored, cap .5": {"form": "anchored", "difference_cap": 0.5},
-    "attention .1": {"attention_weight": 0.1},
-    "attention .3": {"attention_weight": 0.3},
+ROWS = {
+    "word alone": _row("residual", relative_value_rate=0.0),
+    "word alone, rate .04": _row("residual", relative_value_rate=0.0, relative_word_rate=0.04),
+    "values whole": _row("unlocked"),
+    "residual": _row("residual"),
+    "residual, decay .01": _row("residual", difference_decay=0.01),
+    "residual, decay .03": _row("residual", difference_decay=0.03),
+    "residual, cap .5": _row("residual", 0.5),
+    "residual, cap 1": _row("residual", 1.0),
+    "anchored, cap .5": _row("anchored", 0.5),
+    "attention .1": _row("unlocked", attention_weight=0.1),
+    "attention .3": _row("unlocked", attention_weight=0.3),
 }
 
 

@@ -25,9 +25,9 @@ from open_pack import open_pack
 
 BIAS, TEMPERATURE, CFG, PICTURES_A_SCENE = 0.85, 0.15, 3.0, 3
 TRAINED = {
-    "own": {"form": "unlocked"},
-    "locked": {"form": "lockable", "lock": 1.0},
-    "drawn": {"form": "lockable"},
+    "own": {"form": "unlocked", "difference_cap": None},
+    "locked": {"form": "lockable", "difference_cap": None, "lock": 1.0},
+    "drawn": {"form": "lockable", "difference_cap": None},
 }
 # What a concept is used with: the name of the column, the lock, the gate node's key_lock, and the bias.
 USES = {
