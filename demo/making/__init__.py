@@ -13,6 +13,7 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     make_concepts       trains the concepts that ship
     measure_concepts    is it the thing, in the scene that was asked for?
     tour                what `python dev.py demo` shows
+    readme_pictures     cuts the README's pictures out of it
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
     make_blueprints     builds subgraphs/*.json
