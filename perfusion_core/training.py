@@ -45,6 +45,7 @@ from .training_state import (
     state_of,
     unchanged_by_failure,
 )
+from .training_status import StepReport
 from .value_difference import hold_differences
 
 
@@ -144,25 +145,6 @@ class TrainingSettings:
     def samples_of_a_step(self) -> int:
         """Pictures per optimiser step, however they are parted."""
         return self.batch_size * self.accumulation
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
-
-    best_step: the best of those that were validated so far, None before the first.  validation_given_up: whether memory
-    ran out while a step was validated, so that the last step will be taken.  slowdown: how many times too long the last
-    few steps took, where that is several times.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    similarity: float
-    gate: float
-    best_step: int | None = None
-    validation_given_up: bool = False
-    slowdown: float | None = None
 
 
 class ConceptTrainer:

@@ -28,9 +28,10 @@ from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ....perfusion_core.step_choice import Validation
 from ....perfusion_core.step_pace import StepPace
-from ....perfusion_core.training import ConceptTrainer, StepReport
+from ....perfusion_core.training import ConceptTrainer
 from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ....perfusion_core.training_run import best_step_within_memory, train
+from ....perfusion_core.training_status import StepReport
 from ....perfusion_core.varied_prompts import recommended_bias
 from ..text.encoders import encode_superclass_vectors
 from .attention_mask import attention_masks

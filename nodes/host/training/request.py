@@ -18,8 +18,9 @@ from ....perfusion_core.concept import Concept, normalise_word
 from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
-from ....perfusion_core.training import StepReport, TrainingSettings
+from ....perfusion_core.training import TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
+from ....perfusion_core.training_status import StepReport
 from ..gate.cross_attention import cross_attention_layers
 from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
