@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+OFFSET = "encoding_offset"  # the tensor's name, in states of trainings and in files
+
 
 def with_offset(encodings: Tensor, positions: Tensor, offset: Tensor | None) -> Tensor:
     """Return the encodings with the offset at a word of weight 1; themselves where there is none.

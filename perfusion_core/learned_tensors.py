@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .concept import unit_energy
 from .edit import similarity
-from .learning_rates import OFFSET
+from .encoding_offset import OFFSET
 
 
 @dataclass(frozen=True)

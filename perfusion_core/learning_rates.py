@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from .encoding_offset import OFFSET
 from .errors import PerfusionError
 
-VALUE, WORD, OFFSET = "value.", "word.", "encoding_offset"
+VALUE, WORD = "value.", "word."
 
 
 class Rate(NamedTuple):

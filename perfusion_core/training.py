@@ -25,10 +25,10 @@ from .attention_aim import AttentionAim
 from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
 from .denoising import DenoisingTask
 from .edit import RESIDUAL, ConceptEdit, EditedEncoding, edit_encoding, is_lock
-from .encoding_offset import with_offset
+from .encoding_offset import OFFSET, with_offset
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors, mean_encoding
-from .learning_rates import OFFSET, Rate, learning_rates, recorded_rates
+from .learning_rates import Rate, learning_rates, recorded_rates
 from .step_choice import (
     AT_ONCE,
     HELD_OUT_TEMPLATES,
