@@ -194,4 +194,5 @@ def _summary(concept: Concept, bias: float, size: int) -> str:
     similarity = recorded_similarity(concept.training)
     parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
     parts += [] if similarity is None else [similarity.text()]
+    parts += [] if concept.encoding_offset is None else ["with an offset of its encoding"]
     return " · ".join([*parts, f"{size / 1000:.0f} kB"])

@@ -10,7 +10,6 @@ Nothing here knows of a node; what a node shows are hooks, what it keeps are fil
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -183,7 +182,7 @@ class TrainingJob:
     def concept_at(self, step: int | None = None) -> Concept:
         """The concept as the trainer has it at present, or as it was at the best step."""
         request, number = self.request, self.trainer.step_number
-        training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.pictures)}
+        training = {**request.settings.recorded(), "steps": number, "pictures": len(request.pictures)}
         training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
         training |= self.trainer.recorded_rates
         if self.judge is not None:
