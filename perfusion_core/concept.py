@@ -147,10 +147,12 @@ class Concept:
 
     @cached_property
     def word_hash(self) -> str:
-        """What tells this concept's word from that of another one, however both are called."""
+        """What tells this concept's word from that of another one, however both are called: what the text encoder gets.
+
+        So without the offset, which it does not get: of equal encodings none can have a word that the other has not.
+        """
         digest = hashlib.sha256()
-        offset = {} if self.encoding_offset is None else {"encoding_offset": self.encoding_offset}
-        for key, vectors in (*sorted(self.word_vectors.items()), *offset.items()):
+        for key, vectors in sorted(self.word_vectors.items()):
             digest.update(f"{key} {list(vectors.shape)} ".encode())
             digest.update(vectors.numpy().tobytes())
         return digest.hexdigest()

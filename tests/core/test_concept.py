@@ -51,11 +51,6 @@ def test_what_nobody_typed_stays(typed, word):
     assert typed_word(typed, "<rex>") == word
 
 
-def test_two_words_of_equal_vectors_and_other_offsets_are_told_apart():
-    one, other = (make_concept(encoding_offset=torch.full((1, 16), value)) for value in (1.0, 2.0))
-    assert len({make_concept().word_hash, one.word_hash, other.word_hash}) == 3
-
-
 def test_unit_energy():
     inverse = torch.linalg.inv(second_moment(16))
     target_input = random((16,), 1, torch.float32)
