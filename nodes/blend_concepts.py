@@ -6,7 +6,7 @@ import dataclasses
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import ConceptStack, GatedConcept, normalise_word
+from ..perfusion_core.concept import ConceptStack, GatedConcept, typed_word
 from ..perfusion_core.concept_blend import blend_concepts, concerns, default_word
 from ..perfusion_core.concept_file import round_for_file
 from ..perfusion_core.errors import PerfusionError
@@ -62,8 +62,7 @@ class BlendConcepts(io.ComfyNode):
     @classmethod
     def validate_inputs(cls, word: str | None = None) -> bool | str:
         try:
-            if word and word.strip():
-                normalise_word(word)
+            typed_word(word)
         except PerfusionError as error:
             return str(error)
         return True
@@ -72,7 +71,7 @@ class BlendConcepts(io.ComfyNode):
     @as_declared
     def execute(cls, concept_a: ConceptStack, concept_b: ConceptStack, share: float, word: str = "") -> io.NodeOutput:
         a, b = _last(concept_a, "concept_a"), _last(concept_b, "concept_b")
-        called = normalise_word(word) if word.strip() else default_word(a.concept, b.concept)
+        called = typed_word(word, default_word(a.concept, b.concept))
         blend = blend_concepts(a, b, share, called)
         # As every other concept is, so that it paints the same when it was saved and loaded.
         blend = dataclasses.replace(blend, concept=round_for_file(blend.concept))

@@ -33,12 +33,14 @@ def facts_of(gated: GatedConcept) -> dict[str, str]:
     shapes = {key: f"{len(vectors)} x {vectors.shape[1]}" for key, vectors in concept.word_vectors.items()}
     encoders = ", ".join(f"{key} ({shape})" for key, shape in shapes.items())
     widths = [len(target) for target in concept.value_targets.values()]
+    offset = concept.encoding_offset
     numbers = sum(widths) + 3 * concept.encoding_width
     facts = {
         "superclass": concept.superclass,
         "model needed": f"{concept.base_model}, text encodings of width {concept.encoding_width}",
         "encoder layer": layer,
         "word's vectors": encoders,
+        **({} if offset is None else {"encoding's offset": f"{len(offset)} x {offset.shape[1]}, behind the encoder"}),
         "gate": f"bias {concept.bias:g}, temperature {concept.temperature:g} recommended",
         "form": f"{concept.form}: keys {_KEYS[concept.form]}, lock {concept.recommended_lock:g} recommended",
         "closing gate": "leaves the superclass" if concept.form in OWN_KEYS else "leaves the word",

@@ -7,7 +7,7 @@ import logging
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack, normalise_word
+from ..perfusion_core.concept import Concept, ConceptStack, GatedConcept, check_stack, typed_word
 from ..perfusion_core.concept_file import load_concept, read_header
 from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.varied_prompts import recorded_similarity
@@ -133,8 +133,7 @@ class LoadConcept(io.ComfyNode):
         try:
             if concept_file is not None:  # it is None where it comes by a wire
                 read_header(concept_path(concept_file))
-            if word and word.strip():
-                normalise_word(word)
+            typed_word(word)
         except PerfusionError as error:
             return str(error)
         return True
@@ -162,8 +161,8 @@ class LoadConcept(io.ComfyNode):
     ) -> io.NodeOutput:
         path = concept_path(concept_file)
         concept, size = load_concept(path), path.stat().st_size
-        if word.strip():
-            concept = dataclasses.replace(concept, word=normalise_word(word))
+        if (called := typed_word(word, concept.word)) != concept.word:
+            concept = dataclasses.replace(concept, word=called)
         gate_bias = concept.bias if bias < advice.LOWEST_BIAS else bias
         chosen = None if lock < 0 else lock
         warn_of_untrained_lock(concept, chosen)
@@ -195,4 +194,5 @@ def _summary(concept: Concept, bias: float, size: int) -> str:
     similarity = recorded_similarity(concept.training)
     parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
     parts += [] if similarity is None else [similarity.text()]
+    parts += [] if concept.encoding_offset is None else ["with an offset of its encoding"]
     return " · ".join([*parts, f"{size / 1000:.0f} kB"])

@@ -35,6 +35,7 @@ from .training_settings import (
     PRESETS,
     custom_inputs,
     held_inputs,
+    offset_input,
     relative_rate_inputs,
 )
 from .types import ALIASES, CATEGORY, PerfusionConcept, PerfusionStatistics
@@ -222,6 +223,7 @@ class TrainConcept(io.ComfyNode):
                     "wherever the concept is used. Start with off; on for freer scenes with less likeness.",
                 ),
                 *held_inputs(),
+                offset_input(),
             ],
             hidden=[io.Hidden.unique_id],
             is_input_list=True,

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ..perfusion_core.concept import Concept
 from ..perfusion_core.memory_plan import MemoryPlan
-from ..perfusion_core.training import StepReport
 from ..perfusion_core.training_pictures import PerPicture
-from ..perfusion_core.training_status import TrainingStatus
+from ..perfusion_core.training_status import StepReport, TrainingStatus
 from .host.progress import Interrupted, NodeProgress, memory_in_use
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingResult

@@ -50,6 +50,7 @@ PRESETS: dict[str, dict[str, object]] = {
         "difference_decay": None,
         "difference_cap": None,
         "attention_weight": None,
+        "relative_offset_rate": None,
     },
     # As many pictures as Standard, in as many steps, with the least memory however much is free.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
@@ -85,7 +86,14 @@ SETTING_OF = {
     "training_temperature": "temperature",
 }
 # Those that came later: 0, which they have in a workflow from before, asks for nothing.
-CAME_LATER = ("relative_value_rate", "relative_word_rate", "difference_decay", "difference_cap", "attention_weight")
+CAME_LATER = (
+    "relative_value_rate",
+    "relative_word_rate",
+    "difference_decay",
+    "difference_cap",
+    "attention_weight",
+    "relative_offset_rate",
+)
 
 
 def training_settings(
@@ -117,11 +125,13 @@ def length_text(settings: TrainingSettings) -> str:
 
 def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str:
     """The settings in words, for the report."""
-    values, word = settings.rates
+    (values, word), offset = settings.rates, settings.offset_rate
     aim = settings.attention_weight
+    rates = f"{values.text()} (values), {word.text()} (word)"
+    rates += f", {offset.text()} (offset of its encoding)" if offset.relative else ""
     return (
         f"preset {preset}: {length_text(settings)} out of {pictures} pictures;"
-        f" learning rates {values.text()} (values), {word.text()} (word);"
+        f" learning rates {rates};"
         f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
@@ -214,25 +224,28 @@ def custom_inputs() -> list[io.Input]:
     ]
 
 
+def _later(name: str, most: float, step: float, tooltip: str) -> io.Input:
+    """An input of Custom that came later: 0 asks for nothing."""
+    return io.Float.Input(
+        name, default=0.0, min=0.0, max=most, step=step, round=False, optional=True, **ADVANCED, tooltip=tooltip
+    )
+
+
 def relative_rate_inputs() -> list[io.Input]:
     """The two inputs of Custom that came later, and stand last for the sake of saved workflows."""
-
-    def rate(name: str, most: float, tooltip: str) -> io.Input:
-        return io.Float.Input(
-            name, default=0.0, min=0.0, max=most, step=1e-3, round=False, optional=True, **ADVANCED, tooltip=tooltip
-        )
-
     return [
-        rate(
+        _later(
             "relative_value_rate",
             10.0,
+            1e-3,
             "Custom preset: the values' rate in units of their size in each layer. Start with 0, for which "
             f"value_learning_rate counts, or {RATE_OF_VALUES:g} as presets do; too low stays the superclass, too high "
             "falls into blobs.",
         ),
-        rate(
+        _later(
             "relative_word_rate",
             10.0,
+            1e-3,
             "Custom preset: the word's rate in units of its size. Start with 0, for which word_learning_rate counts, "
             f"or {OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) as presets do; too "
             "low hardly moves, too high drifts away.",
@@ -242,29 +255,37 @@ def relative_rate_inputs() -> list[io.Input]:
 
 def held_inputs() -> list[io.Input]:
     """The inputs of Custom that hold what is learned: the difference of anchored and residual, and the attention."""
-
-    def real(name: str, most: float, tooltip: str) -> io.Input:
-        return io.Float.Input(
-            name, default=0.0, min=0.0, max=most, step=0.01, round=False, optional=True, **ADVANCED, tooltip=tooltip
-        )
-
     return [
-        real(
+        _later(
             "difference_decay",
             0.5,
+            0.01,
             "Custom preset, anchored and residual: the share of the learned difference that each step takes away. "
             "Start with 0; 0.01 holds it small, higher leaves nothing but the word.",
         ),
-        real(
+        _later(
             "difference_cap",
             10.0,
+            0.01,
             "Custom preset, anchored and residual: the most that the learned difference may be, in units of the "
             "values. Start with 0, no bound, or 0.5; much lower leaves the word alone, above 2 is too high to bind.",
         ),
-        real(
+        _later(
             "attention_weight",
             10.0,
+            0.01,
             "Custom preset: weight of a loss that draws the word's attention into the mask of the thing. Start with 0, "
             "without; 0.1 is a gentle pull, above 1 is too high and outweighs the likeness.",
         ),
     ]
+
+
+def offset_input() -> io.Input:
+    """The input of Custom that asks for an offset of the word's encoding."""
+    return _later(
+        "relative_offset_rate",
+        10.0,
+        1e-3,
+        "Custom preset: rate of a second vector, added to the word's encoding behind the text encoder, in units of its "
+        "superclass' encoding. Start with 0, without one, or try 0.01; too low hardly moves, too high drifts away.",
+    )

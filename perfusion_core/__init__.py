@@ -30,6 +30,7 @@ Learning a concept:
     denoising            what it asks of the model
     training_batch       the samples of one forward pass, and the mean of their errors
     learning_rates       how far a step goes, absolute and relative to the size of what is learned
+    encoding_offset      a second vector of a word, behind the text encoder
     value_difference     what holds values that are learned as a difference to the word's own
     caption_templates    the texts that a word is learned in: templates, and captions in their place
     training_trial       one picture forward and backward, to see what it takes

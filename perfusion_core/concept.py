@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 
 from .edit import FORMS, LOCK_OF, ConceptEdit, is_lock
-from .errors import PerfusionError
+from .errors import PerfusionError, quoted
 
 MAX_PICTURE_BYTES = 65_536
+# Of word and superclass: longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
+MAX_TEXT_LENGTH = 200
 
 # Gate for using a concept: recommended in its file, and the loader's default. Of the biases that were tried it has the
 # best harmonic mean of likeness and obedience, and most pictures of two things right (benchmarks/quality/results).
@@ -32,16 +34,30 @@ ENERGY_TOLERANCE = 1e-3
 def normalise_word(text: str) -> str:
     """Return the word as prompts use it: lower case, in angle brackets ("Hugsy" -> "<hugsy>").
 
-    Lower case because the text encoders' tokenizers do not tell case apart. Raises PerfusionError for an empty word
-    or one with other signs than letters, digits, "-" and "_", which prompt syntax would cut into pieces.
+    Lower case because the text encoders' tokenizers do not tell case apart. Raises PerfusionError for an empty word,
+    for one with other signs than letters, digits, "-" and "_", which prompt syntax would cut into pieces, and for one
+    that is too long for a file.
     """
     word = f"<{text.strip().removeprefix('<').removesuffix('>').strip().lower()}>"
     if not re.fullmatch(r"<[\w-]+>", word):
         raise PerfusionError(
             f"The word of a concept must be one or more letters, digits, - or _ in angle brackets, such as <hugsy>,"
-            f" but it is {text!r}; choose another word."
+            f" but it is {quoted(text)}; choose another word."
+        )
+    if len(word) > MAX_TEXT_LENGTH:
+        raise PerfusionError(
+            f"The word of a concept must be at most {MAX_TEXT_LENGTH} signs long, but {quoted(word)} has {len(word)};"
+            " choose a shorter word."
         )
     return word
+
+
+def typed_word(text: str | None, otherwise: str = "") -> str:
+    """The word that a person typed, as prompts use it; the other one where nothing was typed.
+
+    Raises PerfusionError for one that cannot be; see `normalise_word`.
+    """
+    return normalise_word(text) if text and text.strip() else otherwise
 
 
 def unit_energy(target_input: Tensor, inverse_target_input: Tensor) -> Tensor:
@@ -70,7 +86,8 @@ class Concept:
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
     value_targets: o_V by name of the cross-attention layer, [d_out]; in the form residual, what is added to the word's
-    own values.  picture: small JPEG file, or None.
+    own values.  encoding_offset: what is added to the word's encoding at each of its positions, [p, d], or None; see
+    `encoding_offset`.  picture: small JPEG file, or None.
 
     All tensors are kept as own float32 copies on the CPU. Raises PerfusionError where something does not fit.
     """
@@ -93,6 +110,7 @@ class Concept:
     value_targets: Mapping[str, Tensor]
     picture: bytes | None = field(default=None, repr=False)
     lock: float | None = None
+    encoding_offset: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.word != normalise_word(self.word):
@@ -109,6 +127,9 @@ class Concept:
                 raise self._error(f"needs at least one entry in {name}, but there is none")
             shape = (None,) * dimensions
             object.__setattr__(self, name, {k: self._own(f"{name}[{k}]", t, shape) for k, t in tensors.items()})
+        if self.encoding_offset is not None:
+            offset = self._own("encoding_offset", self.encoding_offset, (None, self.encoding_width))
+            object.__setattr__(self, "encoding_offset", offset)
         self._check_word_vectors()
         energy = (self.target_input.double() * self.inverse_target_input.double()).sum().item()
         if not abs(energy - 1) <= ENERGY_TOLERANCE:
@@ -126,7 +147,10 @@ class Concept:
 
     @cached_property
     def word_hash(self) -> str:
-        """What tells this concept's word from that of another one, however both are called."""
+        """What tells this concept's word from that of another one, however both are called: what the text encoder gets.
+
+        So without the offset, which it does not get: of equal encodings none can have a word that the other has not.
+        """
         digest = hashlib.sha256()
         for key, vectors in sorted(self.word_vectors.items()):
             digest.update(f"{key} {list(vectors.shape)} ".encode())
@@ -138,8 +162,11 @@ class Concept:
 
     def _check_settings(self) -> None:
         for name in ("superclass", "base_model"):
-            if not isinstance(getattr(self, name), str) or not getattr(self, name).strip():
-                raise self._error(f"needs a text as its {name}, but it is {getattr(self, name)!r}")
+            text = getattr(self, name)
+            if not isinstance(text, str) or not text.strip():
+                raise self._error(f"needs a text as its {name}, but it is {text!r}")
+            if len(text) > MAX_TEXT_LENGTH:
+                raise self._error(f"needs a {name} of at most {MAX_TEXT_LENGTH} signs, but has {quoted(text)}")
         if self.form not in FORMS:
             raise self._error(f"must have one of the forms {', '.join(FORMS)}, but it is {self.form!r}")
         if self.form == "lockable" and self.lock is None:

@@ -8,6 +8,7 @@ With the concepts a and b, and the share t of b from 0 to 1, field by field (eac
                              superclasses of one name are equal
     C^-1 i                   of the blended i, since C^-1 is linear: files hold u = C^-1 i / E with E = i . C^-1 i, and
                              E_a / E_b = (i_a . u_b) / (i_b . u_a) undoes that, because C is symmetric
+    offset of the encoding   (1 - t) a + t b, as the i that it is a part of; a concept without one has 0
     bias, temperature, lock, strength, window
                              (1 - t) a + t b: both ends are gates that work, and so is what lies between
     superclass, its vectors, pooled lock
@@ -121,8 +122,15 @@ def _blended(a: Concept, b: Concept, share: float, word: str) -> Concept:
         superclass_encoding=torch.lerp(a.superclass_encoding, b.superclass_encoding, share),
         word_vectors=all_between(a.word_vectors, b.word_vectors),
         value_targets=all_between(a.value_targets, b.value_targets),
+        encoding_offset=_offset_between(a.encoding_offset, b.encoding_offset, share),
         picture=None,
     )
+
+
+def _offset_between(a: Tensor | None, b: Tensor | None, share: float) -> Tensor | None:
+    if a is None:
+        return None if b is None else share * b
+    return (1 - share) * a if b is None else torch.lerp(a, b, share)
 
 
 def _check_alike(a: Concept, b: Concept) -> None:
@@ -142,6 +150,8 @@ def _check_alike(a: Concept, b: Concept) -> None:
     refuse("numbers of word tokens", _sizes(a.word_vectors), _sizes(b.word_vectors))
     for key, vectors in a.word_vectors.items():
         refuse(f"width of {key} vectors", vectors.shape[1], b.word_vectors[key].shape[1])
+    if a.encoding_offset is not None and b.encoding_offset is not None:
+        refuse("number of positions", len(a.encoding_offset), len(b.encoding_offset))
     refuse("number of layers", len(a.value_targets), len(b.value_targets))
     for name, size in _sizes(a.value_targets).items():
         refuse(f"layer {name} of size", size, _sizes(b.value_targets).get(name))

@@ -35,7 +35,9 @@ def check_learned(start: Mapping[str, Tensor], concept: Concept) -> None:
 
     start: layer name -> [d_out].  In the form residual a word that differs from its superclass is enough.
     """
-    if concept.form in RESIDUAL and not _same(concept.word_vectors, concept.superclass_vectors):
+    offset = concept.encoding_offset
+    another_word = not _same(concept.word_vectors, concept.superclass_vectors) or (offset is not None and offset.any())
+    if concept.form in RESIDUAL and another_word:
         return
     at_start = {name: start[name].detach().float().cpu() for name in concept.value_targets}
     if _same(round_values(at_start), round_values(concept.value_targets)):

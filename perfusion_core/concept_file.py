@@ -6,6 +6,9 @@ Settings are texts in the header, under "perfusion."; the fields under "modelspe
 
 A concept for a model of many wide layers (SDXL, Anima) is kept smaller: its values in 12 bits (`twelve_bits`), all else
 in half precision.  Its header says so under "perfusion.value_bits".
+
+Where the word's encoding has an offset, "encoding_offset" is one tensor more, and the header says of how many
+positions.
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .concept import Concept
+from .concept import MAX_TEXT_LENGTH, Concept
+from .encoding_offset import OFFSET
 from .errors import PerfusionError, quoted
 from .tensor_file import WITH_BYTES, TensorHeader, read_tensor_header, read_tensors, write_tensors
 from .twelve_bits import from_twelve_bits, in_twelve_bits, to_twelve_bits, width_of_bytes
@@ -32,8 +36,8 @@ VERSION = 1
 # Of forms that came later; packs that do not know one say that they need an update.  With lockable the header also
 # says the lock.
 VERSION_OF_FORM = {"lockable": 2, "residual": 3, "anchored": 5}
-# Of small files, where the form does not ask for more.
-VERSION_IN_TWELVE_BITS = 4
+# Of small files, and of concepts with an offset, where nothing else asks for more.
+VERSION_IN_TWELVE_BITS, VERSION_WITH_OFFSET = 4, 6
 VALUE_BITS = "12"
 KIND = "Perfusion concept"
 
@@ -42,8 +46,6 @@ MOST_PLAIN_VALUES = 61_440
 # How far half precision may put i . C^-1 i from 1; beyond it the text side stays float32.
 HALF_ENERGY_TOLERANCE = 5e-4
 
-# Longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
-MAX_TEXT_LENGTH = 200
 # Of the training settings, which other programs may add to; Python itself gives up at some hundred levels.
 MAX_NESTING = 32
 
@@ -80,6 +82,8 @@ def round_for_file(concept: Concept) -> Concept:
     energy = (text_side["target_input"].double() * text_side["inverse_target_input"].double()).sum().item()
     if not (abs(energy - 1) <= HALF_ENERGY_TOLERANCE and text_side["superclass_encoding"].isfinite().all()):
         text_side = {}
+    if concept.encoding_offset is not None and (offset := concept.encoding_offset.half().float()).isfinite().all():
+        text_side[OFFSET] = offset
     return replace(
         concept,
         value_targets=values,
@@ -106,6 +110,7 @@ def save_concept(path: str | os.PathLike[str], concept: Concept, replace: bool =
     tensors = {name: getattr(rounded, name) for name in TEXT_SIDE}
     tensors |= dict(rounded.word_vectors)
     tensors |= {SUPERCLASS + key: vectors for key, vectors in rounded.superclass_vectors.items()}
+    tensors |= {} if rounded.encoding_offset is None else {OFFSET: rounded.encoding_offset}
     if large:
         tensors = {name: _in_half_where_exact(tensor) for name, tensor in tensors.items()}
     as_kept = to_twelve_bits if large else Tensor.half
@@ -140,6 +145,7 @@ def load_concept(path: str | os.PathLike[str]) -> Concept:
             word_vectors={key: tensors[key] for key in word_keys},
             superclass_vectors={key: tensors[SUPERCLASS + key] for key in word_keys},
             value_targets=values,
+            encoding_offset=tensors.get(OFFSET),
         )
     except PerfusionError as problem:
         raise PerfusionError(f"{path} holds a concept that cannot be used: {problem}") from None
@@ -158,7 +164,7 @@ def _metadata(concept: Concept) -> dict[str, str]:
     plain_word = concept.word.strip("<>")
     metadata = {
         "perfusion.format": FORMAT,
-        "perfusion.version": str(_version(concept.form, VALUE_BITS if _is_large(concept) else None)),
+        "perfusion.version": "",  # below, by all the others
         "perfusion.word": concept.word,
         "perfusion.superclass": concept.superclass,
         "perfusion.base_model": concept.base_model,
@@ -175,10 +181,13 @@ def _metadata(concept: Concept) -> dict[str, str]:
         "modelspec.implementation": FORMAT,
         "modelspec.trigger_phrase": concept.word,
     }
+    if concept.encoding_offset is not None:
+        metadata["perfusion.encoding_offset"] = str(len(concept.encoding_offset))
     if concept.form == "lockable":
         metadata["perfusion.lock"] = repr(concept.lock)
     if _is_large(concept):
         metadata["perfusion.value_bits"] = VALUE_BITS
+    metadata["perfusion.version"] = str(_version(metadata))
     if isinstance(concept.training.get("date"), str):  # from the training, so that saving again changes nothing
         metadata["modelspec.date"] = concept.training["date"]
     if concept.picture is not None:
@@ -195,7 +204,7 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             f" {quoted(metadata.get('perfusion.format', 'another kind of Perfusion file'))}; choose another file."
         )
     bits = metadata.get("perfusion.value_bits")
-    _check_version(metadata.get("perfusion.version", ""), _version(metadata.get("perfusion.form", ""), bits), path)
+    _check_version(metadata.get("perfusion.version", ""), _version(metadata), path)
     try:
         settings = {
             **{name: _text(metadata, name) for name in ("word", "superclass", "base_model", "form", "statistics_hash")},
@@ -207,6 +216,8 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             "training": _json_object(metadata["perfusion.training"]),
             "picture": _picture(metadata.get("modelspec.thumbnail")),
         }
+        positions = metadata.get("perfusion.encoding_offset")
+        offset = () if positions is None else (_whole_number(positions), settings["encoding_width"])
         if bits not in (None, VALUE_BITS):
             raise ValueError(f"its values have {quoted(bits)} bits")
     except KeyError as missing:
@@ -216,13 +227,15 @@ def _checked_settings(header: TensorHeader, path: str | os.PathLike[str]) -> dic
             f"{path} is a {KIND} whose header holds a setting of the wrong kind ({str(problem)[:MAX_TEXT_LENGTH]});"
             " get or train it again."
         ) from None
-    settings["tensors"] = _checked_shapes(header, settings["encoding_width"], bits is not None, path)
+    settings["tensors"] = _checked_shapes(header, settings["encoding_width"], offset, bits is not None, path)
     return settings
 
 
-def _version(form: str, value_bits: str | None) -> int:
-    """The version of a file that holds a concept of this form, with its values in so many bits or as they are."""
-    return max(VERSION_OF_FORM.get(form, VERSION), VERSION if value_bits is None else VERSION_IN_TWELVE_BITS)
+def _version(metadata: Mapping[str, str]) -> int:
+    """The version of a file by what else its header says: form, kind of values, and whether there is an offset."""
+    of_form = VERSION_OF_FORM.get(metadata.get("perfusion.form", ""), VERSION)
+    of_values = VERSION_IN_TWELVE_BITS if "perfusion.value_bits" in metadata else VERSION
+    return max(of_form, of_values, VERSION_WITH_OFFSET if "perfusion.encoding_offset" in metadata else VERSION)
 
 
 def _check_version(version: str, expected: int, path: str | os.PathLike[str]) -> None:
@@ -282,16 +295,18 @@ def _picture(text: str | None) -> bytes | None:
 
 
 def _checked_shapes(
-    header: TensorHeader, width: int, in_bytes: bool, path: str | os.PathLike[str]
+    header: TensorHeader, width: int, offset: tuple[int, ...], in_bytes: bool, path: str | os.PathLike[str]
 ) -> dict[str, tuple[int, ...]]:
     """Check that the file has exactly the tensors of a concept, in shapes that fit each other, and return these.
 
-    in_bytes: whether each value is bytes, for which the shape is that of the vector they are.
+    offset: shape of the offset of the word's encoding; () for none.  in_bytes: whether each value is bytes, for which
+    the shape is that of the vector they are.
     """
     shapes = {name: shape for name, (_, shape) in header.tensors.items()}
     word_keys = {name.removeprefix(SUPERCLASS) for name in shapes if name.startswith(SUPERCLASS)}
     layers = {name for name in shapes if name.startswith(VALUE)}
-    expected = {*TEXT_SIDE, *word_keys, *(SUPERCLASS + key for key in word_keys), *layers}
+    of_the_text = dict.fromkeys(TEXT_SIDE, (width,)) | ({OFFSET: offset} if offset else {})
+    expected = {*of_the_text, *word_keys, *(SUPERCLASS + key for key in word_keys), *layers}
     problem = None
     if missing := sorted(expected - set(shapes)):
         problem = f"lacks the tensor {missing[0]!r}"
@@ -301,7 +316,7 @@ def _checked_shapes(
         problem = "has no vectors of its word or no target values"
     else:
         for name, shape in shapes.items():
-            wanted = (width,) if name in TEXT_SIDE else ("any",) * (1 if name in layers else 2)
+            wanted = of_the_text.get(name, ("any",) * (1 if name in layers else 2))
             bytes_here = in_bytes and name in layers
             if len(shape) != len(wanted) or any(
                 w not in ("any", s) or s == 0 for s, w in zip(shape, wanted, strict=True)

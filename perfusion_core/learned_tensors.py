@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .concept import unit_energy
 from .edit import similarity
+from .encoding_offset import OFFSET
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,15 @@ class LearnedTensors:
     superclass_encoding: Tensor
     word_vectors: dict[str, Tensor]
     value_targets: dict[str, Tensor]
+    encoding_offset: Tensor | None = None
 
 
 def learned_tensors(tensors: Mapping[str, Tensor], inverse: Tensor, word_encoding: Tensor | None) -> LearnedTensors:
     """Copies, float32 on the CPU, of a trainer's tensors.
 
-    tensors: "target_input", "superclass_encoding", "word.KEY", "value.LAYER".  inverse: C^-1, [d, d].
-    word_encoding: the mean encoding of the word as it is now, [d], to which i is scaled; None leaves i as it is.
+    tensors: "target_input", "superclass_encoding", "word.KEY", "value.LAYER" and perhaps "encoding_offset".
+    inverse: C^-1, [d, d].  word_encoding: the mean encoding of the word as it is now, [d], to which i is scaled; None
+    leaves i as it is.
     """
 
     def copied(tensor: Tensor) -> Tensor:
@@ -57,4 +60,10 @@ def learned_tensors(tensors: Mapping[str, Tensor], inverse: Tensor, word_encodin
         copied(tensors["superclass_encoding"]),
         all_of("word."),
         all_of("value."),
+        copied(tensors[OFFSET]) if OFFSET in tensors else None,
     )
+
+
+def mean_encoding(encodings: Tensor, positions: Tensor) -> Tensor:
+    """Mean encoding over all marked positions: [T, N, d], bool [T, N] -> [d], float32."""
+    return encodings[positions].float().mean(dim=0)

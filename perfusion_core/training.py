@@ -1,10 +1,11 @@
 """Learning a concept: the training loop, which knows tensors and a `DenoisingTask`, and nothing of a user interface.
 
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
-layer.  The target input i is not learned but follows: an exponential moving average of the word's encoding, moved once
-per optimiser step.  No key is learned: keys are locked to the superclass, the word's own (forms unlocked and residual),
-or now the one and now the other (form lockable).  In the form residual o_V is a difference to the word's own values and
-starts at zero, where the word is alone (textual inversion, Gal et al. 2022).
+layer; where it is asked for, an offset of the word's encoding too.  The target input i is not learned but follows: an
+exponential moving average of the word's encoding, moved once per optimiser step.  No key is learned: keys are locked to
+the superclass, the word's own (forms unlocked and residual), or now the one and now the other (form lockable).  In the
+form residual o_V is a difference to the word's own values and starts at zero, where the word is alone (textual
+inversion, Gal et al. 2022).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
 i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
@@ -14,7 +15,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -23,8 +25,9 @@ from .attention_aim import AttentionAim
 from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
 from .denoising import DenoisingTask
 from .edit import RESIDUAL, ConceptEdit, EditedEncoding, edit_encoding, is_lock
+from .encoding_offset import OFFSET, with_offset
 from .errors import GradientOverflowError, PerfusionError
-from .learned_tensors import LearnedTensors, learned_tensors
+from .learned_tensors import LearnedTensors, learned_tensors, mean_encoding
 from .learning_rates import Rate, learning_rates, recorded_rates
 from .step_choice import (
     AT_ONCE,
@@ -45,6 +48,7 @@ from .training_state import (
     state_of,
     unchanged_by_failure,
 )
+from .training_status import StepReport
 from .value_difference import hold_differences
 
 
@@ -67,6 +71,7 @@ class TrainingSettings:
     pooled_lock: whether a model that is told the prompt's pooled vector, as SDXL is, is told that of the superclass.
     difference_decay, difference_cap: of the forms anchored and residual, see `hold_differences`.
     attention_weight: of the loss by which the word's attention is drawn into the masks, see `attention_aim`.
+    relative_offset_rate: of the word's `encoding_offset`, in units of the superclass' encoding; None learns none.
     """
 
     steps: int = 300
@@ -91,6 +96,7 @@ class TrainingSettings:
     difference_decay: float | None = None
     difference_cap: float | None = None
     attention_weight: float | None = None
+    relative_offset_rate: float | None = None
 
     def __post_init__(self) -> None:
         for name, least in {"steps": 1, "batch_size": 1, "accumulation": 1, "validate_every": 0}.items():
@@ -102,10 +108,10 @@ class TrainingSettings:
             raise PerfusionError(
                 f"The training setting noise_alone must be a share from 0 to 1, but it is {self.noise_alone}."
             )
-        if self.attention_weight is not None and not 0 <= self.attention_weight < math.inf:
-            raise PerfusionError(
-                f"The training setting attention_weight must be 0 or more, but it is {self.attention_weight}."
-            )
+        for name in ("attention_weight", "relative_offset_rate"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise PerfusionError(f"The training setting {name} must be 0 or more, but it is {value}.")
         for name, most in {"difference_decay": 1.0, "difference_cap": math.inf}.items():
             value = getattr(self, name)
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
@@ -124,6 +130,16 @@ class TrainingSettings:
         """Of the values, and of the word's vectors."""
         values = Rate(self.value_learning_rate, self.relative_value_rate)
         return values, Rate(self.word_learning_rate, self.relative_word_rate)
+
+    @property
+    def offset_rate(self) -> Rate:
+        """Of the offset of the word's encoding."""
+        return Rate(relative=self.relative_offset_rate)
+
+    def recorded(self) -> dict[str, Any]:
+        """As files tell them, JSON values.  A setting that came later is left out where it asks for nothing, so that
+        a training without it is to the byte what it was before."""
+        return {name: value for name, value in asdict(self).items() if value or name != "relative_offset_rate"}
 
     @property
     def templates(self) -> tuple[str, ...]:
@@ -146,25 +162,6 @@ class TrainingSettings:
         return self.batch_size * self.accumulation
 
 
-@dataclass(frozen=True)
-class StepReport:
-    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
-
-    best_step: the best of those that were validated so far, None before the first.  validation_given_up: whether memory
-    ran out while a step was validated, so that the last step will be taken.  slowdown: how many times too long the last
-    few steps took, where that is several times.
-    """
-
-    step: int
-    steps: int
-    loss: float
-    similarity: float
-    gate: float
-    best_step: int | None = None
-    validation_given_up: bool = False
-    slowdown: float | None = None
-
-
 class ConceptTrainer:
     """A training in progress.
 
@@ -176,6 +173,7 @@ class ConceptTrainer:
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
     rates: Adam's learning rate of each of the `parameters`.  recorded_rates: as a file says them.
+    encoding_offset: what is added to the word's encoding, [p, d], or None.
     start: the superclass' values and encoding, by which one model is told from another.
     values_at_start: o_V at step 0, by layer.
     """
@@ -202,7 +200,8 @@ class ConceptTrainer:
         }
         with torch.no_grad():
             # The word starts as its superclass, so at step 0 both have this encoding.
-            self.superclass_encoding = self._word_encoding(self.word_vectors)
+            encodings, positions = task.encode(self.word_vectors, settings.templates)
+            self.superclass_encoding = mean_encoding(encodings, positions)
             self.target_input = self.superclass_encoding.clone()
             self.inverse = inverse.to(self.target_input)
             of_superclass = copies(task.value_outputs(self.superclass_encoding))
@@ -210,11 +209,16 @@ class ConceptTrainer:
             if settings.learns_difference:
                 self.values_at_start = {name: torch.zeros_like(value) for name, value in of_superclass.items()}
             self.value_targets = {name: value.clone().requires_grad_() for name, value in self.values_at_start.items()}
+        self.encoding_offset: Tensor | None = None
+        if settings.relative_offset_rate:  # for each position of the word, which every template has once
+            nothing = torch.zeros_like(self.superclass_encoding)
+            self.encoding_offset = nothing.repeat(int(positions[0].sum()), 1).requires_grad_()
         values = {f"value.{name}": value for name, value in of_superclass.items()}
         self.start = {**values, **copies({"superclass_encoding": self.superclass_encoding})}
-        # A difference has no size at the start; that of the values is the unit of both.
+        # What starts at zero has no size; that of what it is added to is its unit.
         sizes = {**self.parameters(), **values}
-        self.rates = learning_rates(*settings.rates, sizes)
+        sizes |= {OFFSET: self.superclass_encoding} if OFFSET in sizes else {}
+        self.rates = learning_rates(*settings.rates, sizes, settings.offset_rate)
         self.recorded_rates = recorded_rates(self.rates, sizes)
         self.optimiser: torch.optim.Optimizer = torch.optim.Adam(
             [{"params": [self.parameters()[name]], "lr": rate} for name, rate in self.rates.items()]
@@ -280,7 +284,7 @@ class ConceptTrainer:
         attention_weight: of what is asked of the attention; without one it is the denoising error alone."""
         batch, templates = with_captions(batch, templates, self.captions)
         used, rows = batch.templates.unique(return_inverse=True)
-        encodings, positions = self.task.encode(self.word_vectors, [templates[int(i)] for i in used])
+        encodings, positions = self._encode(self.word_vectors, self.encoding_offset, [templates[int(i)] for i in used])
         encodings, positions = encodings[rows], positions[rows]
         edited = edit_encoding(encodings, [self.edit(batch.locks)])
         asked = {"aim": AttentionAim(positions, attention_weight)} if attention_weight else {}
@@ -351,14 +355,19 @@ class ConceptTrainer:
 
         word = None
         if self.settings.normalise_gate:
-            word = self._word_encoding({key: tensors[f"word.{key}"] for key in self.word_vectors})
+            vectors = {key: tensors[f"word.{key}"] for key in self.word_vectors}
+            with torch.no_grad():
+                word = mean_encoding(*self._encode(vectors, tensors.get(OFFSET), self.settings.templates))
         return learned_tensors(tensors, self.inverse, word)
 
     def parameters(self) -> dict[str, Tensor]:
-        """What the optimiser moves: "value.<layer>", [d_out], and "word.<key>", [m, width]."""
+        """What the optimiser moves: "value.<layer>", [d_out], "word.<key>", [m, width], and where one is learned
+        "encoding_offset", [p, d]."""
+        offset = {} if self.encoding_offset is None else {OFFSET: self.encoding_offset}
         return {
             **{f"value.{name}": value for name, value in self.value_targets.items()},
             **{f"word.{key}": vectors for key, vectors in self.word_vectors.items()},
+            **offset,
         }
 
     def tensors(self) -> dict[str, Tensor]:
@@ -377,18 +386,15 @@ class ConceptTrainer:
         """Go on from a state, bit for bit. Raises PerfusionError, changing nothing, for one of other tensors."""
         bring_to(self, state)
 
-    @torch.no_grad()
-    def _word_encoding(self, vectors: Mapping[str, Tensor]) -> Tensor:
-        """The encoding of a word of these vectors, [d]: the mean over the templates."""
-        return mean_encoding(*self.task.encode(vectors, self.settings.templates))
+    def _encode(
+        self, vectors: Mapping[str, Tensor], offset: Tensor | None, templates: Sequence[str]
+    ) -> tuple[Tensor, Tensor]:
+        """The encodings of the word with its offset, [T, N, d], and its positions, [T, N]."""
+        encodings, positions = self.task.encode(vectors, templates)
+        return with_offset(encodings, positions, offset), positions
 
     def _not_finite(self, problem: str, kind: type[PerfusionError] = PerfusionError) -> PerfusionError:
         return kind(
             f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
             " learning rates, or load the model and the VAE in float32."
         )
-
-
-def mean_encoding(encodings: Tensor, positions: Tensor) -> Tensor:
-    """Mean encoding over all marked positions: [T, N, d], bool [T, N] -> [d], float32."""
-    return encodings[positions].float().mean(dim=0)

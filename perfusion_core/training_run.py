@@ -11,7 +11,8 @@ from .errors import GradientOverflowError, PerfusionError
 from .out_of_memory import is_out_of_memory
 from .step_choice import StepChoice
 from .step_pace import StepPace
-from .training import ConceptTrainer, StepReport
+from .training import ConceptTrainer
+from .training_status import StepReport
 
 logger = logging.getLogger(__name__)
 

@@ -27,9 +27,9 @@ class TrainingState:
 
     step: steps made.  micro_batch: pictures per forward pass.  losses: of the steps made.
     generator: state of the random generator, uint8 [G].
-    tensors: "target_input" and "superclass_encoding", [d]; "value.<layer>", "word.<key>"; and, from the first step
-    on, Adam's moments of each of these two kinds: "exp_avg.value.<layer>" and so on.  From the first validation on,
-    "best.target_input" and so on: what had been learned at the best step.
+    tensors: "target_input" and "superclass_encoding", [d]; "value.<layer>", "word.<key>", "encoding_offset"; and, from
+    the first step on, Adam's moments of each of the latter kinds: "exp_avg.value.<layer>" and so on.  From the first
+    validation on, "best.target_input" and so on: what had been learned at the best step.
     validations: so far.
     """
 

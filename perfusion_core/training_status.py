@@ -1,14 +1,32 @@
-"""What a person reads while a training runs, in one line."""
+"""What a training says of its steps, and what a person reads of them, in one line."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-
-from .training import StepReport
+from dataclasses import dataclass
 
 WINDOW = 25  # steps over which loss and time of a step are averaged
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What a step says of itself: its number from 1 on, the loss, and the word's mean similarity and gate.
+
+    best_step: the best of those that were validated so far, None before the first.  validation_given_up: whether memory
+    ran out while a step was validated, so that the last step will be taken.  slowdown: how many times too long the last
+    few steps took, where that is several times.
+    """
+
+    step: int
+    steps: int
+    loss: float
+    similarity: float
+    gate: float
+    best_step: int | None = None
+    validation_given_up: bool = False
+    slowdown: float | None = None
 
 
 class TrainingStatus:

@@ -2,8 +2,8 @@
 
     python -m perfusion_core.word_file hugsy.safetensors --out embeddings/hugsy_word.safetensors
 
-The word alone carries what its vector learned. The gate and the values of the cross-attention layers, which make up
-most of the likeness, stay behind.
+The word alone carries what its vector learned. The gate, the values of the cross-attention layers, which make up most
+of the likeness, and the offset of the word's encoding stay behind.
 """
 
 from __future__ import annotations

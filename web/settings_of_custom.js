@@ -7,7 +7,7 @@ const CUSTOM = "Custom";
 const SETTINGS = [
     "steps", "batch_size", "accumulation", "value_learning_rate", "word_learning_rate", "form", "training_bias",
     "training_temperature", "relative_value_rate", "relative_word_rate", "difference_decay", "difference_cap",
-    "attention_weight",
+    "attention_weight", "relative_offset_rate",
 ];
 
 app.registerExtension({

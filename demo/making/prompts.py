@@ -42,6 +42,7 @@ TRAINER = {
     "difference_decay": 0.0,
     "difference_cap": 0.0,
     "attention_weight": 0.0,
+    "relative_offset_rate": 0.0,
 }
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"

@@ -9,7 +9,16 @@ import pytest
 import torch
 from core_examples import make_concept, random, second_moment
 
-from perfusion_core.concept import GatedConcept, check_stack, normalise_word, unit_energy
+from perfusion_core.concept import (
+    MAX_TEXT_LENGTH,
+    GatedConcept,
+    check_stack,
+    normalise_word,
+    typed_word,
+    unit_energy,
+)
+from perfusion_core.concept_blend import default_word
+from perfusion_core.concept_file import load_concept, save_concept
 from perfusion_core.edit import edit_encoding
 from perfusion_core.errors import PerfusionError
 
@@ -23,6 +32,23 @@ def test_word_gets_brackets(text):
 def test_words_that_prompt_syntax_would_cut(text):
     with pytest.raises(PerfusionError, match="choose another word"):
         normalise_word(text)
+
+
+def test_a_word_is_as_long_as_a_file_can_hold(tmp_path):
+    """Both ends have one bound: what can be made can be read."""
+    longest = f"<{'x' * (MAX_TEXT_LENGTH - 2)}>"
+    save_concept(tmp_path / "a.safetensors", make_concept(longest, superclass="y" * MAX_TEXT_LENGTH))
+    assert load_concept(tmp_path / "a.safetensors").word == longest
+    for make in (normalise_word, typed_word, make_concept):
+        with pytest.raises(PerfusionError, match=r"at most 200 signs long, but '<x.*' has 201; choose a shorter word"):
+            make(longest.replace("x", "xx", 1))
+    with pytest.raises(PerfusionError, match="has 399"):  # each by itself is short enough
+        make_concept(default_word(*(make_concept(f"<{letter * 198}>") for letter in "ab")))
+
+
+@pytest.mark.parametrize(("typed", "word"), [(None, "<rex>"), ("", "<rex>"), ("  ", "<rex>"), (" Hugsy", "<hugsy>")])
+def test_what_nobody_typed_stays(typed, word):
+    assert typed_word(typed, "<rex>") == word
 
 
 def test_unit_energy():
@@ -87,6 +113,10 @@ def test_a_concept_cannot_be_changed():
         ({"value_targets": {}}, "at least one entry in value_targets"),
         ({"value_targets": {"a": torch.ones(2, 2)}}, "shape any for value_targets"),
         ({"value_targets": {"a": torch.tensor([math.nan])}}, "finite numbers in value_targets"),
+        ({"encoding_offset": torch.ones(16)}, "shape any x 16 for encoding_offset"),
+        ({"encoding_offset": torch.ones(1, 15)}, "shape any x 16 for encoding_offset"),
+        ({"encoding_offset": torch.full((1, 16), math.nan)}, "finite numbers in encoding_offset"),
+        ({"superclass": "x" * 201}, "superclass of at most 200 signs"),
         ({"picture": b"\x89PNG"}, "JPEG"),
         ({"picture": b"\xff\xd8" + bytes(70_000)}, "70002 bytes"),
     ],

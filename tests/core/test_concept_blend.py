@@ -76,6 +76,27 @@ def test_what_decides_the_gate_is_linear_and_belongs_together(share):
 
 
 @given(shares)
+def test_an_offset_is_mixed_as_the_encoding_is_and_nobodys_is_zero(share):
+    a, b = torch.full((2, WIDTH), 2.0), random((2, WIDTH), 7, torch.float32)
+    with_a, with_b = (alone(replace(one, encoding_offset=offset))[0] for one, offset in ((A, a), (B, b)))
+
+    def offset_of(one, other):
+        return blend_concepts(one, other, share, WORD).concept.encoding_offset
+
+    if 0 < share < 1:
+        assert torch.allclose(offset_of(with_a, with_b), torch.lerp(a, b, share), atol=1e-6)
+        assert torch.allclose(offset_of(with_a, OTHER), (1 - share) * a, atol=1e-6)
+        assert torch.allclose(offset_of(ONE, with_b), share * b, atol=1e-6)
+    assert offset_of(ONE, OTHER) is None
+
+
+def test_offsets_of_other_numbers_of_positions_are_refused():
+    one, other = (alone(replace(c, encoding_offset=torch.ones(n, WIDTH)))[0] for c, n in ((A, 1), (B, 2)))
+    with pytest.raises(PerfusionError, match="number of positions 1, but <bruno> has 2"):
+        blend_concepts(one, other, 0.5, WORD)
+
+
+@given(shares)
 def test_both_orders_are_the_same_slider(share):
     one, other = blend_concepts(ONE, OTHER, share, WORD), blend_concepts(OTHER, ONE, 1 - share, WORD)
     for name, tensor in tensors(one.concept).items():

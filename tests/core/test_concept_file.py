@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from dataclasses import fields
 
@@ -41,6 +42,8 @@ def assert_same(found: Concept, expected: Concept) -> None:
         {"form": "unlocked"},
         {"form": "lockable"},
         {"form": "lockable", "lock": 0.25},
+        {"encoding_offset": torch.randn(1, 16)},
+        {"encoding_offset": torch.randn(3, 16), "form": "lockable", "picture": PICTURE},
     ],
 )
 def test_round_trip(tmp_path, changes):
@@ -56,6 +59,25 @@ def test_packs_from_before_the_lock_read_the_old_forms_and_ask_for_an_update_at_
         metadata = file.metadata()
     assert metadata["perfusion.version"] == {"lockable": "2", "residual": "3", "anchored": "5"}.get(form, "1")
     assert metadata.get("perfusion.lock") == ("1.0" if form == "lockable" else None)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_offset_needs_a_newer_pack_and_nothing_else_does(tmp_path, form):
+    plain = make_concept(form=form)
+    save_concept(tmp_path / "plain.safetensors", plain)
+    offset = dataclasses.replace(plain, encoding_offset=torch.ones(2, 16))
+    save_concept(tmp_path / "offset.safetensors", offset)
+    without, beside = ({}, {})
+    for name, found in (("plain", without), ("offset", beside)):
+        with safetensors.safe_open(tmp_path / f"{name}.safetensors", "pt") as file:
+            found.update(file.metadata(), tensors=set(file.keys()))
+    assert beside.pop("perfusion.version") == "6" and int(without.pop("perfusion.version")) < 6
+    assert beside.pop("perfusion.encoding_offset") == "2"
+    assert beside.pop("tensors") == without.pop("tensors") | {"encoding_offset"}
+    assert beside == without
+    # Taken out again it is the file that it would have been.
+    save_concept(tmp_path / "again.safetensors", dataclasses.replace(offset, encoding_offset=None))
+    assert (tmp_path / "again.safetensors").read_bytes() == (tmp_path / "plain.safetensors").read_bytes()
 
 
 def test_round_trip_of_two_encoders_and_odd_texts(tmp_path):

@@ -140,6 +140,29 @@ def test_the_form_with_a_lock_has_a_version_of_its_own(tmp_path):
         assert "a lock from 0 to 1" in refusal(tmp_path, with_metadata(lockable, lock=lock), in_header=False)
 
 
+def test_the_offset_of_an_encoding_has_a_version_of_its_own(tmp_path):
+    save_concept(tmp_path / "offset.safetensors", make_concept(encoding_offset=torch.ones(2, 16)))
+    good = (tmp_path / "offset.safetensors").read_bytes()
+    assert "update the pack" in refusal(tmp_path, with_metadata(good, version="7"))
+    assert "of version 6 by its format" in refusal(tmp_path, with_metadata(good, version="1"))
+    assert "reads versions up to 1; update" in refusal(tmp_path, with_metadata(good, encoding_offset=None))
+    unannounced = with_metadata(good, encoding_offset=None, version="1")
+    assert "unknown tensor 'encoding_offset'" in refusal(tmp_path, unannounced)
+    for count, found in (("3", "[2, 16] instead of [3, 16]"), ("0", "instead of [0, 16]"), ("two", "wrong kind")):
+        assert found in refusal(tmp_path, with_metadata(good, encoding_offset=count))
+
+    tensors, metadata = safetensors.torch.load(good), unpacked(good)[0]["__metadata__"]
+    offset = tensors.pop("encoding_offset")
+    assert "lacks the tensor 'encoding_offset'" in refusal(tmp_path, safetensors.torch.save(tensors, metadata))
+    narrow = offset[:, 1:].contiguous()
+    for spoilt, found in ((offset[0], "[16] instead"), (narrow, "[2, 15] instead"), (offset.byte(), "has bytes")):
+        tensors["encoding_offset"] = spoilt
+        assert found in refusal(tmp_path, safetensors.torch.save(tensors, metadata))
+    tensors["encoding_offset"] = torch.full((2, 16), float("inf"))
+    content = safetensors.torch.save(tensors, metadata)
+    assert "finite numbers in encoding_offset" in refusal(tmp_path, content, in_header=False)
+
+
 def test_newer_version(tmp_path, good):
     assert "update the pack" in refusal(tmp_path, with_metadata(good, version="2"))
     for version in ("0", "", "-1", "1.0", "²", "9" * 5000):

@@ -28,14 +28,14 @@ SLOWEST_LOAD = 2.0  # seconds of computing; the largest header allowed takes a t
 
 @pytest.fixture(scope="module")
 def good_files(tmp_path_factory) -> list[bytes]:
-    """A concept of one text encoder, one of two, one with a picture, one in the layout of large files."""
+    """A concept of one text encoder, one of two, one with a picture and an offset, one in the layout of large files."""
     two = {"clip_l": torch.ones(1, 4), "clip_g": torch.ones(2, 6)}
     concepts = [
         make_concept(width=8, value_widths={"middle_block.1.transformer_blocks.0.attn2": 4}),
         make_concept(
             width=10, base_model="sdxl", word_vectors=two, superclass_vectors=two, clip_layer=-2, form="paper"
         ),
-        make_concept(width=4, picture=PICTURE),
+        make_concept(width=4, picture=PICTURE, encoding_offset=torch.ones(2, 4)),
         make_concept(width=6, value_widths={f"blocks.{n}.cross_attn": 15_361 + n for n in range(2)}),  # a large one
     ]
     path = tmp_path_factory.mktemp("good") / "good.safetensors"
@@ -70,6 +70,7 @@ def assert_correct(concept: Concept, content: bytes, path: Path) -> None:
     ours = {name: getattr(concept, name) for name in ("target_input", "inverse_target_input", "superclass_encoding")}
     ours |= concept.word_vectors
     ours |= {f"superclass.{key}": vectors for key, vectors in concept.superclass_vectors.items()}
+    ours |= {} if concept.encoding_offset is None else {"encoding_offset": concept.encoding_offset}
     ours |= {f"value.{layer}": target for layer, target in concept.value_targets.items()}
     assert ours.keys() == tensors.keys()
     for name, tensor in ours.items():

@@ -76,6 +76,18 @@ def test_round_trip(tmp_path, make):
     assert header["lock"] == concept.lock
 
 
+def test_an_offset_is_kept_in_half_precision(tmp_path):
+    concept, path = large(encoding_offset=random((2, 1024), 6, torch.float32)), tmp_path / "a.safetensors"
+    save_concept(path, concept)
+    found = load_concept(path).encoding_offset
+    assert torch.equal(found, concept.encoding_offset.half().float())
+    assert safetensors.torch.load(path.read_bytes())["encoding_offset"].dtype == torch.float16
+    check_saved(path, concept)
+    assert path.stat().st_size <= 110_000
+    save_concept(path, large(encoding_offset=torch.full((1, 1024), 7e4)))  # beyond half precision
+    assert torch.equal(load_concept(path).encoding_offset, torch.full((1, 1024), 7e4))
+
+
 def test_the_rounding_is_small():
     concept = large()
     rounded = round_for_file(concept)

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 from toy_training import ToyTask, assert_same_state, start
 
 from perfusion_core.errors import PerfusionError
-from perfusion_core.training import (
-    TrainingSettings,
-    mean_encoding,
-)
+from perfusion_core.learned_tensors import mean_encoding
+from perfusion_core.training import TrainingSettings
 from perfusion_core.training_batch import Batch, masked_mean
 from perfusion_core.training_run import train
 

@@ -6,8 +6,7 @@ import dataclasses
 
 import pytest
 
-from perfusion_core.training import StepReport
-from perfusion_core.training_status import TrainingStatus, duration
+from perfusion_core.training_status import StepReport, TrainingStatus, duration
 
 
 def report(step: int, loss: float, best_step: int | None = None) -> StepReport:

@@ -7,6 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from perfusion_core import twelve_bits
+from perfusion_core.live_memory import LiveMemory
 from perfusion_core.twelve_bits import from_twelve_bits, in_twelve_bits, to_twelve_bits, width_of_bytes
 
 vectors = st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=1, max_size=40).map(torch.tensor)
@@ -23,6 +25,21 @@ def test_no_number_is_further_off_than_half_a_step(vector):
 def test_what_was_read_gives_the_same_bytes(vector):
     packed = to_twelve_bits(vector)
     assert torch.equal(to_twelve_bits(from_twelve_bits(packed)), packed)
+
+
+@given(vectors, st.integers(1, 4))
+def test_numbers_that_are_read_in_parts_are_the_same(vector, at_once):
+    packed, whole = to_twelve_bits(vector), in_twelve_bits(vector)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(twelve_bits, "_TRIPLES_AT_ONCE", at_once)
+        assert torch.equal(from_twelve_bits(packed), whole)
+
+
+def test_a_large_vector_takes_little_more_memory_than_it_has():
+    packed = to_twelve_bits(torch.linspace(-1, 1, 1_000_001))
+    with LiveMemory() as memory:
+        vector = from_twelve_bits(packed)
+    assert vector.nbytes < memory.peak < vector.nbytes + 2_000_000 < 4 * packed.nbytes + 2_000_000
 
 
 @given(vectors)

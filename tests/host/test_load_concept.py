@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import folder_paths
 import pytest
 import torch
+from perfusion_pack.nodes.blend_concepts import BlendConcepts
 from perfusion_pack.nodes.host.concept_folders import register_concept_folders
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.perfusion_core.concept_file import VERSION, save_concept
@@ -54,6 +56,24 @@ SPOILT = {
 
 def test_a_whole_file_is_let_through(good):
     assert LoadConcept.validate_inputs(good.name) is True
+
+
+@pytest.mark.parametrize("node", [LoadConcept, BlendConcepts])
+def test_a_word_that_no_prompt_can_hold_is_refused_before_the_run(node):
+    assert node.validate_inputs(word="  ") is True and node.validate_inputs(word="Rex") is True
+    assert "choose another word" in node.validate_inputs(word="two words")
+    assert "at most 200 signs" in node.validate_inputs(word="x" * 300)
+
+
+def test_the_line_under_the_node_says_that_there_is_an_offset(good, hugsy):
+    node = LoadConcept.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+
+    def line() -> str:
+        return str(node.execute(good.name, -2.0, 0.15, 1.0, 0.0, 1.0).ui)
+
+    assert "offset" not in line()
+    save_concept(good, dataclasses.replace(hugsy, encoding_offset=torch.ones(1, hugsy.encoding_width)))
+    assert LoadConcept.validate_inputs(good.name) is True and "with an offset of its encoding" in line()
 
 
 @pytest.mark.parametrize("kind", SPOILT)

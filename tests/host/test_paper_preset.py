@@ -34,6 +34,7 @@ PAPER = {
     "difference_decay": None,
     "difference_cap": None,
     "attention_weight": None,
+    "relative_offset_rate": None,
 }
 
 

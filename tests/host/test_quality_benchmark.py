@@ -161,6 +161,15 @@ def test_the_second_object_is_shown_as_a_main_one() -> None:
         assert picture.sum() == pytest.approx(torch.pi * 29**2, rel=0.1)
 
 
+def test_a_setting_that_came_later_leaves_known_cells_known() -> None:
+    """A cell is known by all settings of its training, so one that asks for nothing must not be among them."""
+    from quality.methods import METHODS
+
+    complete = METHODS["perfusion local"].complete
+    assert "relative_offset_rate" not in complete({}) and complete({})["attention_weight"] is None
+    assert complete({"relative_offset_rate": 0.01})["relative_offset_rate"] == 0.01
+
+
 @pytest.mark.slow
 def test_the_models_keep_their_values_through_every_training(tmp_path) -> None:
     from quality.methods import METHODS

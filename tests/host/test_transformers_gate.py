@@ -25,8 +25,18 @@ from tiny_models import (
     tiny_clip,
     tiny_model,
 )
-from tiny_transformers import TEXT, tiny_anima, tiny_cosmos_predict2, tiny_hunyuan_dit, tiny_ltxv, tiny_pixart
+from tiny_transformers import (
+    TEXT,
+    tiny_anima,
+    tiny_cosmos_predict2,
+    tiny_hunyuan_dit,
+    tiny_ltxv,
+    tiny_pixart,
+    tiny_video_vae,
+)
 from transformer_families import FAMILIES, IN_ALL, layers_text, needs_anima, sample_family, transformer_concept
+
+import nodes
 
 PROMPT, NEGATIVE = "a photo of a <hugsy>, in the snow", "blurry"
 
@@ -96,7 +106,12 @@ def test_batches_windows_strengths_and_cfg(family):
 
 @pytest.mark.parametrize("family", IN_ALL, indirect=True)
 def test_img2img(family):
-    concept, latent = gated(family[1]), run(family)
+    """From a picture that the host's own VAE node encoded."""
+    with torch.inference_mode():
+        picture = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(6))
+        latent = nodes.VAEEncode().encode(tiny_video_vae(), picture)[0]["samples"]
+    assert latent.shape == (1, 16, 1, 8, 8)
+    concept = gated(family[1])
     found, base = (run(family, *stack, latent=latent, denoise=0.6, steps=4) for stack in ((concept,), ()))
     assert difference(base, run(family, gated(family[1], strength=0.0), latent=latent, denoise=0.6, steps=4)) == 0.0
     assert found.shape == latent.shape and difference(found, base) > 1e-4

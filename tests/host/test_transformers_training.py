@@ -22,6 +22,7 @@ from perfusion_pack.nodes.host.training.request import TrainingRequest
 from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.edit import ConceptEdit, edit_encoding, similarity
+from perfusion_pack.perfusion_core.encoding_offset import with_offset
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.word_in_prompt import WordsInPrompt
@@ -29,7 +30,7 @@ from tiny_models import difference, encode, gated, instance_forwards
 from tiny_transformers import tiny_hunyuan_dit, tiny_video_vae
 from torch import Tensor
 from training_inputs import TrainingInputs, run_node
-from transformer_families import FAMILIES, IN_ALL, needs_anima, sample_family, transformer_concept
+from transformer_families import FAMILIES, IN_ALL, needs_anima, random_offset, sample_family, transformer_concept
 
 TEMPLATES = ("a photo of a {}", "A {} shown in a photo")
 SIGMAS = (0.4, 0.9)
@@ -88,8 +89,8 @@ def ordinary_copies(concept):
 
 
 @pytest.mark.parametrize("family", IN_ALL, indirect=True)
-@pytest.mark.parametrize(("form", "lock"), [("gated", None), ("lockable", 0.5)])
-def test_the_trainers_forward_pass_is_the_gates(family, form, lock):
+@pytest.mark.parametrize(("form", "lock", "has_offset"), [("gated", None, False), ("lockable", 0.5, True)])
+def test_the_trainers_forward_pass_is_the_gates(family, form, lock, has_offset):
     made, statistics, _ = family
     model, clip = made
     concept = ordinary_copies(transformer_concept(made, form=form, superclass="teddy bear"))
@@ -98,7 +99,10 @@ def test_the_trainers_forward_pass_is_the_gates(family, form, lock):
         len(concept.target_input), generator=torch.Generator().manual_seed(9)
     )
     inverse = statistics.inverse.clone() @ i
-    concept = dataclasses.replace(concept, target_input=i, inverse_target_input=inverse / (i @ inverse))
+    offset = random_offset(made, "teddy bear") if has_offset else None
+    concept = dataclasses.replace(
+        concept, target_input=i, inverse_target_input=inverse / (i @ inverse), encoding_offset=offset
+    )
     stack = (gated(concept, temperature=0.1, lock=lock),)
     noisy = torch.randn(2, 16, 1, 8, 8, generator=torch.Generator().manual_seed(22))
     used, spoken = apply_concepts(model, stack), add_words(clip, stack)
@@ -112,12 +116,15 @@ def test_the_trainers_forward_pass_is_the_gates(family, form, lock):
     )
     with torch.inference_mode(False), torch.enable_grad(), host_in_training(), opened as task:
         encodings, positions = task.encode(vectors, TEMPLATES)
+        learned_offset = None if offset is None else offset.clone().requires_grad_()
+        encodings = with_offset(encodings, positions, learned_offset)
         learned = concept.target_input, concept.inverse_target_input, concept.superclass_encoding
         drawn = None if lock is None else torch.full((2, 1), lock)
         edit = ConceptEdit(*learned, 0.75, 0.1, form=form, lock=drawn)
         edited = edit_encoding(encodings, [edit], as_in_use(encodings, positions, edit))
         found = task.denoise(noisy, torch.tensor(SIGMAS), edited, concept.value_targets)
-        gradients = torch.autograd.grad(found.square().sum(), list(vectors.values()))
+        parameters = [*vectors.values(), *([] if learned_offset is None else [learned_offset])]
+        gradients = torch.autograd.grad(found.square().sum(), parameters)
     assert all(gradient.isfinite().all() and gradient.abs().max() > 0 for gradient in gradients)
     assert positions.any(dim=1).all()
     for row in range(2):
@@ -206,7 +213,7 @@ def test_the_trainer_node_goes_on_where_it_stopped(families, folder):
         masks[:, 16:48, 16:48] = 1
         images = torch.rand(2, 64, 64, 3, generator=torch.Generator().manual_seed(6))
         inputs = TrainingInputs(made.model, made.clip, tiny_video_vae(), images, masks, statistics)
-    rates = {"value_learning_rate": 0.2, "validate_every": 2, "preview_every": 2}
+    rates = {"value_learning_rate": 0.2, "relative_offset_rate": 0.1, "validate_every": 2, "preview_every": 2}
     whole, _, report, path = run_node(inputs, file_name="whole", samples=1, **rates)
     run_node(inputs, file_name="halves", steps=2, **rates)
     halves, *_ = run_node(inputs, file_name="halves", resume=True, **rates)
@@ -214,6 +221,8 @@ def test_the_trainer_node_goes_on_where_it_stopped(families, folder):
     for name, value in whole[0].concept.value_targets.items():
         assert torch.equal(halves[0].concept.value_targets[name], value)
     assert torch.equal(halves[0].concept.target_input, whole[0].concept.target_input)
+    offset = whole[0].concept.encoding_offset
+    assert torch.equal(halves[0].concept.encoding_offset, offset) and offset.any(dim=1).all()
 
 
 def test_a_model_of_two_texts_side_by_side_is_refused(families):

@@ -82,6 +82,17 @@ def transformer_concept(
     return Concept(**{**settings, **changes})
 
 
+def random_offset(family: Family, superclass: str = "teddy", scale: float = 0.3, seed: int = 8) -> torch.Tensor:
+    """An offset of the encoding of a concept's word, [p, d], for each of its positions at the layers, in units of a
+    prompt's encoding."""
+    vectors = encode_superclass_vectors(family.clip, superclass)
+    spoken = with_words(family.clip, [ConceptWord("<hugsy>", vectors, vectors, superclass=superclass)])
+    tokens = spoken.tokenize("a <hugsy>")
+    text = layers_text(family, tokens, spoken)
+    shape = len(positions_at_layers(tokens, "<hugsy>")), text.shape[1]
+    return scale * text.std() * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
 def sample_family(
     model: comfy.model_patcher.ModelPatcher,
     positive: list,

@@ -13,7 +13,8 @@ from unittest import mock
 from perfusion_pack.nodes.host.training import job as train_module
 from perfusion_pack.perfusion_core import edit
 from perfusion_pack.perfusion_core.edit import ConceptEdit
-from perfusion_pack.perfusion_core.training import ConceptTrainer, mean_encoding
+from perfusion_pack.perfusion_core.learned_tensors import mean_encoding
+from perfusion_pack.perfusion_core.training import ConceptTrainer
 from torch import Tensor
 
 from .perfusion import Perfusion

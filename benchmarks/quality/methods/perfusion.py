@@ -38,7 +38,8 @@ class Perfusion:
         self.name = f"perfusion {key_lock}" + ("" if lock is None else f", lock {lock:g}")
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        known = {**dataclasses.asdict(TrainingSettings()), "mask": True, "captions": CAPTIONS, **settings}
+        # As files record them: a setting that came later and asks for nothing must not make known cells unknown.
+        known = {**TrainingSettings().recorded(), "mask": True, "captions": CAPTIONS, **settings}
         return {name: value for name, value in known.items() if name != "seed"}
 
     def train(self, bench: Workbench, lesson: Lesson, settings: Mapping[str, Any], seed: int) -> Concept:

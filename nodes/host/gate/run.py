@@ -32,7 +32,7 @@ from ....perfusion_core.edit_present import edit_present
 from ..text.known_prompts import KnownTokens
 from ..text.own_tokens import Marks, find_tokens, marks_through
 from .cross_attention import CrossAttention, Forward, cross_attention_layers
-from .words_in_prompt import words_in_prompt
+from .words_in_prompt import with_offsets, words_in_prompt
 
 KEYS, VALUES = "to_k", "to_v"
 
@@ -45,9 +45,11 @@ REUSED_BYTES = 256 * 2**20
 
 @dataclass(eq=False)
 class _KnownEncoding:
-    """One text encoding as it arrived at a layer, its edit, and its projections by (layer, to_k or to_v)."""
+    """One text encoding as it arrived at a layer, the same with the offsets of its words, its edit, and its projections
+    by (layer, to_k or to_v)."""
 
     encoding: Tensor
+    spoken: Tensor
     superclass_encoding: Tensor | None
     signature: tuple
     edited: EditedEncoding
@@ -159,9 +161,14 @@ class GateRun:
         marks, known = (self.marks, self.known) if of_encoding is None else of_encoding
         edits = self.edits(concepts, encoding.device)
         words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, marks)
+        spoken = self.spoken(encoding, concepts, marks)
         if known is None or known.tokens.shape[-1] != encoding.shape[-1]:
-            return edit_encoding(encoding, edits, words)
-        return edit_present(encoding, edits, words, known.words_in(encoding)[..., list(concepts)])
+            return edit_encoding(spoken, edits, words)
+        return edit_present(spoken, edits, words, known.words_in(encoding)[..., list(concepts)])
+
+    def spoken(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks) -> Tensor:
+        """Return an encoding with the offsets of these concepts' words, which is what is edited."""
+        return with_offsets(encoding, tuple(self.stack[j] for j in concepts), marks)
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
         """Return the target values of these concepts in one layer, [J, d_out], on the device."""
@@ -202,7 +209,7 @@ class GateRun:
                 for column, (j, edit) in enumerate(zip(concepts, self.edits(concepts, gates.device), strict=True)):
                     at = int(gates[:, column].argmax())
                     gate = gates[at, column].item()
-                    token = known.encoding.flatten(0, -2)[at]
+                    token = known.spoken.flatten(0, -2)[at]
                     alone = similarity(token, edit.target_input, edit.inverse_target_input).item()
                     word = self.stack[j].concept.word
                     if gate >= 0:
@@ -296,7 +303,8 @@ class GateCall:
         if known is None:
             edited = self.run.edited(encoding, self.concepts, self.of_context)
             key_context = self._key_context(encoding, superclass_encoding, edited)
-            known = _KnownEncoding(encoding, superclass_encoding, self.signature, edited, key_context)
+            spoken = self.run.spoken(encoding, self.concepts, self.of_context[0])
+            known = _KnownEncoding(encoding, spoken, superclass_encoding, self.signature, edited, key_context)
             if self.remember:
                 self.run.add(known)
         self._arrived[id(encoding)] = (encoding, known)  # keeps the tensor alive, so that its id stays its own

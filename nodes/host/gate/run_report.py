@@ -27,7 +27,7 @@ from ..text.prompt_notes import PromptNote, PromptNotes, pass_on_notes, token_ke
 from .cross_attention import refined_from
 from .patch import PATCH_KEY, applied_concepts
 from .silent_failures import prompts_of
-from .words_in_prompt import words_in_prompt
+from .words_in_prompt import with_offsets, words_in_prompt
 
 _KEY = "perfusion_for_comfyui.run_report"
 
@@ -143,8 +143,9 @@ def _anywhere(encoding: Tensor, stack: ConceptStack, marks: Marks) -> tuple[dict
 def _gates(encoding: Tensor, stack: ConceptStack, marks: Marks) -> tuple[EditedEncoding, Tensor]:
     """The edit that acts on these tokens, [..., N, d], and how similar they are to each concept alone, [..., N, J]."""
     encoding, edits = encoding.detach().to("cpu", torch.float32), [gated.edit() for gated in stack]
-    alone = [similarity(encoding, edit.target_input, edit.inverse_target_input) for edit in edits]
-    return edit_encoding(encoding, edits, words_in_prompt(encoding, stack, edits, marks)), torch.stack(alone, dim=-1)
+    words, spoken = words_in_prompt(encoding, stack, edits, marks), with_offsets(encoding, stack, marks)
+    alone = [similarity(spoken, edit.target_input, edit.inverse_target_input) for edit in edits]
+    return edit_encoding(spoken, edits, words), torch.stack(alone, dim=-1)
 
 
 def _widest(edited: EditedEncoding, alone: Tensor, concept: int) -> _Opened:

@@ -13,7 +13,7 @@ from ....perfusion_core.concept import ConceptStack
 from ....perfusion_core.edit import OWN_TOKEN_BIAS, edit_encoding
 from ..text.own_tokens import marks_of
 from ..text.superclass_encoding import encoded_by, superclass_encoding_of
-from .words_in_prompt import words_in_prompt
+from .words_in_prompt import with_offsets, words_in_prompt
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ def words_in(prompts: Sequence[Entry], stack: ConceptStack) -> list[str]:
     for prompt in prompts:
         if prompt["cross_attn"].shape[-1] == stack[0].concept.encoding_width:
             encoding = prompt["cross_attn"].detach().to("cpu", torch.float32)
-            edited = edit_encoding(encoding, edits, words_in_prompt(encoding, stack, edits, marks))
+            words = words_in_prompt(encoding, stack, edits, marks)
+            edited = edit_encoding(with_offsets(encoding, stack, marks), edits, words)
             acts = ((edited.similarities >= OWN_TOKEN_BIAS) & (edited.gates > _OPEN)).flatten(0, -2).any(dim=0)
             found |= {gated.concept.word for gated, act in zip(stack, acts.tolist(), strict=True) if act}
     return sorted(found)

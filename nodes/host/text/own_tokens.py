@@ -8,7 +8,8 @@ into a batch is found again, and a token that was computed with, such as a mean 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -30,11 +31,14 @@ _CHANNELS = 8
 
 
 class OwnTokens(NamedTuple):
-    """The own tokens of one word in some prompts: their encodings with the weights of the prompt, [n, d], and the
-    encoding of the whole word in that place at weight 1, the mean over its tokens, for each of them, [n, d]."""
+    """The own tokens of one word in some prompts: their encodings with the weights of the prompt, [n, d]; the encoding
+    of the whole word in that place at weight 1, the mean over its tokens, for each of them, [n, d]; which of the word's
+    tokens each is, counted through its prompt, int64 [n]; and its weight, [n]."""
 
     tokens: Tensor
     words: Tensor
+    places: Tensor
+    weights: Tensor
 
 
 Marks = Mapping[str, OwnTokens]  # by `Concept.word_hash`
@@ -65,22 +69,21 @@ def marks_behind(entries: Iterable[Mapping[str, Any]], context_key: str) -> Mark
 
     entries: of a guider's conditioning, with the conditions of the model.  context_key: the one that is the text.
     """
-    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    found: dict[str, list[_Row]] = {}
     for entry in entries:
         places = entry.get(PLACES_KEY) or getattr(entry.get("cross_attn"), PLACES_KEY, ())
         context = entry["model_conds"][context_key].cond if places else None
         if context is None or context.shape[1] < len(places):
             continue
+        counted = _counted([identity for identity, _ in places])
         for identity, run in groupby(range(len(places)), key=lambda place: places[place][0]):
             if identity:
                 at = list(run)
                 weights = context.new_tensor([places[place][1] or 1.0 for place in at])
                 word = (context[0, at] / weights[:, None]).float().mean(dim=0)
-                found.setdefault(identity, []).extend((context[0, place], word) for place in at)
-    return {
-        identity: OwnTokens(*(torch.stack(column) for column in zip(*pairs, strict=True)))
-        for identity, pairs in found.items()
-    }
+                rows = [_Row(context[0, place], word, counted[place], places[place][1]) for place in at]
+                found.setdefault(identity, []).extend(rows)
+    return _stacked(found)
 
 
 def marks_through(marks: Marks, before: Tensor, after: Tensor) -> Marks:
@@ -94,16 +97,17 @@ def marks_through(marks: Marks, before: Tensor, after: Tensor) -> Marks:
     for identity, own in marks.items():
         if own.tokens.shape[-1] != before.shape[-1] or before.shape[:2] != after.shape[:2]:
             continue
-        is_own = find_tokens(before, own.tokens)[1]
+        which, is_own = find_tokens(before, own.tokens)
         at_words = [
-            after[row, [place for place, _ in run]]
+            (row, [place for place, _ in run])
             for row, flags in enumerate(is_own.tolist())
             for holds, run in groupby(enumerate(flags), key=lambda pair: pair[1])
             if holds
         ]
         if at_words:
-            words = [rows.float().mean(dim=0, keepdim=True).expand(len(rows), -1) for rows in at_words]
-            found[identity] = OwnTokens(torch.cat(at_words), torch.cat(words))
+            words = [after[at].float().mean(dim=0, keepdim=True).expand(len(at[1]), -1) for at in at_words]
+            places, weights = (torch.cat([one[which[at].to(one.device)] for at in at_words]) for one in own[2:])
+            found[identity] = OwnTokens(torch.cat([after[at] for at in at_words]), torch.cat(words), places, weights)
     return found
 
 
@@ -130,19 +134,50 @@ def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any
         return encoded
     encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
     plain = encode(_unweighted(tokens), *args, **kwargs)[0] if _is_weighted(tokens) else encoding
-    marks: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    marks: dict[str, list[_Row]] = {}
+    counted, weights = _counted(owners), _weights(tokens)
     for identity, run in groupby(range(len(owners)), key=owners.__getitem__):
         if not identity:
             continue
         places = list(run)
         word = plain[0, places].float().mean(dim=0)
-        marks.setdefault(identity, []).extend((encoding[0, place], word) for place in places)
-    made = {
-        identity: OwnTokens(*(torch.stack(column) for column in zip(*pairs, strict=True)))
-        for identity, pairs in marks.items()
-    }
+        rows = [_Row(encoding[0, place], word, counted[place], weights[place]) for place in places]
+        marks.setdefault(identity, []).extend(rows)
+    made = _stacked(marks)
     setattr(encoding, CONDITIONING_KEY, made)
     return encoding, pooled, {**extra, CONDITIONING_KEY: made}
+
+
+class _Row(NamedTuple):
+    """One own token, as `OwnTokens` has them."""
+
+    token: Tensor
+    word: Tensor
+    place: int
+    weight: float
+
+
+def _stacked(rows: Mapping[str, Sequence[_Row]]) -> dict[str, OwnTokens]:
+    made = {}
+    for identity, of_word in rows.items():
+        tokens, words, places, weights = zip(*of_word, strict=True)
+        made[identity] = OwnTokens(torch.stack(tokens), torch.stack(words), torch.tensor(places), torch.tensor(weights))
+    return made
+
+
+def _counted(owners: Sequence[str]) -> list[int]:
+    """Of each token of a prompt, how many of the same word's stand before it."""
+    before = defaultdict[str, int](int)
+    counted = []
+    for owner in owners:
+        counted.append(before[owner])
+        before[owner] += 1
+    return counted
+
+
+def _weights(tokens: Mapping[str, Any]) -> list[float]:
+    """The weight of each token of a prompt; all encoders have the same ones."""
+    return [float(entry[1]) for batch in next(iter(tokens.values())) for entry in batch]
 
 
 def _placed(tokens: Mapping[str, Any]) -> list[tuple[str, float]]:

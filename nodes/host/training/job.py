@@ -10,7 +10,6 @@ Nothing here knows of a node; what a node shows are hooks, what it keeps are fil
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -28,9 +27,10 @@ from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.out_of_memory import CLOSE_OTHERS, memory_for
 from ....perfusion_core.step_choice import Validation
 from ....perfusion_core.step_pace import StepPace
-from ....perfusion_core.training import ConceptTrainer, StepReport
+from ....perfusion_core.training import ConceptTrainer
 from ....perfusion_core.training_pictures import PerPicture, per_picture
 from ....perfusion_core.training_run import best_step_within_memory, train
+from ....perfusion_core.training_status import StepReport
 from ....perfusion_core.varied_prompts import recommended_bias
 from ..text.encoders import encode_superclass_vectors
 from .attention_mask import attention_masks
@@ -182,7 +182,7 @@ class TrainingJob:
     def concept_at(self, step: int | None = None) -> Concept:
         """The concept as the trainer has it at present, or as it was at the best step."""
         request, number = self.request, self.trainer.step_number
-        training = {**dataclasses.asdict(request.settings), "steps": number, "pictures": len(request.pictures)}
+        training = {**request.settings.recorded(), "steps": number, "pictures": len(request.pictures)}
         training |= {"masks": request.mask_source, "chosen_step": number if step is None else step}
         training |= self.trainer.recorded_rates
         if self.judge is not None:

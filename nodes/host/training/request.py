@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,8 +17,9 @@ from ....perfusion_core.concept import Concept, normalise_word
 from ....perfusion_core.memory_plan import MemoryPlan
 from ....perfusion_core.picture_inputs import captions_in
 from ....perfusion_core.text_statistics import TextStatistics
-from ....perfusion_core.training import StepReport, TrainingSettings
+from ....perfusion_core.training import TrainingSettings
 from ....perfusion_core.training_pictures import PerPicture, TrainingPictures, per_picture, training_pictures
+from ....perfusion_core.training_status import StepReport
 from ..gate.cross_attention import cross_attention_layers
 from ..gate.refined_text import refined_text
 from ..model_family import model_family, training_size
@@ -131,7 +131,7 @@ class TrainingRequest:
         """All that a training needs to be the same when it goes on, by names for the user; more steps may be asked for.
 
         JSON values, in the order in which they are named and kept."""
-        settings = {name: value for name, value in dataclasses.asdict(self.settings).items() if name != "steps"}
+        settings = {name: value for name, value in self.settings.recorded().items() if name != "steps"}
         pictures, given = self.pictures, [mask for mask in self.pictures.masks if mask is not None]
         captions = {"captions": self.caption_templates} if any(self.caption_templates) else {}
         masks = pictures_hash(per_picture(given)) if given else self.mask_source

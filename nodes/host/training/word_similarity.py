@@ -6,6 +6,7 @@ import logging
 
 import torch
 
+from ....perfusion_core.encoding_offset import with_offset
 from ....perfusion_core.errors import PerfusionError
 from ....perfusion_core.learned_tensors import LearnedTensors
 from ....perfusion_core.varied_prompts import VARIED_PROMPTS, WordSimilarity, measured_similarity
@@ -20,8 +21,9 @@ def word_similarity(task: HostDenoisingTask, learned: LearnedTensors) -> WordSim
     try:
         with torch.no_grad():
             encodings, positions = task.encode(vectors, VARIED_PROMPTS)
+            encodings, positions = encodings.cpu().float(), positions.cpu()
     except PerfusionError as error:
         logger.info("The word's similarity was not measured: %s", error)
         return None
-    target_input, inverse = learned.target_input, learned.inverse_target_input
-    return measured_similarity(encodings.cpu().float(), positions.cpu(), target_input, inverse)
+    spoken = with_offset(encodings, positions, learned.encoding_offset)
+    return measured_similarity(spoken, positions, learned.target_input, learned.inverse_target_input)
