@@ -1,10 +1,10 @@
 """Can a concept be a style: the manner of a few pictures, in the place of the word *picture*?
 
-    python benchmarks/style.py [--steps 200] [--seeds 2] [--ways captions ...] [--sheet FILE]
+    python benchmarks/style.py [--steps 200] [--seeds 2] [--ways NAME ...] [--biases 0.85 ...] [--sheet FILE]
 
 Pictures of the demo world in a manner of their own: two tones from dark violet to cream, crimson outlines, hatching.
 Trains a word on eight of them, superclass *picture*, without masks, with the trainer's own function and the preset
-Standard but for what the ways say.  Then paints things and places that were not among the pictures.
+Standard but for what the ways say.  Then paints things and places that were not among the pictures, at each bias.
 
     palette    mean distance of the pixels from the two tones and the outline's colour, in RGB (0..441)
     kind, place   share of pictures in which the recogniser reads what the prompt says
@@ -34,12 +34,16 @@ WORD, SUPERCLASS = "<inky>", "picture"
 TRAINED_ON = (("teddy", "beach"), ("cup", "grass"), ("car", "studio"), ("fish", "night")) * 2
 PAINTED = (("ball", "snow"), ("house", "beach"), ("star", "grass"), ("teddy", "snow"))
 STEPS, CFG = 20, 3.0
-# Whether captions say what else each picture shows, and what the preset Standard is changed in.
-WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "captions": (True, {}),
-    "captions, word rate 0.2": (True, {"relative_word_rate": 0.2}),
-    "sentences, word rate 0.2": (False, {"relative_word_rate": 0.2}),
+# What the preset Standard is changed in, for each way to train.  Captions say what else a picture shows.
+WAYS: dict[str, dict[str, Any]] = {
+    "Standard": {},
+    "word rate 0.2": {"relative_word_rate": 0.2},
+    "lockable": {"form": "lockable"},
+    "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
+    "residual, word rate 0.2": {"form": "residual", "relative_word_rate": 0.2},
+    "training bias 0.2": {"bias": 0.2},
 }
+BIASES = (0.85, 0.4, 0.1)
 
 
 def in_manner(picture: Image.Image) -> Image.Image:
@@ -76,7 +80,7 @@ class Bench:
             pictures.append(np.asarray(in_manner(picture) if manner else picture))
         return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
 
-    def concept(self, name: str, captions: list[str] | None, changes: dict[str, Any]) -> Any:
+    def concept(self, name: str, captions: list[str], changes: dict[str, Any]) -> Any:
         """Trained on pictures in the manner; kept as the trainings of things are."""
         from perfusion_pack.nodes.host.training.job import TrainingJob
         from perfusion_pack.nodes.host.training.request import TrainingRequest
@@ -138,13 +142,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=WAYS)
+    parser.add_argument("--biases", nargs="+", type=float, default=BIASES)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "perfusion-benchmarks" / "style")
     parser.add_argument("--sheet", type=Path)
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     open_pack()
     from perfusion_pack.demo.world.backgrounds import PHRASES
-    from perfusion_pack.perfusion_core.concept import alone
+    from perfusion_pack.perfusion_core.concept import GatedConcept
 
     bench, count = Bench(arguments.cache, arguments.steps), arguments.seeds
     what = [one for one in PAINTED for _ in range(count)]
@@ -162,12 +167,13 @@ def main() -> None:
     said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
     strips = [base_pictures]
     for way in arguments.ways:
-        captioned, changes = WAYS[way]
-        stack = alone(bench.concept(way, said if captioned else None, changes))
-        pictures, _ = bench.paint(stack, [text.format(WORD) for text in texts], count)
-        same = bench.paint(stack, plain, count)[1].eq(base).flatten(1).all(dim=1).float().mean()
-        print(bench.row(f"painted with it, {way}", pictures, what, f"{same:.2f}"), flush=True)
-        strips.append(pictures)
+        concept = bench.concept(way, said, WAYS[way])
+        for bias in arguments.biases:
+            stack = (GatedConcept(concept, bias, concept.temperature),)
+            pictures, _ = bench.paint(stack, [text.format(WORD) for text in texts], count)
+            same = bench.paint(stack, plain, count)[1].eq(base).flatten(1).all(dim=1).float().mean()
+            print(bench.row(f"{way}, painted at bias {bias:g}", pictures, what, f"{same:.2f}"), flush=True)
+            strips.append(pictures)
     if arguments.sheet:
         shown = torch.cat([torch.cat([*one[::count]], dim=-1) for one in strips], dim=-2)
         Image.fromarray((shown.movedim(0, -1) * 255).round().to(torch.uint8).numpy()).save(arguments.sheet, quality=90)

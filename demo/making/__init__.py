@@ -16,6 +16,7 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     readme_pictures     cuts the README's pictures out of it
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
+    make_edit_strip     paints the README's row of edits
     make_blueprints     builds subgraphs/*.json
     make_lora           trains the LoRA of one template
     make_emblem         draws the icon and the banner of the registry

@@ -56,6 +56,19 @@ async def _edited(client: QueueClient) -> list[Image.Image]:
     return [pictures[index] for index in (0, 1, 3, 4)]
 
 
+async def _replaced(client: QueueClient) -> list[Image.Image]:
+    """Two pictures above what becomes of them."""
+    pictures = await _pictures(client, prompts.replace_prompt())
+    return [pictures[index] for index in (0, 2, 1, 3)]
+
+
+async def _new_heads(client: QueueClient) -> list[Image.Image]:
+    """Two pictures above what becomes of them."""
+    before = await _pictures(client, prompts.demo_pictures_prompt("bruno", 2, 5), "shown")
+    after = await _pictures(client, prompts.head_prompt(batch=2))
+    return [*before[:2], *after[:2]]
+
+
 async def _blended(client: QueueClient) -> list[Image.Image]:
     """One seed at four places of the slider."""
     return [
@@ -81,6 +94,8 @@ SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
     "Compare steps": lambda client: _pictures(client, prompts.compare_prompt(samples=0)),
     "Edit a picture": _edited,
     "Blend two concepts": _blended,
+    "Replace a subject": _replaced,
+    "Replace a face": _new_heads,
 }
 
 

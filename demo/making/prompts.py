@@ -48,6 +48,7 @@ NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 THIRD_CONCEPT = "demo_bruno.safetensors"
 LORA = "demo_evening.safetensors"
+NECK = 72  # row of a picture above which a teddy's head is: the demo's teddies stand on one ground
 
 
 def first_picture_prompt(
@@ -135,6 +136,28 @@ def inpaint_prompt(
     return prompt
 
 
+def head_prompt(
+    text: str = "a photo of a <hugsy>",
+    thing: str = "bruno",
+    seed: int = 1,
+    grow: int = 4,
+    denoise: float = 0.8,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "Replace a face": the head of one teddy in the place of another's, under a mask of the head alone."""
+    prompt = inpaint_prompt(text, thing, seed, grow, concept_file, batch)
+    neck = NECK + grow
+    prompt["pictures"]["inputs"]["seed"] = 5
+    prompt["below"] = _node("SolidMask", value=1.0, width=128, height=128 - neck)
+    prompt["head"] = _node(
+        "MaskComposite", destination=["grown", 0], source=["below", 0], x=0, y=neck, operation="subtract"
+    )
+    prompt["latent"]["inputs"]["mask"] = ["head", 0]
+    prompt["sampler"]["inputs"]["denoise"] = denoise
+    return prompt
+
+
 def blend_prompt(
     text: str = "a photo of a <hugsy-bruno> on the beach",
     share: float = 0.5,
@@ -183,6 +206,25 @@ def edit_prompt(
     prompt["mask"] = _node("PerfusionEditMask", latent=["sampler", 0])
     prompt["masks"] = _node("MaskPreview", mask=["mask", 0])
     return prompt
+
+
+def replace_prompt(
+    text: str = "a photo of a teddy",
+    edit: str = "teddy -> <hugsy>",
+    thing: str = "bruno",
+    seed: int = 1,
+    self_end: float = 0.8,
+    real_end: float = 0.4,
+    concept_file: str = FIRST_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "Replace a subject": a concept in the place of what pictures show, without a mask."""
+    prompt = edit_prompt(text, "", edit, seed, concept_file, batch)
+    prompt["pictures"] = _node("PerfusionDemoPictures", thing=thing, count=batch, seed=5)
+    prompt["latent"] = _node("VAEEncode", pixels=["pictures", 0], vae=["demo", 2])
+    prompt["described"]["inputs"]["self_end"] = self_end
+    prompt["edit"]["inputs"] |= {"real_picture": True, "real_end": real_end}
+    return without(prompt, "mask", "masks")
 
 
 def inspect_prompt(
