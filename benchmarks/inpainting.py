@@ -50,7 +50,6 @@ def settings(case: str) -> dict[str, dict[str, float]]:
     }
     others = {
         "advised, gate from 0.3 on": {"start": 0.3},
-        "advised, gate until 0.7": {"end": 0.7},
         "advised, bias 0.6": {"bias": 0.6},
     }
     return pairs | {name: {**ADVISED[case], **changes} for name, changes in others.items()}

@@ -17,7 +17,7 @@ and hatching are too fine for the autoencoder, so the palette alone is measured.
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "word rate 0.2": {"relative_word_rate": 0.2},
     "lockable": {"form": "lockable"},
     "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
-    "residual, word rate 0.2": {"form": "residual", "relative_word_rate": 0.2},
     "training bias 0.2": {"bias": 0.2},
 }
 BIASES = (0.85, 0.4, 0.1)
@@ -94,7 +93,7 @@ class Bench:
                 request = TrainingRequest(
                     model=of.model, clip=of.clip, vae=of.vae, images=self.drawn(TRAINED_ON, True, 0), word=WORD,
                     superclass=SUPERCLASS, statistics=of.statistics, captions=captions,
-                    settings=dataclasses.replace(settings, steps=of.steps, **changes),
+                    settings=replace(settings, steps=of.steps, **changes),
                 )  # fmt: skip
                 save_concept(path, TrainingJob(request).train().concept)
         return load_concept(path)
@@ -145,26 +144,33 @@ def main() -> None:
     parser.add_argument("--biases", nargs="+", type=float, default=BIASES)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "perfusion-benchmarks" / "style")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--output", type=Path, help="write the concept of the first way, with a picture, to this file")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     open_pack()
     from perfusion_pack.demo.world.backgrounds import PHRASES
+    from perfusion_pack.nodes.pictures import thumbnail
     from perfusion_pack.perfusion_core.concept import GatedConcept
+    from perfusion_pack.perfusion_core.concept_file import save_concept
 
     bench, count = Bench(arguments.cache, arguments.steps), arguments.seeds
     what = [one for one in PAINTED for _ in range(count)]
     texts = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in PAINTED]
     plain = [text.format(SUPERCLASS) for text in texts]
     heads = ("", "palette", "kind", "place", "untouched")
-    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     of = bench.trainings
+    said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
+    if arguments.output:
+        way, shown = arguments.ways[0], thumbnail(bench.drawn(TRAINED_ON, True, 0)[1])
+        save_concept(arguments.output, replace(bench.concept(way, said, WAYS[way]), picture=shown))
+        return
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     with torch.inference_mode():
         for name, manner in (("drawn in the manner", True), ("drawn plainly", False)):
             through = of.vae.decode(of.vae.encode(bench.drawn(tuple(what), manner, 1)))
             print(bench.row(name, through.movedim(-1, 1).clamp(0, 1), what), flush=True)
     base_pictures, base = bench.paint((), plain, count)
     print(bench.row("painted without the word", base_pictures, what), flush=True)
-    said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
     strips = [base_pictures]
     for way in arguments.ways:
         concept = bench.concept(way, said, WAYS[way])

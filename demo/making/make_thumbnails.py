@@ -62,6 +62,12 @@ async def _replaced(client: QueueClient) -> list[Image.Image]:
     return [pictures[index] for index in (0, 2, 1, 3)]
 
 
+async def _with_and_without_style(client: QueueClient) -> list[Image.Image]:
+    """Two pictures without the manner above the same in it."""
+    plain = prompts.style_prompt("a picture of a ball in the snow", batch=2)
+    return [one for prompt in (plain, prompts.style_prompt(batch=2)) for one in await _pictures(client, prompt)]
+
+
 async def _new_heads(client: QueueClient) -> list[Image.Image]:
     """Two pictures above what becomes of them."""
     before = await _pictures(client, prompts.demo_pictures_prompt("bruno", 2, 5), "shown")
@@ -96,6 +102,7 @@ SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
     "Blend two concepts": _blended,
     "Replace a subject": _replaced,
     "Replace a face": _new_heads,
+    "Paint in a style": _with_and_without_style,
 }
 
 

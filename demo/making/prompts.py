@@ -47,6 +47,7 @@ TRAINER = {
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 THIRD_CONCEPT = "demo_bruno.safetensors"
+STYLE_CONCEPT, STYLE_BIAS = "demo_inky.safetensors", 0.4
 LORA = "demo_evening.safetensors"
 NECK = 72  # row of a picture above which a teddy's head is: the demo's teddies stand on one ground
 
@@ -136,10 +137,21 @@ def inpaint_prompt(
     return prompt
 
 
+def style_prompt(
+    text: str = "a <inky> of a ball in the snow",
+    seed: int = 1,
+    bias: float = STYLE_BIAS,
+    concept_file: str = STYLE_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "Paint in a style": a concept that is a manner, with a gate that is open for other words too."""
+    return first_picture_prompt(text, seed, bias, concept_file, batch)
+
+
 def head_prompt(
     text: str = "a photo of a <hugsy>",
     thing: str = "bruno",
-    seed: int = 1,
+    seed: int = 4,
     grow: int = 4,
     denoise: float = 0.8,
     concept_file: str = FIRST_CONCEPT,
@@ -212,7 +224,7 @@ def replace_prompt(
     text: str = "a photo of a teddy",
     edit: str = "teddy -> <hugsy>",
     thing: str = "bruno",
-    seed: int = 1,
+    seed: int = 4,
     self_end: float = 0.8,
     real_end: float = 0.4,
     concept_file: str = FIRST_CONCEPT,

@@ -392,6 +392,16 @@ TEMPLATES = (
             "Picture (stock sampler and VAE)": (1440, -80, 570, 1000),
         },
     ),
+    Template(
+        "Paint in a style",
+        prompts.style_prompt(),
+        template_notes.STYLE,
+        _FIRST,
+        (_TEXT, _BIAS, _SEED),
+        "picture",
+        _SAMPLING_TITLES,
+        _groups(),
+    ),
 )
 
 

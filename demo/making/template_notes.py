@@ -176,6 +176,22 @@ stays 1.
 **Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
 """
 
+STYLE = """\
+## Paint in a style
+
+**\\<inky>** is no thing but a manner, learned from eight pictures: violet shadows, cream light.
+
+1. Press **Run**: a ball in the snow, in that manner.
+2. Write another thing at another place, and keep *a* **\\<inky>** *of*.
+3. Turn **bias**. At 0.4 the gate is open for the other words too, so that the manner is also behind the thing; at \
+0.85 it acts on the thing alone, and scenes are safer.
+
+**A style of yours**: the template *Train on your own photos* with five to ten pictures of different things in that \
+manner, **superclass** *painting* or *photo*, no wire to **masks**, and **automatic_mask** off.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
+
 FACE = """\
 ## Replace a face
 
@@ -186,8 +202,8 @@ is painted in, under a mask of it alone.
 2. Keep the mask tight: **expand** 0 to 4 here. A large one paints a whole new toy.
 3. **denoise** 0.6 keeps more of how the head was held, 1 paints afresh.
 
-**Your photo**: *Load Image* in place of *Draw Demo Pictures*, and delete the two mask nodes behind it; right-click it, \
-*Open in MaskEditor*, and paint over the face, up to the hair.
+**Your photo**: *Load Image* in place of *Draw Demo Pictures*, its mask into *Grow Mask*, and that into *Set Latent \
+Noise Mask*; right-click it, *Open in MaskEditor*, and paint over the face, up to the hair.
 
 **Your own checkpoint** (nobody has tried faces of people): *Load Checkpoint* in place of *Load Perfusion Demo Model*, \
 and a concept that was trained on the face, superclass *man* or *woman*. Start with **denoise** 0.7 and **expand** 16, \
