@@ -166,7 +166,7 @@ words finds the place, and the rest of each picture comes back as it was.
 
 1. Press **Run**: each picture, and behind it what becomes of it.
 2. **self_end** in *Describe Prompt Edit*: 0.8 keeps pose and outline, for a thing of the same kind. For another kind \
-0.4: set **thing** to *sippy*, **text** to *a photo of a cup*, and *cup -> \\<hugsy>*.
+0.6: set **thing** to *sippy*, **text** to *a photo of a cup*, and *cup -> \\<hugsy>*.
 3. **real_end** in *Edit with Prompt-to-Prompt*, 0.4 here: lower where colours of the old thing stay, 1 where too much \
 of the picture changes.
 
@@ -179,7 +179,7 @@ stays 1.
 STYLE = """\
 ## Paint in a style
 
-**\\<inky>** is no thing but a manner, learned from eight pictures: violet shadows, cream light.
+**\\<inky>** is no thing but a manner, learned from eight pictures: violet, cream and crimson.
 
 1. Press **Run**: a ball in the snow, in that manner.
 2. Write another thing at another place, and keep *a* **\\<inky>** *of*.
