@@ -126,7 +126,7 @@ class Bench:
 
     def place(self, grow: int = 0) -> Tensor:
         """The masks, grown by so many pixels: [B, 128, 128]."""
-        from perfusion_pack.demo.making.prompts import NECK
+        from perfusion_pack.demo.making.replacing_prompts import NECK
 
         masks = grown(self.masks, grow).clone()
         if self.case == "head":

@@ -41,6 +41,8 @@ What they share:
     part_colours        how far the colours of its parts are off
     instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts
+    replacing_prompts   those in which a concept takes the place of what pictures show
+    template            what a template is
     template_layouts    where the nodes of each template lie
     template_notes      what the note of each template says
     queue_client        a connection to a running ComfyUI

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from . import prompts
+from . import prompts, replacing_prompts
 from .queue_client import QueueClient
 from .template_layouts import TEMPLATES, file_name
 
@@ -58,7 +58,7 @@ async def _edited(client: QueueClient) -> list[Image.Image]:
 
 async def _replaced(client: QueueClient) -> list[Image.Image]:
     """Two pictures above what becomes of them."""
-    pictures = await _pictures(client, prompts.replace_prompt())
+    pictures = await _pictures(client, replacing_prompts.replace_prompt())
     return [pictures[index] for index in (0, 2, 1, 3)]
 
 
@@ -71,7 +71,7 @@ async def _with_and_without_style(client: QueueClient) -> list[Image.Image]:
 async def _new_heads(client: QueueClient) -> list[Image.Image]:
     """Two pictures above what becomes of them."""
     before = await _pictures(client, prompts.demo_pictures_prompt("bruno", 2, 5), "shown")
-    after = await _pictures(client, prompts.head_prompt(batch=2))
+    after = await _pictures(client, replacing_prompts.head_prompt(batch=2))
     return [*before[:2], *after[:2]]
 
 

@@ -7,37 +7,8 @@ the VAE's above all, so that none goes under a node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from . import prompts, template_notes
-from .prompts import Prompt
-
-Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
-
-NOTE = "note"
-LOADER = 266  # height of Load Perfusion Concept; below it is room for its line of text and its picture
-GROWN_LOADER = 536  # with both of these
-GATE = 146  # with room for what it tells of a run
-DEMO = 98  # of Load Perfusion Demo Model, in the newer of the two ways in which the host draws nodes the higher
-
-
-@dataclass(frozen=True)
-class Template:
-    """A template: its prompt, and for each node of it (and the note) its box; titles where the node's own says too
-    little; names of nodes that are muted; groups by title; for app mode the inputs (node, name) and the node whose
-    pictures are the result."""
-
-    name: str
-    prompt: Prompt
-    note: str
-    boxes: Mapping[str, Box]
-    inputs: tuple[tuple[str, str], ...]
-    result: str
-    titles: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, Box] = field(default_factory=dict)
-    muted: tuple[str, ...] = ()
-
+from . import prompts, replacing_prompts, template_notes
+from .template import DEMO, GATE, GROWN_LOADER, LOADER, NOTE, Box, Template
 
 A, B, C, D, E = 360, 680, 980, 1290, 1590  # left edges of the columns, and where the last one ends
 END = 1950
@@ -337,7 +308,7 @@ TEMPLATES = (
     ),
     Template(
         "Replace a subject",
-        prompts.replace_prompt(),
+        replacing_prompts.replace_prompt(),
         template_notes.REPLACE,
         {
             **_note(900),
@@ -364,7 +335,7 @@ TEMPLATES = (
     ),
     Template(
         "Replace a face",
-        prompts.head_prompt(),
+        replacing_prompts.head_prompt(),
         template_notes.FACE,
         {
             NOTE: (0, 0, 260, 900),

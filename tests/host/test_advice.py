@@ -161,7 +161,7 @@ def test_the_tour_and_the_templates_are_made_with_these_numbers():
         *(advice.BIAS, advice.TEMPERATURE, advice.DEMO_CFG),
     )
     assert prompts.STYLE_BIAS == advice.BIAS_OF_A_STYLE
-    replaced = prompts.replace_prompt()
+    replaced = importlib.import_module("perfusion_pack.demo.making.replacing_prompts").replace_prompt()
     assert replaced["described"]["inputs"]["self_end"] == advice.SELF_END_FOR_ONE_KIND
     assert replaced["edit"]["inputs"]["real_end"] == advice.REAL_END_FOR_A_CONCEPT
     assert prompts.sweep_prompt()["sweep"]["inputs"]["biases"] == advice.in_words(advice.SWEPT_BIASES)
