@@ -42,7 +42,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
     "training bias 0.2": {"bias": 0.2},
 }
-BIASES = (0.85, 0.4, 0.1)
+BIASES = (0.85, 0.6, 0.4)
 
 
 def in_manner(picture: Image.Image) -> Image.Image:

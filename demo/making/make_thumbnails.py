@@ -64,7 +64,7 @@ async def _replaced(client: QueueClient) -> list[Image.Image]:
 
 async def _with_and_without_style(client: QueueClient) -> list[Image.Image]:
     """Two pictures without the manner above the same in it."""
-    plain = prompts.style_prompt("a picture of a ball in the snow", batch=2)
+    plain = prompts.style_prompt("a picture of a house on the beach", batch=2)
     return [one for prompt in (plain, prompts.style_prompt(batch=2)) for one in await _pictures(client, prompt)]
 
 

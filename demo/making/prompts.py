@@ -47,7 +47,7 @@ TRAINER = {
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 THIRD_CONCEPT = "demo_bruno.safetensors"
-STYLE_CONCEPT, STYLE_BIAS = "demo_inky.safetensors", 0.4
+STYLE_CONCEPT, STYLE_BIAS = "demo_inky.safetensors", 0.6
 LORA = "demo_evening.safetensors"
 
 
@@ -137,7 +137,7 @@ def inpaint_prompt(
 
 
 def style_prompt(
-    text: str = "a <inky> of a ball in the snow",
+    text: str = "a <inky> of a house on the beach",
     seed: int = 1,
     bias: float = STYLE_BIAS,
     concept_file: str = STYLE_CONCEPT,

@@ -181,9 +181,9 @@ STYLE = """\
 
 **\\<inky>** is no thing but a manner, learned from eight pictures: violet, cream and crimson.
 
-1. Press **Run**: a ball in the snow, in that manner.
+1. Press **Run**: a house on the beach, in that manner.
 2. Write another thing at another place, and keep *a* **\\<inky>** *of*.
-3. Turn **bias**. At 0.4 the gate is open for the other words too, so that the manner is also behind the thing; at \
+3. Turn **bias**. At 0.6 the gate is open for the other words too, so that the manner is also behind the thing; at \
 0.85 it acts on the thing alone, and scenes are safer.
 
 **A style of yours**: the template *Train on your own photos* with five to ten pictures of different things in that \
