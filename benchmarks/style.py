@@ -36,11 +36,12 @@ PAINTED = (("ball", "snow"), ("house", "beach"), ("star", "grass"), ("teddy", "s
 STEPS, CFG = 20, 3.0
 # What the preset Standard is changed in, for each way to train.  Captions say what else a picture shows.
 WAYS: dict[str, dict[str, Any]] = {
-    "Standard": {},
-    "word rate 0.2": {"relative_word_rate": 0.2},
-    "lockable": {"form": "lockable"},
+    "unlocked": {"form": "unlocked", "difference_cap": None},
+    "word rate 0.2": {"form": "unlocked", "difference_cap": None, "relative_word_rate": 0.2},
+    "lockable": {"form": "lockable", "difference_cap": None},
+    "anchored": {},
     "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
-    "training bias 0.2": {"bias": 0.2},
+    "training bias 0.2": {"form": "unlocked", "difference_cap": None, "bias": 0.2},
 }
 BIASES = (0.85, 0.6, 0.4)
 
