@@ -89,7 +89,7 @@ def open_bench() -> Bench:
         model, clip, vae = load_demo_model()
         stack = tuple(
             GatedConcept(concept, bias=concept.bias, temperature=concept.temperature)
-            for concept in (load_concept(path) for path in sorted(folder.glob("*.safetensors")))
+            for concept in (load_concept(folder / f"demo_{name}.safetensors") for name in ("bruno", "hugsy", "sippy"))
         )
         clip = add_words(clip, stack)
         negative = clip.encode_from_tokens_scheduled(clip.tokenize(""))

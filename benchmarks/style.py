@@ -1,10 +1,10 @@
 """Can a concept be a style: the manner of a few pictures, in the place of the word *picture*?
 
-    python benchmarks/style.py [--steps 200] [--seeds 2] [--ways captions ...] [--sheet FILE]
+    python benchmarks/style.py [--steps 200] [--seeds 2] [--ways NAME ...] [--biases 0.85 ...] [--sheet FILE]
 
 Pictures of the demo world in a manner of their own: two tones from dark violet to cream, crimson outlines, hatching.
 Trains a word on eight of them, superclass *picture*, without masks, with the trainer's own function and the preset
-Standard but for what the ways say.  Then paints things and places that were not among the pictures.
+Standard but for what the ways say.  Then paints things and places that were not among the pictures, at each bias.
 
     palette    mean distance of the pixels from the two tones and the outline's colour, in RGB (0..441)
     kind, place   share of pictures in which the recogniser reads what the prompt says
@@ -17,7 +17,7 @@ and hatching are too fine for the autoencoder, so the palette alone is measured.
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,16 @@ WORD, SUPERCLASS = "<inky>", "picture"
 TRAINED_ON = (("teddy", "beach"), ("cup", "grass"), ("car", "studio"), ("fish", "night")) * 2
 PAINTED = (("ball", "snow"), ("house", "beach"), ("star", "grass"), ("teddy", "snow"))
 STEPS, CFG = 20, 3.0
-# Whether captions say what else each picture shows, and what the preset Standard is changed in.
-WAYS: dict[str, tuple[bool, dict[str, Any]]] = {
-    "captions": (True, {}),
-    "captions, word rate 0.2": (True, {"relative_word_rate": 0.2}),
-    "sentences, word rate 0.2": (False, {"relative_word_rate": 0.2}),
+# What the preset Standard is changed in, for each way to train.  Captions say what else a picture shows.
+WAYS: dict[str, dict[str, Any]] = {
+    "unlocked": {"form": "unlocked", "difference_cap": None},
+    "word rate 0.2": {"form": "unlocked", "difference_cap": None, "relative_word_rate": 0.2},
+    "lockable": {"form": "lockable", "difference_cap": None},
+    "anchored": {},
+    "residual, cap 1": {"form": "residual", "difference_cap": 1.0},
+    "training bias 0.2": {"form": "unlocked", "difference_cap": None, "bias": 0.2},
 }
+BIASES = (0.85, 0.6, 0.4)
 
 
 def in_manner(picture: Image.Image) -> Image.Image:
@@ -76,7 +80,7 @@ class Bench:
             pictures.append(np.asarray(in_manner(picture) if manner else picture))
         return torch.from_numpy(np.stack(pictures).astype(np.float32) / 255)
 
-    def concept(self, name: str, captions: list[str] | None, changes: dict[str, Any]) -> Any:
+    def concept(self, name: str, captions: list[str], changes: dict[str, Any]) -> Any:
         """Trained on pictures in the manner; kept as the trainings of things are."""
         from perfusion_pack.nodes.host.training.job import TrainingJob
         from perfusion_pack.nodes.host.training.request import TrainingRequest
@@ -90,7 +94,7 @@ class Bench:
                 request = TrainingRequest(
                     model=of.model, clip=of.clip, vae=of.vae, images=self.drawn(TRAINED_ON, True, 0), word=WORD,
                     superclass=SUPERCLASS, statistics=of.statistics, captions=captions,
-                    settings=dataclasses.replace(settings, steps=of.steps, **changes),
+                    settings=replace(settings, steps=of.steps, **changes),
                 )  # fmt: skip
                 save_concept(path, TrainingJob(request).train().concept)
         return load_concept(path)
@@ -138,36 +142,45 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=2, help="pictures of each prompt")
     parser.add_argument("--ways", nargs="+", default=[*WAYS], choices=WAYS)
+    parser.add_argument("--biases", nargs="+", type=float, default=BIASES)
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "perfusion-benchmarks" / "style")
     parser.add_argument("--sheet", type=Path)
+    parser.add_argument("--output", type=Path, help="write the concept of the first way, with a picture, to this file")
     arguments = parser.parse_args()
     arguments.cache.mkdir(parents=True, exist_ok=True)
     open_pack()
     from perfusion_pack.demo.world.backgrounds import PHRASES
-    from perfusion_pack.perfusion_core.concept import alone
+    from perfusion_pack.nodes.pictures import thumbnail
+    from perfusion_pack.perfusion_core.concept import GatedConcept
+    from perfusion_pack.perfusion_core.concept_file import save_concept
 
     bench, count = Bench(arguments.cache, arguments.steps), arguments.seeds
     what = [one for one in PAINTED for _ in range(count)]
     texts = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in PAINTED]
     plain = [text.format(SUPERCLASS) for text in texts]
     heads = ("", "palette", "kind", "place", "untouched")
-    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     of = bench.trainings
+    said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
+    if arguments.output:
+        way, shown = arguments.ways[0], thumbnail(bench.drawn(TRAINED_ON, True, 0)[1])
+        save_concept(arguments.output, replace(bench.concept(way, said, WAYS[way]), picture=shown))
+        return
+    print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     with torch.inference_mode():
         for name, manner in (("drawn in the manner", True), ("drawn plainly", False)):
             through = of.vae.decode(of.vae.encode(bench.drawn(tuple(what), manner, 1)))
             print(bench.row(name, through.movedim(-1, 1).clamp(0, 1), what), flush=True)
     base_pictures, base = bench.paint((), plain, count)
     print(bench.row("painted without the word", base_pictures, what), flush=True)
-    said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
     strips = [base_pictures]
     for way in arguments.ways:
-        captioned, changes = WAYS[way]
-        stack = alone(bench.concept(way, said if captioned else None, changes))
-        pictures, _ = bench.paint(stack, [text.format(WORD) for text in texts], count)
-        same = bench.paint(stack, plain, count)[1].eq(base).flatten(1).all(dim=1).float().mean()
-        print(bench.row(f"painted with it, {way}", pictures, what, f"{same:.2f}"), flush=True)
-        strips.append(pictures)
+        concept = bench.concept(way, said, WAYS[way])
+        for bias in arguments.biases:
+            stack = (GatedConcept(concept, bias, concept.temperature),)
+            pictures, _ = bench.paint(stack, [text.format(WORD) for text in texts], count)
+            same = bench.paint(stack, plain, count)[1].eq(base).flatten(1).all(dim=1).float().mean()
+            print(bench.row(f"{way}, painted at bias {bias:g}", pictures, what, f"{same:.2f}"), flush=True)
+            strips.append(pictures)
     if arguments.sheet:
         shown = torch.cat([torch.cat([*one[::count]], dim=-1) for one in strips], dim=-2)
         Image.fromarray((shown.movedim(0, -1) * 255).round().to(torch.uint8).numpy()).save(arguments.sheet, quality=90)

@@ -16,6 +16,7 @@ BIAS_OF_THE_FILE = -2.0  # the loader's default: what its file recommends; no nu
 # Where likeness and where the prompt wins clearly; and where the gate opens for other words, and for none.
 BIAS_FOR_LIKENESS, BIAS_FOR_PROMPT = 0.6, 1.0
 BIAS_OPEN_TO_OTHERS, BIAS_SHUT = 0.4, 1.3
+BIAS_OF_A_STYLE = BIAS_FOR_LIKENESS  # so that it also acts on what the other words paint
 BIAS_NUDGE = 0.1  # between two concepts of which one takes over
 # With the keys of the whole prompt locked a concept acts less, so its gate is opened further.
 WHOLE_PROMPT_LOCK_BIAS = 0.45
@@ -37,6 +38,7 @@ KEEP_EVERY = 50
 # Of an edited prompt: the defaults are for a thing in the place of another.
 EDIT, BLEND = PromptEdit(), LocalBlend()
 SELF_END_FOR_COLOUR, THRESHOLD_FOR_ADDITION = 0.6, 0.7
+SELF_END_FOR_ONE_KIND, REAL_END_FOR_A_CONCEPT = 0.8, 0.4  # of a concept in a picture that is there already
 BLEND_END_AROUND, THRESHOLD_AROUND, SOFTNESS_AROUND = 0.8, 0.7, 0.3  # of another background behind a thing
 
 

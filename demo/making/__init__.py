@@ -16,6 +16,7 @@ Every script is started by its name, `python demo/making/run.py NAME`:
     readme_pictures     cuts the README's pictures out of it
     make_templates      builds workflows/*.json in the host's own front end
     make_thumbnails     paints workflows/*.jpg
+    make_edit_strip     paints the README's row of edits
     make_blueprints     builds subgraphs/*.json
     make_lora           trains the LoRA of one template
     make_emblem         draws the icon and the banner of the registry
@@ -40,6 +41,8 @@ What they share:
     part_colours        how far the colours of its parts are off
     instrument          both questions, and what real pictures reach
     prompts             the templates as API prompts
+    replacing_prompts   those in which a concept takes the place of what pictures show
+    template            what a template is
     template_layouts    where the nodes of each template lie
     template_notes      what the note of each template says
     queue_client        a connection to a running ComfyUI

@@ -16,7 +16,8 @@ from typing import Any
 from playwright.sync_api import Page
 
 from .make_templates import BUILD, front_end, plan, registry_name, write_workflow
-from .template_layouts import NOTE, TEMPLATES, Template
+from .template import NOTE, Template
+from .template_layouts import TEMPLATES
 
 SUBGRAPHS = Path(__file__).resolve().parents[2] / "subgraphs"
 

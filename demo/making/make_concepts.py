@@ -2,7 +2,8 @@
 
     python demo/making/run.py make_concepts
 
-Writes demo/concepts/demo_hugsy.safetensors, demo_sippy.safetensors and demo_bruno.safetensors.
+Writes demo/concepts/demo_hugsy.safetensors, demo_sippy.safetensors and demo_bruno.safetensors.  demo_inky, which is a
+manner, is written by `python benchmarks/style.py --output demo/concepts/demo_inky.safetensors`.
 """
 
 from __future__ import annotations

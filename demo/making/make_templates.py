@@ -20,7 +20,8 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from .template_layouts import NOTE, TEMPLATES, Template, file_name
+from .template import NOTE, Template
+from .template_layouts import TEMPLATES, file_name
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 

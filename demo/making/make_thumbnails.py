@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from . import prompts
+from . import prompts, replacing_prompts
 from .queue_client import QueueClient
 from .template_layouts import TEMPLATES, file_name
 
@@ -56,6 +56,25 @@ async def _edited(client: QueueClient) -> list[Image.Image]:
     return [pictures[index] for index in (0, 1, 3, 4)]
 
 
+async def _replaced(client: QueueClient) -> list[Image.Image]:
+    """Two pictures above what becomes of them."""
+    pictures = await _pictures(client, replacing_prompts.replace_prompt())
+    return [pictures[index] for index in (0, 2, 1, 3)]
+
+
+async def _with_and_without_style(client: QueueClient) -> list[Image.Image]:
+    """Two pictures without the manner above the same in it."""
+    plain = prompts.style_prompt("a picture of a house on the beach", batch=2)
+    return [one for prompt in (plain, prompts.style_prompt(batch=2)) for one in await _pictures(client, prompt)]
+
+
+async def _new_heads(client: QueueClient) -> list[Image.Image]:
+    """Two pictures above what becomes of them."""
+    before = await _pictures(client, prompts.demo_pictures_prompt("bruno", 2, 5), "shown")
+    after = await _pictures(client, replacing_prompts.head_prompt(batch=2))
+    return [*before[:2], *after[:2]]
+
+
 async def _blended(client: QueueClient) -> list[Image.Image]:
     """One seed at four places of the slider."""
     return [
@@ -81,6 +100,9 @@ SHOWN: dict[str, Callable[[QueueClient], Awaitable[list[Image.Image]]]] = {
     "Compare steps": lambda client: _pictures(client, prompts.compare_prompt(samples=0)),
     "Edit a picture": _edited,
     "Blend two concepts": _blended,
+    "Replace a subject": _replaced,
+    "Replace a face": _new_heads,
+    "Paint in a style": _with_and_without_style,
 }
 
 

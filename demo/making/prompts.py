@@ -47,6 +47,7 @@ TRAINER = {
 NO_OTHER_AXIS = {"strengths": "", "temperatures": "", "locks": "", "seeds": ""}
 FIRST_CONCEPT, SECOND_CONCEPT = "demo_hugsy.safetensors", "demo_sippy.safetensors"
 THIRD_CONCEPT = "demo_bruno.safetensors"
+STYLE_CONCEPT, STYLE_BIAS = "demo_inky.safetensors", 0.6
 LORA = "demo_evening.safetensors"
 
 
@@ -81,9 +82,9 @@ def sweep_prompt(
 ) -> Prompt:
     """Template "Sweep the bias": the same noise painted with one bias after the other, in one labelled picture."""
     prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
-    prompt["sweep"] = _node("PerfusionGateSweep", model=["gate", 0], biases=biases, word="", **NO_OTHER_AXIS)
+    prompt["sweep"] = node("PerfusionGateSweep", model=["gate", 0], biases=biases, word="", **NO_OTHER_AXIS)
     prompt["sampler"]["inputs"]["model"] = ["sweep", 0]
-    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["sweep", 1], columns=0, theme="light")
+    prompt["grid"] = node("PerfusionLabelGrid", images=["decode", 0], labels=["sweep", 1], columns=0, theme="light")
     prompt["picture"]["inputs"]["images"] = ["grid", 0]
     return prompt
 
@@ -113,7 +114,7 @@ def lora_prompt(
 ) -> Prompt:
     """Template "With a LoRA": a LoRA before the gate."""
     prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
-    prompt["lora"] = _node("LoraLoaderModelOnly", model=["demo", 0], lora_name=lora_file, strength_model=strength)
+    prompt["lora"] = node("LoraLoaderModelOnly", model=["demo", 0], lora_name=lora_file, strength_model=strength)
     prompt["gate"]["inputs"]["model"] = ["lora", 0]
     return prompt
 
@@ -128,11 +129,22 @@ def inpaint_prompt(
 ) -> Prompt:
     """Template "Inpaint a concept": the concept in the place that a mask shows, all else of the pictures as it was."""
     prompt = first_picture_prompt(text, seed, BIAS, concept_file, batch)
-    prompt["pictures"] = _node("PerfusionDemoPictures", thing=thing, count=batch, seed=0)
-    prompt["grown"] = _node("GrowMask", mask=["pictures", 1], expand=grow, tapered_corners=True)
-    prompt["encode"] = _node("VAEEncode", pixels=["pictures", 0], vae=["demo", 2])
-    prompt["latent"] = _node("SetLatentNoiseMask", samples=["encode", 0], mask=["grown", 0])
+    prompt["pictures"] = node("PerfusionDemoPictures", thing=thing, count=batch, seed=0)
+    prompt["grown"] = node("GrowMask", mask=["pictures", 1], expand=grow, tapered_corners=True)
+    prompt["encode"] = node("VAEEncode", pixels=["pictures", 0], vae=["demo", 2])
+    prompt["latent"] = node("SetLatentNoiseMask", samples=["encode", 0], mask=["grown", 0])
     return prompt
+
+
+def style_prompt(
+    text: str = "a <inky> of a house on the beach",
+    seed: int = 1,
+    bias: float = STYLE_BIAS,
+    concept_file: str = STYLE_CONCEPT,
+    batch: int = 4,
+) -> Prompt:
+    """Template "Paint in a style": a concept that is a manner, with a gate that is open for other words too."""
+    return first_picture_prompt(text, seed, bias, concept_file, batch)
 
 
 def blend_prompt(
@@ -144,7 +156,7 @@ def blend_prompt(
 ) -> Prompt:
     """Template "Blend two concepts": a teddy between two teddies."""
     prompt = sample_prompt(text, [(file, BIAS) for file in concept_files], seed, batch)
-    prompt["blend"] = _node(
+    prompt["blend"] = node(
         "PerfusionBlendConcepts", concept_a=["concept0", 0], concept_b=["concept1", 0], share=share, word=""
     )
     prompt["gate"] = _gate([["blend", 0]])
@@ -162,14 +174,14 @@ def edit_prompt(
     """Template "Edit a picture": the same picture with a concept's word, and with another thing."""
     prompt = sample_prompt("", [(concept_file, BIAS)], seed, batch)
     del prompt["positive"]  # the edit node encodes its texts
-    prompt["described"] = _node(
+    prompt["described"] = node(
         "PerfusionDescribeEdit",
         text=other_edit,
         **{"cross_end": 0.4, "self_end": 0.4, "words": "", "changes": "at the words", "blend_words": ""},
         **{"cross_start": 0.0, "self_start": 0.0, "blend_start": 0.2, "blend_end": 1.0},
         **{"threshold": 0.25, "softness": 0.4},
     )
-    prompt["edit"] = _node(
+    prompt["edit"] = node(
         "PerfusionEditPrompt",
         model=["gate", 0],
         clip=["gate", 1],
@@ -180,8 +192,8 @@ def edit_prompt(
         **{"real_picture": False, "real_strength": 1.0, "real_end": 1.0},
     )
     prompt["sampler"]["inputs"] |= {"model": ["edit", 0], "positive": ["edit", 1], "latent_image": ["edit", 2]}
-    prompt["mask"] = _node("PerfusionEditMask", latent=["sampler", 0])
-    prompt["masks"] = _node("MaskPreview", mask=["mask", 0])
+    prompt["mask"] = node("PerfusionEditMask", latent=["sampler", 0])
+    prompt["masks"] = node("MaskPreview", mask=["mask", 0])
     return prompt
 
 
@@ -193,8 +205,8 @@ def inspect_prompt(
     loaded = sample_prompt("", [(file, BIAS) for file in concept_files])
     prompt = {name: node for name, node in loaded.items() if name == "demo" or name.startswith("concept")}
     links = {f"concepts.concept{number}": [f"concept{number}", 0] for number in range(len(concept_files))}
-    prompt["inspect"] = _node("PerfusionInspectGate", clip=["demo", 1], **links, prompt=text, bias=-2.0, theme="dark")
-    prompt["info"] = _node("PerfusionConceptInfo", concept=["concept0", 0], theme="dark")
+    prompt["inspect"] = node("PerfusionInspectGate", clip=["demo", 1], **links, prompt=text, bias=-2.0, theme="dark")
+    prompt["info"] = node("PerfusionConceptInfo", concept=["concept0", 0], theme="dark")
     return prompt
 
 
@@ -207,11 +219,11 @@ def maps_prompt(
 ) -> Prompt:
     """Template "Attention maps": where each word of a prompt was looked for in the pictures."""
     prompt = sample_prompt(text, [(concept_file, BIAS)], seed, batch)
-    prompt["record"] = _node("PerfusionRecordAttention", model=["gate", 0], clip=["gate", 1])
+    prompt["record"] = node("PerfusionRecordAttention", model=["gate", 0], clip=["gate", 1])
     prompt["sampler"]["inputs"]["model"] = ["record", 0]
     for name in ("positive", "negative"):
         prompt[name]["inputs"]["clip"] = ["record", 2]
-    prompt["maps"] = _node(
+    prompt["maps"] = node(
         "PerfusionAttentionMaps",
         maps=["record", 1],
         images=["decode", 0],
@@ -225,9 +237,9 @@ def maps_prompt(
 
 def sample_prompt(text: str, concepts: Sequence[tuple[str, float]], seed: int = 1, batch: int = 4) -> Prompt:
     """Pictures of `text` with any number of concepts, each a file and the bias of its gate; none is the model alone."""
-    prompt: Prompt = {"demo": _node("PerfusionDemoModel")}
+    prompt: Prompt = {"demo": node("PerfusionDemoModel")}
     for number, (file, bias) in enumerate(concepts):
-        prompt[f"concept{number}"] = _node(
+        prompt[f"concept{number}"] = node(
             "PerfusionLoadConcept",
             concept_file=file,
             bias=bias,
@@ -262,10 +274,10 @@ def train_prompt(
     settings: inputs of the trainer other than its defaults.
     """
     prompt: Prompt = {
-        "demo": _node("PerfusionDemoModel"),
-        "pictures": _node("PerfusionDemoPictures", thing=thing, count=pictures, seed=0),
-        "statistics": _node("PerfusionTextStatistics", clip=["demo", 1], captions_file="", caption_count=2000),
-        "train": _node(
+        "demo": node("PerfusionDemoModel"),
+        "pictures": node("PerfusionDemoPictures", thing=thing, count=pictures, seed=0),
+        "statistics": node("PerfusionTextStatistics", clip=["demo", 1], captions_file="", caption_count=2000),
+        "train": node(
             "PerfusionTrainConcept",
             model=["demo", 0],
             clip=["demo", 1],
@@ -279,14 +291,14 @@ def train_prompt(
             file_name=file_name,
             **{**TRAINER, **settings},
         ),
-        "report": _node("PreviewImage", images=["train", 2]),
-        "loss": _node("LossGraphNode", loss=["train", 1], filename_prefix="loss_graph"),
+        "report": node("PreviewImage", images=["train", 2]),
+        "loss": node("LossGraphNode", loss=["train", 1], filename_prefix="loss_graph"),
     }
     if text:
         prompt["gate"] = _gate([["train", 0]])
         prompt |= _pictures(["gate", 0], ["gate", 1], text, samples_seed, batch)
     if text and save_again_as:
-        prompt["save again"] = _node(
+        prompt["save again"] = node(
             "PerfusionSaveConcept", concept=["train", 0], name=save_again_as, picture=["decode", 0]
         )
     return prompt
@@ -306,12 +318,12 @@ def compare_prompt(
     save_as: also save these concepts under this name.  settings: inputs of the trainer other than its defaults."""
     prompt = train_prompt(thing, text, preset=preset, samples_seed=seed, batch=batch, **settings)
     del prompt["statistics"], prompt["train"]["inputs"]["statistics"], prompt["loss"]
-    prompt["kept"] = _node("PerfusionKeptSteps", training="(last training)", steps="", path=["train", 3])
+    prompt["kept"] = node("PerfusionKeptSteps", training="(last training)", steps="", path=["train", 3])
     prompt["gate"] = _gate([["kept", 0]])
-    prompt["grid"] = _node("PerfusionLabelGrid", images=["decode", 0], labels=["kept", 1], columns=0, theme="light")
+    prompt["grid"] = node("PerfusionLabelGrid", images=["decode", 0], labels=["kept", 1], columns=0, theme="light")
     prompt["picture"]["inputs"]["images"] = ["grid", 0]
     if save_as:
-        prompt["save"] = _node("PerfusionSaveConcept", concept=["kept", 0], name=save_as)
+        prompt["save"] = node("PerfusionSaveConcept", concept=["kept", 0], name=save_as)
     return prompt
 
 
@@ -323,8 +335,8 @@ def own_photos_prompt(thing: str = "bruno", preset: str = "Quick", **settings: o
     prompt = train_prompt(thing, preset=preset, **settings)
     prompt["train"]["inputs"]["superclass"] = THINGS[thing].category
     del prompt["loss"]
-    prompt["checkpoint"] = _node("CheckpointLoaderSimple")
-    prompt["own pictures"] = _node("PerfusionLoadPictures", folder="(input folder)", names="")
+    prompt["checkpoint"] = node("CheckpointLoaderSimple")
+    prompt["own pictures"] = node("PerfusionLoadPictures", folder="(input folder)", names="")
     return prompt
 
 
@@ -347,30 +359,28 @@ def without(prompt: Prompt, *names: str) -> Prompt:
 def demo_pictures_prompt(thing: str = "hugsy", count: int = 5, seed: int = 0) -> Prompt:
     """Only the pictures that a demo thing is trained on."""
     return {
-        "pictures": _node("PerfusionDemoPictures", thing=thing, count=count, seed=seed),
-        "shown": _node("PreviewImage", images=["pictures", 0]),
+        "pictures": node("PerfusionDemoPictures", thing=thing, count=count, seed=seed),
+        "shown": node("PreviewImage", images=["pictures", 0]),
     }
 
 
-def _node(class_type: str, **inputs: object) -> dict[str, Any]:
+def node(class_type: str, **inputs: object) -> dict[str, Any]:
     return {"class_type": class_type, "inputs": inputs}
 
 
 def _gate(concepts: Sequence[list[Any]]) -> dict[str, Any]:
     # Inputs that grow are keyed by the name of their group and their own.
     grown = {f"concepts.concept{number}": link for number, link in enumerate(concepts)}
-    return _node(
-        "PerfusionConceptGate", model=["demo", 0], clip=["demo", 1], **grown, key_lock="local", exact_gate=True
-    )
+    return node("PerfusionConceptGate", model=["demo", 0], clip=["demo", 1], **grown, key_lock="local", exact_gate=True)
 
 
 def _pictures(model: list[Any], clip: list[Any], text: str, seed: int, batch: int) -> Prompt:
     """The stock nodes from a MODEL and a CLIP to saved pictures."""
     return {
-        "positive": _node("CLIPTextEncode", clip=clip, text=text),
-        "negative": _node("CLIPTextEncode", clip=clip, text=""),
-        "latent": _node("EmptyLatentImage", width=128, height=128, batch_size=batch),
-        "sampler": _node(
+        "positive": node("CLIPTextEncode", clip=clip, text=text),
+        "negative": node("CLIPTextEncode", clip=clip, text=""),
+        "latent": node("EmptyLatentImage", width=128, height=128, batch_size=batch),
+        "sampler": node(
             "KSampler",
             model=model,
             positive=["positive", 0],
@@ -379,6 +389,6 @@ def _pictures(model: list[Any], clip: list[Any], text: str, seed: int, batch: in
             seed=seed,
             **SAMPLER,
         ),
-        "decode": _node("VAEDecode", samples=["sampler", 0], vae=["demo", 2]),
-        "picture": _node("SaveImage", images=["decode", 0], filename_prefix="perfusion"),
+        "decode": node("VAEDecode", samples=["sampler", 0], vae=["demo", 2]),
+        "picture": node("SaveImage", images=["decode", 0], filename_prefix="perfusion"),
     }

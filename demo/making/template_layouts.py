@@ -7,37 +7,8 @@ the VAE's above all, so that none goes under a node.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from . import prompts, template_notes
-from .prompts import Prompt
-
-Box = tuple[int, int, int, int]  # left, top, width, height of a node without its title bar
-
-NOTE = "note"
-LOADER = 266  # height of Load Perfusion Concept; below it is room for its line of text and its picture
-GROWN_LOADER = 536  # with both of these
-GATE = 146  # with room for what it tells of a run
-DEMO = 98  # of Load Perfusion Demo Model, in the newer of the two ways in which the host draws nodes the higher
-
-
-@dataclass(frozen=True)
-class Template:
-    """A template: its prompt, and for each node of it (and the note) its box; titles where the node's own says too
-    little; names of nodes that are muted; groups by title; for app mode the inputs (node, name) and the node whose
-    pictures are the result."""
-
-    name: str
-    prompt: Prompt
-    note: str
-    boxes: Mapping[str, Box]
-    inputs: tuple[tuple[str, str], ...]
-    result: str
-    titles: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, Box] = field(default_factory=dict)
-    muted: tuple[str, ...] = ()
-
+from . import prompts, replacing_prompts, template_notes
+from .template import DEMO, GATE, GROWN_LOADER, LOADER, NOTE, Box, Template
 
 A, B, C, D, E = 360, 680, 980, 1290, 1590  # left edges of the columns, and where the last one ends
 END = 1950
@@ -334,6 +305,73 @@ TEMPLATES = (
             "Gate and prompt": (860, -80, 580, 1010),
             "Picture (stock sampler and VAE)": (1440, -80, 570, 1010),
         },
+    ),
+    Template(
+        "Replace a subject",
+        replacing_prompts.replace_prompt(),
+        template_notes.REPLACE,
+        {
+            **_note(900),
+            "demo": (A, 0, 260, DEMO),
+            "concept0": (A, 140, 260, LOADER),
+            "pictures": (A, 720, 260, 182),
+            "gate": (B, 110, 260, GATE),
+            "latent": (B, 385, 260, 54),
+            "described": (B, 495, 260, 357),
+            "edit": (C, 230, 260, 330),
+            "negative": (C, 685, 260, 100),
+            "decode": (D, 20, 260, 54),
+            "sampler": (D, 270, 260, 262),
+            "picture": (E, 0, END - E, 640),
+        },
+        (("edit", "text"), ("described", "text"), ("pictures", "thing"), ("described", "self_end")),
+        "picture",
+        {**_SAMPLING_TITLES, "picture": "Each picture, and what becomes of it"},
+        {
+            "Model, concept and pictures": (A - 20, -80, 300, 1000),
+            "The edit": (B - 20, -80, D - B, 1000),
+            "Pictures (stock sampler and VAE)": (D - 20, -80, END - D + 40, 1000),
+        },
+    ),
+    Template(
+        "Replace a face",
+        replacing_prompts.head_prompt(),
+        template_notes.FACE,
+        {
+            NOTE: (0, 0, 260, 900),
+            "demo": (300, 0, 250, DEMO),
+            "concept0": (300, 140, 250, LOADER),
+            "pictures": (300, 720, 250, 182),
+            "gate": (590, 110, 250, GATE),
+            "encode": (590, 460, 250, 54),
+            "grown": (590, 590, 250, 90),
+            "below": (590, 740, 250, 116),
+            "positive": (880, 170, 250, 100),
+            "negative": (880, 320, 250, 100),
+            "head": (880, 600, 250, 140),
+            "latent": (1170, 460, 250, 54),
+            "sampler": (1460, 110, 250, 262),
+            "decode": (1460, 20, 250, 54),
+            "picture": (1750, 0, 240, 640),
+        },
+        (_TEXT, ("grown", "expand"), ("sampler", "denoise"), _BIAS),
+        "picture",
+        {**_SAMPLING_TITLES, "below": "Create Solid Mask: below the neck", "head": "Combine Masks: the head alone"},
+        {
+            "Model, concept and pictures": (280, -80, 290, 1000),
+            "Mask of the head": (570, -80, 870, 1000),
+            "Picture (stock sampler and VAE)": (1440, -80, 570, 1000),
+        },
+    ),
+    Template(
+        "Paint in a style",
+        prompts.style_prompt(),
+        template_notes.STYLE,
+        _FIRST,
+        (_TEXT, _BIAS, _SEED),
+        "picture",
+        _SAMPLING_TITLES,
+        _groups(),
     ),
 )
 

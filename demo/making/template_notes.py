@@ -158,6 +158,59 @@ as **text**.
 **Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
 """
 
+REPLACE = """\
+## Replace a subject
+
+Pictures of another teddy; **\\<hugsy>** takes its place. No mask is painted: the model's own attention to the two \
+words finds the place, and the rest of each picture comes back as it was.
+
+1. Press **Run**: each picture, and behind it what becomes of it.
+2. **self_end** in *Describe Prompt Edit*: 0.8 keeps pose and outline, for a thing of the same kind. For another kind \
+0.6: set **thing** to *sippy*, **text** to *a photo of a cup*, and *cup -> \\<hugsy>*.
+3. **real_end** in *Edit with Prompt-to-Prompt*, 0.4 here: lower where colours of the old thing stay, 1 where too much \
+of the picture changes.
+
+**A picture of yours**: *Load Image* in place of *Draw Demo Pictures*, and say in **text** what it shows. **denoise** \
+stays 1.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
+
+STYLE = """\
+## Paint in a style
+
+**\\<inky>** is no thing but a manner, learned from eight pictures: violet, cream and crimson.
+
+1. Press **Run**: a house on the beach, in that manner.
+2. Write another thing at another place, and keep *a* **\\<inky>** *of*.
+3. Turn **bias**. At 0.6 the gate is open for the other words too, so that the manner is also behind the thing; at \
+0.85 it acts on the thing alone, and scenes are safer.
+
+**A style of yours**: the template *Train on your own photos* with five to ten pictures of different things in that \
+manner, **superclass** *painting* or *photo*, no wire to **masks**, **automatic_mask** off; see *A style* in the \
+trainer's help.
+
+**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+"""
+
+FACE = """\
+## Replace a face
+
+The head of **\\<hugsy>** on the body of another teddy. The demo has no faces of people: what is shown is how a part \
+is painted in, under a mask of it alone.
+
+1. Press **Run**.
+2. Keep the mask tight: **expand** 0 to 4 here. A large one paints a whole new toy.
+3. **denoise** 0.6 keeps more of how the head was held, 1 paints afresh.
+
+**Your photo**: *Load Image* in place of *Draw Demo Pictures*, its mask into *Grow Mask*, and that into *Set Latent \
+Noise Mask*; right-click it, *Open in MaskEditor*, and paint over the face, up to the hair.
+
+**Your own checkpoint** (nobody has tried faces of people): *Load Checkpoint* in place of *Load Perfusion Demo Model*, \
+and a concept that was trained on the face, superclass *man* or *woman*. Start with **denoise** 0.7 and **expand** 16, \
+on a picture where the face is large.
+"""
+
 BLEND = """\
 ## Blend two concepts
 

@@ -179,7 +179,8 @@ def test_template(template, comfyui, small_screen):
         assert shown["SaveImage"][0] >= columns * 128 + (columns - 1) * 4
         assert shown["SaveImage"][0] < (columns + 1) * 128
     elif "picture" in template.prompt:
-        rows = 3 if "edit" in template.prompt else 1  # a source and its two edits
+        edit = template.prompt.get("edit", {"inputs": {}})["inputs"]
+        rows = 1 + bool(edit.get("edit")) + sum(name.startswith("edits.") for name in edit)  # a source and its edits
         counts = {"EmptyLatentImage": "batch_size", "PerfusionDemoPictures": "count"}
         (count,) = {
             node["inputs"][counts[node["class_type"]]]

@@ -137,8 +137,9 @@ def test_the_defaults_of_the_nodes_are_those_that_are_advised():
 
 @pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
 def test_the_widgets_of_a_template_hold_what_is_advised(path):
+    bias = advice.BIAS_OF_A_STYLE if path.stem.endswith("Paint in a style") else advice.BIAS
     expected = {
-        "PerfusionLoadConcept": (1, [advice.BIAS, advice.TEMPERATURE]),
+        "PerfusionLoadConcept": (1, [bias, advice.TEMPERATURE]),
         "KSampler": (3, [advice.DEMO_CFG]),
         "PerfusionTrainConcept": (7, [advice.CFG_OF_THE_FAMILY]),
     }
@@ -159,6 +160,10 @@ def test_the_tour_and_the_templates_are_made_with_these_numbers():
     assert (prompts.BIAS, prompts.TEMPERATURE, prompts.SAMPLER["cfg"]) == (
         *(advice.BIAS, advice.TEMPERATURE, advice.DEMO_CFG),
     )
+    assert prompts.STYLE_BIAS == advice.BIAS_OF_A_STYLE
+    replaced = importlib.import_module("perfusion_pack.demo.making.replacing_prompts").replace_prompt()
+    assert replaced["described"]["inputs"]["self_end"] == advice.SELF_END_FOR_ONE_KIND
+    assert replaced["edit"]["inputs"]["real_end"] == advice.REAL_END_FOR_A_CONCEPT
     assert prompts.sweep_prompt()["sweep"]["inputs"]["biases"] == advice.in_words(advice.SWEPT_BIASES)
 
 
@@ -176,6 +181,11 @@ def test_the_settings_of_an_edit_are_told_once():
     ):
         text = item(page, edit)
         assert text.startswith(f"`cross_end` {first:g}, `self_end` {second:g};") and also in text
+    (given,) = [one for one in passages(page) if "**Replace a subject**" in one]
+    assert f"`self_end` {advice.SELF_END_FOR_ONE_KIND:g}" in given
+    assert f"`real_end` {advice.REAL_END_FOR_A_CONCEPT:g}" in given
+    (style,) = [one for one in passages(PAGES["PerfusionTrainConcept"]) if "**Paint in a style**" in one]
+    assert f"bias of {advice.BIAS_OF_A_STYLE:g}" in style
     described = PAGES["PerfusionDescribeEdit"]
     assert f"`blend_end` {advice.BLEND_END_AROUND:g}" in described
     assert f"`threshold` {advice.THRESHOLD_AROUND:g} and `softness` {advice.SOFTNESS_AROUND:g}" in described
