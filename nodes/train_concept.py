@@ -138,8 +138,8 @@ class TrainConcept(io.ComfyNode):
                     default=False,
                     optional=True,
                     tooltip="Goes on where the last training of this file name stopped, with the same inputs; only "
-                    "steps may be raised. Start with off, which begins again in another file; on with changed inputs "
-                    "is refused.",
+                    "steps may be raised. Start with off, which begins again in another file; an unfinished "
+                    "training refuses other inputs.",
                 ),
                 io.Boolean.Input(
                     "automatic_mask",

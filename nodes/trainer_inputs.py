@@ -27,6 +27,8 @@ from .training_settings import (
     DEFAULTS,
     PRESETS,
     SETTING_OF,
+    bias_in_use,
+    learns_whole_pictures,
     length_text,
     training_settings,
     uses_checkpointing,
@@ -104,10 +106,11 @@ class TrainerInputs:
             masks=self.masks,
             resolution=self.resolution or training_size(self.model, text_encoders(self.clip))[0],
             captions=self.captions,
-            automatic_mask=self.automatic_mask,
+            automatic_mask=self.automatic_mask and not learns_whole_pictures(self.preset),
             gradient_checkpointing=uses_checkpointing(self.preset, self.gradient_checkpointing),
             clip_vision=self.clip_vision,
             sample_cfg=self._cfg(),
+            bias_in_use=bias_in_use(self.preset),
         )
 
     def _cfg(self) -> float:

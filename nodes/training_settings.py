@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from comfy_api.latest import io
 
 from ..perfusion_core.edit import FORMS
 from ..perfusion_core.training import TrainingSettings
+from .advice import BIAS_OF_A_STYLE
 from .host.old_hosts import ADVANCED, choice
 
 DEFAULTS = TrainingSettings()
@@ -23,7 +26,9 @@ OF_CHECKPOINTS: dict[str, object] = {
     "relative_value_rate": RATE_OF_VALUES, "relative_word_rate": 0.41, "form": "lockable",
 }  # fmt: skip
 
-GRADIENT_CHECKPOINTING = "gradient_checkpointing"  # what a preset may set besides the settings of the training
+# What a preset may set besides the settings of the training.
+GRADIENT_CHECKPOINTING, WHOLE_PICTURES, BIAS_IN_USE = "gradient_checkpointing", "whole_pictures", "bias_in_use"
+BESIDES = (GRADIENT_CHECKPOINTING, WHOLE_PICTURES, BIAS_IN_USE)
 
 PRESETS: dict[str, dict[str, object]] = {
     "Quick": {"steps": 150, "batch_size": 4},
@@ -54,6 +59,8 @@ PRESETS: dict[str, dict[str, object]] = {
     },
     # As many pictures as Standard, in as many steps, with the least memory however much is free.
     "Low memory": {"batch_size": 1, "accumulation": 8, GRADIENT_CHECKPOINTING: True},
+    # A manner is in all of a picture, and acts behind the thing only where its gate opens at other words too.
+    "Style": {"form": "unlocked", "difference_cap": None, WHOLE_PICTURES: True, BIAS_IN_USE: BIAS_OF_A_STYLE},
 }
 CUSTOM = "Custom"
 
@@ -71,7 +78,7 @@ KEYS_IN_WORDS = {
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
 PRESET_TOOLTIP = (
     "Start with Standard, which takes the memory that is free; Quick is a first look, Quality twice as long, Paper the "
-    "published recipe, Low memory the least, and Custom takes the advanced inputs. See the help page."
+    "published recipe, Low memory the least, Style a manner, Custom the advanced inputs. See the help page."
 )
 
 # Inputs of the preset Custom by name, and the setting that each one is.
@@ -108,13 +115,23 @@ def training_settings(
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
         chosen |= {name: custom[name] for name in CAME_LATER if custom.get(name)}
         chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
-    chosen = {name: value for name, value in chosen.items() if name != GRADIENT_CHECKPOINTING}
+    chosen = {name: value for name, value in chosen.items() if name not in BESIDES}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 
 
 def uses_checkpointing(preset: str, asked_for: bool = False) -> bool:
     """Whether a training takes gradient checkpointing whatever room there is: where preset or input say so."""
     return asked_for or bool(PRESETS.get(preset, {}).get(GRADIENT_CHECKPOINTING, False))
+
+
+def learns_whole_pictures(preset: str) -> bool:
+    """Whether a training looks for no mask where none is given."""
+    return bool(PRESETS.get(preset, {}).get(WHOLE_PICTURES, False))
+
+
+def bias_in_use(preset: str) -> float | None:
+    """The bias that the concept's file recommends; None where that is the usual one."""
+    return cast("float | None", PRESETS.get(preset, {}).get(BIAS_IN_USE))
 
 
 def length_text(settings: TrainingSettings) -> str:

@@ -187,7 +187,7 @@ STYLE = """\
 0.85 it acts on the thing alone, and scenes are safer.
 
 **A style of yours**: the template *Train on your own photos* with five to ten pictures of different things in that \
-manner, **superclass** *painting* or *photo*, no wire to **masks**, **automatic_mask** off; see *A style* in the \
+manner, **preset** *Style*, **superclass** *painting* or *photo*, no wire to **masks**; see *A style* in the \
 trainer's help.
 
 **Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.

@@ -45,7 +45,7 @@ def settings_of(preset: str, family: str = DEMO, **custom) -> TrainingSettings:
 # --- what presets and saved workflows ask for ---
 
 
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name != "Paper"])
+@pytest.mark.parametrize("preset", [name for name in PRESETS if name not in ("Paper", "Style")])
 def test_presets_are_written_in_relative_rates_and_lock_keys_on_real_checkpoints(preset):
     demo = settings_of(preset)
     assert (demo.relative_value_rate, demo.relative_word_rate, demo.form) == (0.03, 0.012, "anchored")
@@ -54,6 +54,12 @@ def test_presets_are_written_in_relative_rates_and_lock_keys_on_real_checkpoints
         assert (real.relative_value_rate, real.relative_word_rate, real.form) == (0.03, 0.41, "lockable")
         assert real.lock is None  # drawn
         assert dataclasses.replace(real, relative_word_rate=0.012, form="anchored", difference_cap=0.5) == demo
+
+
+def test_a_style_has_own_keys_on_every_model():
+    for family in (DEMO, *REAL):
+        style, usual = settings_of("Style", family), settings_of("Standard", family)
+        assert dataclasses.replace(usual, form="unlocked", difference_cap=None) == style
 
 
 def test_the_papers_preset_is_one_for_every_model():

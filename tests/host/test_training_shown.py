@@ -9,6 +9,7 @@ import folder_paths
 import numpy as np
 import pytest
 import torch
+from perfusion_pack.nodes.advice import BIAS_OF_A_STYLE
 from perfusion_pack.nodes.host import progress
 from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
 from perfusion_pack.nodes.host.text.statistics import cached_statistics
@@ -24,6 +25,7 @@ from perfusion_pack.nodes.training_settings import (
     uses_checkpointing,
 )
 from perfusion_pack.perfusion_core.captions import CAPTIONS_ATTACHMENT, built_in_captions
+from perfusion_pack.perfusion_core.concept import RECOMMENDED_BIAS
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.step_choice import Validation, validation_samples
 from perfusion_pack.perfusion_core.text_statistics import statistics_from_moment
@@ -235,7 +237,7 @@ def preset(name):
 
 
 def test_presets_that_saved_workflows_hold_stay():
-    assert {"Quick", "Standard", "Quality", "Paper", "Low memory"} <= set(PRESETS) and CUSTOM == "Custom"
+    assert {"Quick", "Standard", "Quality", "Paper", "Low memory", "Style"} <= set(PRESETS) and CUSTOM == "Custom"
     assert all(name in PRESET_TOOLTIP for name in [*PRESETS, CUSTOM])
 
 
@@ -264,6 +266,16 @@ def test_the_node_trains_with_what_the_preset_says(inputs, folder, monkeypatch, 
     expected = replace(TrainingSettings(), steps=7, batch_size=3) if name == CUSTOM else of_family
     assert asked[0].settings == expected
     assert asked[0].gradient_checkpointing == (name == "Low memory")
+    assert asked[0].automatic_mask == (name != "Style")
+    assert asked[0].bias_in_use == (BIAS_OF_A_STYLE if name == "Style" else None)
+
+
+def test_a_style_recommends_a_bias_of_its_own(inputs, folder, monkeypatch):
+    for name in ("Quick", "Style"):
+        monkeypatch.setitem(PRESETS, name, {**PRESETS[name], "steps": 2, "batch_size": 1})
+        run_node(inputs, preset=name, validate_every=0, file_name=name)
+    recommended = [load_concept(folder / f"{name}.safetensors").bias for name in ("Quick", "Style")]
+    assert recommended == [RECOMMENDED_BIAS, BIAS_OF_A_STYLE] and recommended[0] != recommended[1]
 
 
 def test_low_memory_trains_through_the_node(inputs, folder, monkeypatch):

@@ -198,7 +198,9 @@ class TrainingJob:
             clip_layer=request.clip.layer_idx,
             form=request.settings.form,
             lock=request.settings.lock,
-            bias=recommended_bias(request.settings.form, similarity),
+            bias=recommended_bias(request.settings.form, similarity)
+            if request.bias_in_use is None
+            else request.bias_in_use,
             temperature=RECOMMENDED_TEMPERATURE,
             statistics_hash=request.measured_statistics.hash(),
             training=training,

@@ -40,7 +40,7 @@ class TrainingRequest:
     statistics: of the clip; a job needs them. gradient_checkpointing: whether blocks run again in the backward pass,
     for less memory and the same concept, even where there is room; elsewhere the job decides. clip_vision: chooses the
     best step, from pictures painted with CFG `sample_cfg`, in place of the validation error; see `LikenessJudge`.
-    picture: small JPEG for the concept's file.
+    picture: small JPEG for the concept's file.  bias_in_use: what the file recommends; None: `recommended_bias`.
     Word and superclass are kept as prompts have them.  Raises PerfusionError for a word that no prompt could hold.
     """
 
@@ -60,6 +60,7 @@ class TrainingRequest:
     clip_vision: ClipVisionModel | None = None
     sample_cfg: float = 3.0
     picture: bytes | None = None
+    bias_in_use: float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "word", normalise_word(self.word))
