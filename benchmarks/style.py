@@ -152,6 +152,7 @@ def main() -> None:
     from perfusion_pack.demo.world.backgrounds import PHRASES
     from perfusion_pack.nodes.pictures import thumbnail
     from perfusion_pack.perfusion_core.concept import GatedConcept
+    from perfusion_pack.nodes.advice import BIAS_OF_A_STYLE
     from perfusion_pack.perfusion_core.concept_file import save_concept
 
     bench, count = Bench(arguments.cache, arguments.steps), arguments.seeds
@@ -163,7 +164,9 @@ def main() -> None:
     said = [f"a {{}} of a {kind} {PHRASES[place]}" for kind, place in TRAINED_ON]
     if arguments.output:
         way, shown = arguments.ways[0], thumbnail(bench.drawn(TRAINED_ON, True, 0)[1])
-        save_concept(arguments.output, replace(bench.concept(way, said, WAYS[way]), picture=shown))
+        save_concept(
+            arguments.output, replace(bench.concept(way, said, WAYS[way]), picture=shown, bias=BIAS_OF_A_STYLE)
+        )
         return
     print("\n| " + " | ".join(heads) + " |\n" + "|---" * len(heads) + "|")
     with torch.inference_mode():
