@@ -150,9 +150,9 @@ def main() -> None:
     arguments.cache.mkdir(parents=True, exist_ok=True)
     open_pack()
     from perfusion_pack.demo.world.backgrounds import PHRASES
+    from perfusion_pack.nodes.advice import BIAS_OF_A_STYLE
     from perfusion_pack.nodes.pictures import thumbnail
     from perfusion_pack.perfusion_core.concept import GatedConcept
-    from perfusion_pack.nodes.advice import BIAS_OF_A_STYLE
     from perfusion_pack.perfusion_core.concept_file import save_concept
 
     bench, count = Bench(arguments.cache, arguments.steps), arguments.seeds
