@@ -36,8 +36,8 @@ def own_words(conditioning: Iterable) -> Known:
     words = [
         (identity, token, word)
         for marked in marks
-        for identity, (tokens, words) in marked.items()
-        for token, word in zip(tokens, words, strict=True)
+        for identity, own in marked.items()
+        for token, word in zip(own.tokens, own.words, strict=True)
     ]
     remembered = [prompt for _, extra in entries if KEY in extra for prompt in extra[KEY].prompts]
     # Of a scheduled encoding the host keeps nothing but the encoding, which says its own words.
