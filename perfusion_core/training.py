@@ -3,9 +3,9 @@
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
 layer; where it is asked for, an offset of the word's encoding too.  The target input i is not learned but follows: an
 exponential moving average of the word's encoding, moved once per optimiser step.  No key is learned: keys are locked to
-the superclass, the word's own (forms unlocked and residual), or now the one and now the other (form lockable).  In the
-form residual o_V is a difference to the word's own values and starts at zero, where the word is alone (textual
-inversion, Gal et al. 2022).
+the superclass, the word's own (forms unlocked, residual and anchored), or now the one and now the other (form
+lockable).  In residual and anchored o_V is a difference to the word's own values and starts at zero, where the word is
+alone (textual inversion, Gal et al. 2022).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
 i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
@@ -112,6 +112,12 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise PerfusionError(f"The training setting {name} must be 0 or more, but it is {value}.")
+        if self.relative_offset_rate and not self.rates[1].at(1.0):
+            name = "word_learning_rate" if self.relative_word_rate is None else "relative_word_rate"
+            raise PerfusionError(
+                "The training setting relative_offset_rate needs a word whose vectors differ from its superclass', by"
+                f" which prompts tell the two apart, but {name} is 0; set relative_word_rate to 0.0001 or more."
+            )
         for name, most in {"difference_decay": 1.0, "difference_cap": math.inf}.items():
             value = getattr(self, name)
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
