@@ -25,7 +25,7 @@ from .attention_aim import AttentionAim
 from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
 from .denoising import DenoisingTask
 from .edit import RESIDUAL, ConceptEdit, EditedEncoding, edit_encoding, is_lock
-from .encoding_offset import OFFSET, with_offset
+from .encoding_offset import OFFSET, check_offset_rate, with_offset
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors, mean_encoding
 from .learning_rates import Rate, learning_rates, recorded_rates
@@ -112,12 +112,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise PerfusionError(f"The training setting {name} must be 0 or more, but it is {value}.")
-        if self.relative_offset_rate and not self.rates[1].at(1.0):
-            name = "word_learning_rate" if self.relative_word_rate is None else "relative_word_rate"
-            raise PerfusionError(
-                "The training setting relative_offset_rate needs a word whose vectors differ from its superclass', by"
-                f" which prompts tell the two apart, but {name} is 0; set relative_word_rate to 0.0001 or more."
-            )
+        check_offset_rate(self.relative_offset_rate, self.rates[1].at(1.0))
         for name, most in {"difference_decay": 1.0, "difference_cap": math.inf}.items():
             value = getattr(self, name)
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
@@ -179,9 +174,8 @@ class ConceptTrainer:
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
     rates: Adam's learning rate of each of the `parameters`.  recorded_rates: as a file says them.
-    encoding_offset: what is added to the word's encoding, [p, d], or None.
+    encoding_offset: what is added to the word's encoding, [p, d], or None.  values_at_start: o_V at step 0, by layer.
     start: the superclass' values and encoding, by which one model is told from another.
-    values_at_start: o_V at step 0, by layer.
     """
 
     def __init__(

@@ -121,7 +121,7 @@ def test_a_word_that_stays_its_superclass_has_none(name):
     """The vectors are how a prompt with the word is told from one with the superclass, and from another such word's."""
     TrainingSettings(**{name: 0.0})
     TrainingSettings(word_learning_rate=0.0, relative_word_rate=1e-4, relative_offset_rate=0.1)
-    with pytest.raises(PerfusionError, match=f"relative_offset_rate needs a word .* but {name} is 0"):
+    with pytest.raises(PerfusionError, match="relative_offset_rate needs a word .* but the word's rate is 0"):
         TrainingSettings(**{name: 0.0}, relative_offset_rate=0.1)
 
 
