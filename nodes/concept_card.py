@@ -25,6 +25,9 @@ _KEYS = {
     "anchored": "own",
 }
 
+# What a closing gate leaves in the place of the word, where that is not the word.
+_CLOSING = dict.fromkeys(OWN_KEYS, "leaves the superclass") | {"paper": "leaves the word less its part of the concept"}
+
 
 def facts_of(gated: GatedConcept) -> dict[str, str]:
     """What the file says, and what it needs, by name; in the order of what people ask first."""
@@ -43,7 +46,7 @@ def facts_of(gated: GatedConcept) -> dict[str, str]:
         **({} if offset is None else {"encoding's offset": f"{len(offset)} x {offset.shape[1]}, behind the encoder"}),
         "gate": f"bias {concept.bias:g}, temperature {concept.temperature:g} recommended",
         "form": f"{concept.form}: keys {_KEYS[concept.form]}, lock {concept.recommended_lock:g} recommended",
-        "closing gate": "leaves the superclass" if concept.form in OWN_KEYS else "leaves the word",
+        "closing gate": _CLOSING.get(concept.form, "leaves the word"),
         "layers": f"{len(widths)} of width {min(widths)} to {max(widths)}, {numbers:,} numbers",
         "text statistics": concept.statistics_hash or "not told",
     }

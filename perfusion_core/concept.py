@@ -85,9 +85,9 @@ class Concept:
     None in the others, which have one each.
     target_input: i, [d].  inverse_target_input: C^-1 i, scaled to i . C^-1 i = 1, [d].  superclass_encoding: [d].
     word_vectors, superclass_vectors: learned and initial token vectors by embedding key ("clip_l"), [n, width].
-    value_targets: o_V by name of the cross-attention layer, [d_out]; in the form residual, what is added to the word's
-    own values.  encoding_offset: what is added to the word's encoding at each of its positions, [p, d], or None; see
-    `encoding_offset`.  picture: small JPEG file, or None.
+    value_targets: o_V by name of the cross-attention layer, [d_out]; in the forms residual and anchored, what is added
+    to the word's own values.  encoding_offset: what is added to the word's encoding at each of its positions, [p, d],
+    or None; see `encoding_offset`.  picture: small JPEG file, or None.
 
     All tensors are kept as own float32 copies on the CPU. Raises PerfusionError where something does not fit.
     """
@@ -167,6 +167,8 @@ class Concept:
                 raise self._error(f"needs a text as its {name}, but it is {text!r}")
             if len(text) > MAX_TEXT_LENGTH:
                 raise self._error(f"needs a {name} of at most {MAX_TEXT_LENGTH} signs, but has {quoted(text)}")
+            if not text.isprintable():  # its file could not be read again
+                raise self._error(f"needs a {name} of signs that can be seen, but has {quoted(text)}")
         if self.form not in FORMS:
             raise self._error(f"must have one of the forms {', '.join(FORMS)}, but it is {self.form!r}")
         if self.form == "lockable" and self.lock is None:
@@ -276,12 +278,25 @@ def alone(concept: Concept) -> ConceptStack:
 
 
 def check_stack(stack: Sequence[GatedConcept]) -> None:
-    """Raise PerfusionError where two concepts of the stack are called by the same word."""
+    """Raise PerfusionError where two concepts of the stack are called by the same word, or where the text encoder gets
+    the same of both and each would add another offset to it."""
     seen: set[str] = set()
+    spoken: dict[str, Concept] = {}
     for gated in stack:
+        other = spoken.setdefault(gated.concept.word_hash, gated.concept)
+        if not _same_offset(other, gated.concept):
+            raise PerfusionError(
+                f"The words {other.word} and {gated.concept.word} have the same vectors and other offsets, so a prompt"
+                " cannot tell which of the two it says; remove one of them."
+            )
         if gated.concept.word in seen:
             raise PerfusionError(
                 f"Two concepts of the stack are called {gated.concept.word}, but a prompt needs one word for each;"
                 " write another one into the input word of one of their Load Perfusion Concept nodes."
             )
         seen.add(gated.concept.word)
+
+
+def _same_offset(one: Concept, other: Concept) -> bool:
+    a, b = one.encoding_offset, other.encoding_offset
+    return a is b or (a is not None and b is not None and torch.equal(a, b))

@@ -33,7 +33,7 @@ def check_saved(path: str | os.PathLike[str], concept: Concept) -> None:
 def check_learned(start: Mapping[str, Tensor], concept: Concept) -> None:
     """Raise PerfusionError where no value target differs, at the precision of a file, from that of step 0.
 
-    start: layer name -> [d_out].  In the form residual a word that differs from its superclass is enough.
+    start: layer name -> [d_out].  In the forms residual and anchored a word that differs from its superclass is enough.
     """
     offset = concept.encoding_offset
     another_word = not _same(concept.word_vectors, concept.superclass_vectors) or (offset is not None and offset.any())

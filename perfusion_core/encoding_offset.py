@@ -14,6 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from .errors import PerfusionError
+
 OFFSET = "encoding_offset"  # the tensor's name, in states of trainings and in files
 
 
@@ -33,3 +35,16 @@ def with_offset(encodings: Tensor, positions: Tensor, offset: Tensor | None) -> 
 def offset_at(offset: Tensor, places: Tensor) -> Tensor:
     """The offset of a word's k-th positions, counted through all of its occurrences: int64 [...] -> [..., d]."""
     return offset[places % len(offset)]
+
+
+def check_offset_rate(offset: float | None, word: float) -> None:
+    """Raise PerfusionError for a training of an offset in which the word's vectors stand still.
+
+    offset, word: rates of both, in any unit.  The encoder would make the same of both words, so that no mark could tell
+    the word from its superclass, nor from another such word.
+    """
+    if offset and not word:
+        raise PerfusionError(
+            "The training setting relative_offset_rate needs a word whose vectors differ from its superclass', by which"
+            " prompts tell the two apart, but the word's rate is 0; set relative_word_rate to 0.0001 or more."
+        )

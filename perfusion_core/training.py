@@ -3,9 +3,9 @@
 What is learned (Perfusion, section 4.4): the token vectors of the word, and one target value o_V per cross-attention
 layer; where it is asked for, an offset of the word's encoding too.  The target input i is not learned but follows: an
 exponential moving average of the word's encoding, moved once per optimiser step.  No key is learned: keys are locked to
-the superclass, the word's own (forms unlocked and residual), or now the one and now the other (form lockable).  In the
-form residual o_V is a difference to the word's own values and starts at zero, where the word is alone (textual
-inversion, Gal et al. 2022).
+the superclass, the word's own (forms unlocked, residual and anchored), or now the one and now the other (form
+lockable).  In residual and anchored o_V is a difference to the word's own values and starts at zero, where the word is
+alone (textual inversion, Gal et al. 2022).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
 i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
@@ -25,7 +25,7 @@ from .attention_aim import AttentionAim
 from .caption_templates import TEMPLATES, WORD_FIRST, with_captions
 from .denoising import DenoisingTask
 from .edit import RESIDUAL, ConceptEdit, EditedEncoding, edit_encoding, is_lock
-from .encoding_offset import OFFSET, with_offset
+from .encoding_offset import OFFSET, check_offset_rate, with_offset
 from .errors import GradientOverflowError, PerfusionError
 from .learned_tensors import LearnedTensors, learned_tensors, mean_encoding
 from .learning_rates import Rate, learning_rates, recorded_rates
@@ -112,6 +112,7 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise PerfusionError(f"The training setting {name} must be 0 or more, but it is {value}.")
+        check_offset_rate(self.relative_offset_rate, self.rates[1].at(1.0))
         for name, most in {"difference_decay": 1.0, "difference_cap": math.inf}.items():
             value = getattr(self, name)
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
@@ -173,9 +174,8 @@ class ConceptTrainer:
     choice: the validations so far and the best step.  measure: gives the error of what was learned so far, in place of
     the denoising error, where it is set.
     rates: Adam's learning rate of each of the `parameters`.  recorded_rates: as a file says them.
-    encoding_offset: what is added to the word's encoding, [p, d], or None.
+    encoding_offset: what is added to the word's encoding, [p, d], or None.  values_at_start: o_V at step 0, by layer.
     start: the superclass' values and encoding, by which one model is told from another.
-    values_at_start: o_V at step 0, by layer.
     """
 
     def __init__(

@@ -1,5 +1,5 @@
-"""What holds the learned difference of the form residual: values are those of the word plus this, so as long as it is
-small the concept is a word alone.
+"""What holds the learned difference of the forms residual and anchored: values are those of the word plus this, so as
+long as it is small the concept is a word alone.
 
 After every step each layer's difference is made smaller, by a share of itself (decoupled weight decay, Loshchilov and
 Hutter 2019), or to a largest norm in units of that of W_V e_super in the layer.

@@ -64,6 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         logger.error("%s", problem)
         return 1
     logger.info("The word of %s was saved to %s.", concept.word, given.out)
+    if concept.encoding_offset is not None:
+        logger.info("The offset of its encoding, which is part of the word, stayed behind: other programs add none.")
     return 0
 
 

@@ -123,6 +123,7 @@ def described_concept(gated: GatedConcept) -> str:
         "superclass": {
             key: f"{len(vectors)} x {vectors.shape[1]}" for key, vectors in concept.superclass_vectors.items()
         },
+        "offset": None if concept.encoding_offset is None else f"{len(concept.encoding_offset)} positions",
         "layers": f"{len(concept.value_targets)} of widths {widths}",
         "picture": concept.picture is not None,
         "training": {name: value for name, value in sorted(concept.training.items()) if _is_told(name, value)},

@@ -46,6 +46,12 @@ def test_a_word_is_as_long_as_a_file_can_hold(tmp_path):
         make_concept(default_word(*(make_concept(f"<{letter * 198}>") for letter in "ab")))
 
 
+@pytest.mark.parametrize("name", ["superclass", "base_model"])
+def test_texts_have_no_signs_that_a_file_refuses(name):
+    with pytest.raises(PerfusionError, match=f"needs a {name} of signs that can be seen, but has 'ted.*dy'"):
+        make_concept(**{name: "ted\u200bdy"})
+
+
 @pytest.mark.parametrize(("typed", "word"), [(None, "<rex>"), ("", "<rex>"), ("  ", "<rex>"), (" Hugsy", "<hugsy>")])
 def test_what_nobody_typed_stays(typed, word):
     assert typed_word(typed, "<rex>") == word
@@ -157,3 +163,17 @@ def test_stack_with_one_word_twice():
     check_stack(())
     with pytest.raises(PerfusionError, match="<hugsy>"):
         check_stack((hugsy, mossy, replace(hugsy, bias=0.1)))
+
+
+def test_one_word_for_two_offsets_is_refused():
+    """Marks know a word by its vectors, so one of the offsets would be added to both words."""
+    hugsy = make_concept("<hugsy>", encoding_offset=torch.ones(1, 16))
+    again = replace(hugsy, word="<again>")
+    gates = [GatedConcept(one, 0.5, 0.1) for one in (hugsy, again)]
+    check_stack(gates)
+    for offset in (None, torch.zeros(1, 16)):
+        other = GatedConcept(replace(again, encoding_offset=offset), 0.5, 0.1)
+        with pytest.raises(PerfusionError, match="words <hugsy> and <again> have the same vectors and other offsets"):
+            check_stack([gates[0], other])
+    moved = {key: vectors + 1e-3 for key, vectors in hugsy.word_vectors.items()}
+    check_stack([gates[0], GatedConcept(replace(again, encoding_offset=None, word_vectors=moved), 0.5, 0.1)])

@@ -116,6 +116,15 @@ def test_rates_that_cannot_be(rate):
         TrainingSettings(relative_offset_rate=rate)
 
 
+@pytest.mark.parametrize("name", ["word_learning_rate", "relative_word_rate"])
+def test_a_word_that_stays_its_superclass_has_none(name):
+    """The vectors are how a prompt with the word is told from one with the superclass, and from another such word's."""
+    TrainingSettings(**{name: 0.0})
+    TrainingSettings(word_learning_rate=0.0, relative_word_rate=1e-4, relative_offset_rate=0.1)
+    with pytest.raises(PerfusionError, match="relative_offset_rate needs a word .* but the word's rate is 0"):
+        TrainingSettings(**{name: 0.0}, relative_offset_rate=0.1)
+
+
 def test_in_the_form_residual_it_is_enough_to_have_learned():
     from core_examples import make_concept
 

@@ -8,6 +8,7 @@ from perfusion_pack.nodes.concept_info import ConceptInfo
 from perfusion_pack.nodes.drawing import THEMES
 from perfusion_pack.perfusion_core.concept import alone
 from perfusion_pack.perfusion_core.concept_file import load_concept, read_header
+from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from test_nodes import REPOSITORY
 from tiny_models import gated
@@ -59,6 +60,14 @@ def test_what_it_needs_is_told(hugsy):
     facts = facts_of(gated(skipped))
     assert facts["model needed"].startswith("sdxl, text encodings of width 32")
     assert facts["encoder layer"].startswith("-2 ") and "lock 0.7" in facts["form"]
+
+
+def test_what_a_closing_gate_leaves_is_told(hugsy):
+    """As docs/method.md has it, form by form."""
+    closing = {form: facts_of(gated(dataclasses.replace(hugsy, form=form)))["closing gate"] for form in FORMS}
+    superclass = {form for form, left in closing.items() if left == "leaves the superclass"}
+    assert superclass == {"unlocked", "lockable", "anchored"}
+    assert {form for form, left in closing.items() if left == "leaves the word"} == {"gated", "residual"}
 
 
 @pytest.mark.parametrize("theme", THEMES)

@@ -119,6 +119,20 @@ def test_a_lock_of_the_whole_prompt_keeps_the_keys_of_the_superclass(family):
     assert torch.equal(found["to_k"], plain["to_k"]) and not torch.equal(found["to_v"], plain["to_v"])
 
 
+@pytest.mark.parametrize("family", IN_ALL[:1], indirect=True)
+def test_a_weaker_lock_of_the_whole_prompt_mixes_the_word_with_its_offset(family):
+    """As the local lock does: what is not yet the superclass is the word as the values have it."""
+    made, concept, _ = family
+    without = dataclasses.replace(concept, encoding_offset=None)
+    stacks = [(gated(one, strength=0.25),) for one in (concept, without)]
+    found, plain = (texts_at_layers(family, stack, PROMPT, "global") for stack in stacks)
+    tokens = add_words(made.clip, (gated(concept),)).tokenize(PROMPT)
+    places = positions_at_layers(tokens, "<hugsy>")
+    keys, values = (found[kind][places] - plain[kind][places] for kind in ("to_k", "to_v"))
+    assert values.abs().max() > 1e-2
+    torch.testing.assert_close(keys, 0.75 * values, rtol=1e-3, atol=1e-4)
+
+
 def test_each_token_of_a_word_has_its_own_vector_in_sd15_too(model, clip):
     concept = make_concept(model, clip, superclass="teddy bear")
     offset = torch.stack([torch.full((concept.encoding_width,), 0.3), torch.full((concept.encoding_width,), -0.3)])

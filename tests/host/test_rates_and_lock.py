@@ -18,7 +18,15 @@ from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.latents import encoded_pictures
 from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
 from perfusion_pack.nodes.load_concept import LoadConcept
-from perfusion_pack.nodes.training_settings import CUSTOM, DEMO, PRESETS, training_settings
+from perfusion_pack.nodes.training_settings import (
+    CAME_LATER,
+    CUSTOM,
+    DEFAULTS,
+    DEMO,
+    PRESETS,
+    SETTING_OF,
+    training_settings,
+)
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.learning_rates import size
@@ -60,6 +68,15 @@ def test_a_style_has_own_keys_on_every_model():
     for family in (DEMO, *REAL):
         style, usual = settings_of("Style", family), settings_of("Standard", family)
         assert dataclasses.replace(usual, form="unlocked", difference_cap=None) == style
+
+
+def test_a_preset_of_the_demo_model_of_before_goes_on_as_custom():
+    """With what docs/training.md says; all settings must be the same for that."""
+    whole = {"form": "unlocked", "relative_value_rate": 0.03, "relative_word_rate": 0.012}
+    for preset, length in (("Standard", {}), ("Quality", {"steps": 600}), ("Quick", {"steps": 150, "batch_size": 4})):
+        before = dataclasses.replace(settings_of(preset), form="unlocked", difference_cap=None)
+        as_typed = {name: getattr(DEFAULTS, setting) for name, setting in SETTING_OF.items()}
+        assert settings_of(CUSTOM, **{**as_typed, **dict.fromkeys(CAME_LATER, 0.0), **whole, **length}) == before
 
 
 def test_the_papers_preset_is_one_for_every_model():

@@ -29,6 +29,12 @@ def mixed() -> list[torch.Tensor]:
     return [torch.rand(1, *size, 3, generator=draw) for size in SIZES]
 
 
+@pytest.mark.parametrize("superclass", ["ted\u200bdy", "plush " * 40])
+def test_a_superclass_that_no_file_could_hold_is_refused_where_it_is_typed(superclass):
+    assert "all of which can be seen" in TrainConcept.validate_inputs(superclass)
+    assert TrainConcept.validate_inputs(" teddy \n bear ") is True, "blanks are made one"
+
+
 @pytest.fixture
 def texts(monkeypatch) -> list[str]:
     said, original = [], NodeProgress.say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
 
@@ -50,3 +51,17 @@ def test_the_concept_itself_is_not_overwritten(tmp_path, caplog):
     assert word_file.main([str(path), "--out", str(tmp_path / "word.safetensors")]) == 0
     with pytest.raises(ValueError, match="textual inversion"):
         concept_file.load_concept(tmp_path / "word.safetensors")
+
+
+def test_an_offset_stays_behind_and_that_is_told(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    concept = make_concept(["clip_l"], "sd1")
+    for offset in (None, torch.ones(2, 4)):
+        caplog.clear()
+        own = dataclasses.replace(concept, encoding_offset=offset)
+        concept_file.save_concept(tmp_path / "concept.safetensors", own)
+        assert word_file.main([str(tmp_path / "concept.safetensors"), "--out", str(tmp_path / "word.safetensors")]) == 0
+        assert ("stayed behind" in caplog.text) == (offset is not None)
+        for name in ("word", "concept"):  # the concept file too: what is one tensor more misleads no loader
+            found = load_embed(name, str(tmp_path), WIDTHS["clip_l"], "clip_l")
+            assert torch.equal(found, concept.word_vectors["clip_l"])

@@ -302,8 +302,8 @@ class GateCall:
         known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
         if known is None:
             edited = self.run.edited(encoding, self.concepts, self.of_context)
-            key_context = self._key_context(encoding, superclass_encoding, edited)
             spoken = self.run.spoken(encoding, self.concepts, self.of_context[0])
+            key_context = self._key_context(encoding, spoken, superclass_encoding, edited)
             known = _KnownEncoding(encoding, spoken, superclass_encoding, self.signature, edited, key_context)
             if self.remember:
                 self.run.add(known)
@@ -325,8 +325,10 @@ class GateCall:
             return superclass_encoding
         return substituted_tokens(encoding, context, superclass_encoding)
 
-    def _key_context(self, encoding: Tensor, superclass_encoding: Tensor | None, edited: EditedEncoding) -> Tensor:
-        """Return what the keys are projected from.
+    def _key_context(
+        self, encoding: Tensor, spoken: Tensor, superclass_encoding: Tensor | None, edited: EditedEncoding
+    ) -> Tensor:
+        """Return what the keys are projected from.  spoken: the encoding with the offsets of its words.
 
         Local lock: the edited context. Global lock: the superclass encoding wherever it differs; a token that it
         shares with the encoding keeps the local edit, so that a word whose superclass encoding got lost on the way
@@ -336,7 +338,7 @@ class GateCall:
         if superclass_encoding is None:
             return edited.key_context
         strength = self.run.lock_strength(self.concepts)
-        locked = superclass_encoding if strength == 1 else torch.lerp(encoding, superclass_encoding, strength)
+        locked = superclass_encoding if strength == 1 else torch.lerp(spoken, superclass_encoding, strength)
         shared = (superclass_encoding == encoding).all(dim=-1, keepdim=True)
         return torch.where(shared, edited.key_context, locked)
 

@@ -8,7 +8,8 @@ import torch
 from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP, VAE
 
-from ....perfusion_core.errors import PerfusionError
+from ....perfusion_core.concept import MAX_TEXT_LENGTH
+from ....perfusion_core.errors import PerfusionError, quoted
 from ....perfusion_core.text_statistics import TextStatistics
 from ....perfusion_core.training import TrainingSettings
 from ..gate.cross_attention import cross_attention_layers, refined_from
@@ -99,11 +100,17 @@ def check_statistics(statistics: TextStatistics | None, model: ModelPatcher, cli
 
 
 def check_superclass(superclass: str) -> None:
-    """Raise PerfusionError for an empty one."""
+    """Raise PerfusionError for an empty one, and for one that no file could hold; blanks around it do not count."""
     if not superclass.strip():
         raise PerfusionError(
             "The superclass must be a plain word for the kind of thing, such as teddy or dog, but it is empty; type"
             " one."
+        )
+    plain = " ".join(superclass.split())
+    if len(plain) > MAX_TEXT_LENGTH or not plain.isprintable():
+        raise PerfusionError(
+            f"The superclass must be at most {MAX_TEXT_LENGTH} signs long, all of which can be seen, but it is"
+            f" {quoted(plain)}; type it anew."
         )
 
 
