@@ -129,6 +129,7 @@ PAIR_KNOBS: dict[str, tuple[float, ...]] = {
 }  # fmt: skip
 ABLATION_BIASES = (0.85, 0.65)
 ABLATIONS = (
+    Variant("gate leaves the word", PERFUSION, ABLATION_BIASES, {**HELD, "form": "residual"}, PERFUSION),
     Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("anchored"), PERFUSION),
     Variant("paper form", PERFUSION, (0.65,), _form("paper", normalise_gate=False), PERFUSION),
     Variant("no mask", PERFUSION, ABLATION_BIASES, {"mask": False}, PERFUSION),
@@ -153,7 +154,7 @@ GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
     PERFUSION: (
         {**HELD, **_rates(0.012, 0.03)}, {**HELD, **_rates(0.41, 0.03)}, {**HELD, **_rates(0.07, 0.03)},
         {**HELD, **_rates(0.012, 0.015), **_MORE_STEPS}, {**HELD, **_rates(0.012, 0.03), "difference_cap": 1.0},
-        {**HELD, **_rates(0.012, 0.03), "form": "residual"}, _form("unlocked", **_rates(0.012, 0.03)),
+        _form("unlocked", **_rates(0.012, 0.03)),
     ),
     INVERSION: (_rates(0.012), _rates(0.41), _rates(0.07), {**_rates(0.012), **_MORE_STEPS}),
     LORA: (
