@@ -130,11 +130,15 @@ class TrainerInputs:
         return " · ".join(part for part in parts if part)
 
     def _overridden(self, settings: TrainingSettings) -> str:
-        """Which of the visible settings the preset does not take."""
+        """Which of the settings that were changed the preset does not take."""
         if self.preset not in PRESETS:
             return ""
         asked = {name: value for name, value in self.custom.items() if value or name not in CAME_LATER}
-        idle = [name for name, value in asked.items() if value != getattr(settings, SETTING_OF.get(name, name))]
+        idle = [
+            name
+            for name, value in asked.items()
+            if value not in (getattr(of, SETTING_OF.get(name, name)) for of in (settings, DEFAULTS))
+        ]
         return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
 
 

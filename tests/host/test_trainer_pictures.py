@@ -13,6 +13,7 @@ from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.size_hints import size_hints
 from perfusion_pack.nodes.train_concept import TrainConcept
+from perfusion_pack.nodes.training_settings import DEFAULTS, SETTING_OF
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
@@ -191,6 +192,17 @@ def test_a_clip_of_another_family_is_blamed_before_statistics_are_measured(input
 def test_an_empty_superclass_is_told_at_validation(given, said):
     found = TrainConcept.validate_inputs(**given)
     assert found is True if said is None else said in found
+
+
+def test_the_line_is_silent_about_inputs_that_nobody_changed(inputs, folder, texts, monkeypatch):
+    """Though the preset has another form than the input starts with."""
+    monkeypatch.setattr(TrainingJob, "train", lambda job: (_ for _ in ()).throw(Interrupted()))
+    untouched = {name: getattr(DEFAULTS, setting) for name, setting in SETTING_OF.items()}
+    for changed, told in (({}, False), ({"form": "paper"}, True)):
+        texts.clear()
+        with pytest.raises(Interrupted):
+            run_node(inputs, preset="Standard", **untouched | changed)
+        assert ("for Custom only: form" in texts[0]) == told
 
 
 def test_the_line_says_what_the_preset_overrides(inputs, folder, texts, monkeypatch):
