@@ -19,6 +19,7 @@ bias at the growth and denoise that are advised.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,13 @@ def _tensors(pictures: Any) -> Tensor:
     return torch.from_numpy(np.stack([np.asarray(one) for one in pictures]).astype(np.float32) / 255)
 
 
+def save_sheet(path: Path, strips: Sequence[Tensor]) -> None:
+    """The first six pictures of each strip, [B, 3, H, W] in 0..1, one strip below the other."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shown = torch.cat([torch.cat([*one[:6]], dim=-1) for one in strips], dim=-2)
+    Image.fromarray((shown.movedim(0, -1) * 255).round().to(torch.uint8).numpy()).save(path, quality=90)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=8)
@@ -192,10 +200,7 @@ def main() -> None:
             print(bench.row(name, pictures, masks), flush=True)
             strips.append(pictures)
         if arguments.sheets:
-            arguments.sheets.mkdir(parents=True, exist_ok=True)
-            shown = torch.cat([torch.cat([*one[:6]], dim=-1) for one in strips], dim=-2)
-            sheet = Image.fromarray((shown.movedim(0, -1) * 255).round().to(torch.uint8).numpy())
-            sheet.save(arguments.sheets / f"inpainting_{case}.jpg", quality=90)
+            save_sheet(arguments.sheets / f"inpainting_{case}.jpg", strips)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from typing import Any
 
 import torch
 from editing import MOVED, distance, outside
-from inpainting import CFG, NEW, SEED, STEPS, Bench
+from inpainting import CFG, NEW, SEED, STEPS, Bench, save_sheet
 from open_pack import open_pack
-from PIL import Image
 from torch import Tensor
 
 OLD = {"teddy": "bruno", "cup": "sippy"}
@@ -128,10 +127,7 @@ def main() -> None:
             strips.append(paint(*settings))
             print(of.row(name, strips[-1]), flush=True)
         if arguments.sheets:
-            arguments.sheets.mkdir(parents=True, exist_ok=True)
-            shown = torch.cat([torch.cat([*one[:6]], dim=-1) for one in strips], dim=-2)
-            sheet = Image.fromarray((shown.movedim(0, -1) * 255).round().to(torch.uint8).numpy())
-            sheet.save(arguments.sheets / f"replacing_{case}.jpg", quality=90)
+            save_sheet(arguments.sheets / f"replacing_{case}.jpg", strips)
 
 
 if __name__ == "__main__":

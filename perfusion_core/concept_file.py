@@ -1,4 +1,4 @@
-"""The file that carries a concept: safetensors, 60 to 160 kB, readable by name, checked before it is read.
+"""The file that carries a concept: safetensors, 12 to 160 kB, readable by name, checked before it is read.
 
 Tensors: "target_input", "inverse_target_input", "superclass_encoding"; the word's vectors under their plain embedding
 key ("clip_l"), so that other programs can use the file as a textual inversion; "superclass.clip_l"; "value.<layer>".

@@ -1,6 +1,8 @@
 """Cuts the pictures of the README out of the sheet that `python dev.py demo` made.
 
-python demo/making/run.py readme_pictures --tour tour-DATE.png
+    python demo/making/run.py readme_pictures --tour tour-DATE.png
+
+What the tour painted is cut, not painted again.
 """
 
 from __future__ import annotations

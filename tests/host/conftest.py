@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from by_location import REPOSITORY, load_package
@@ -151,3 +152,9 @@ def press_cancel(monkeypatch):
         monkeypatch.setattr("comfy.utils.ProgressBar.update_absolute", update)
 
     return at
+
+
+@pytest.fixture(scope="module")
+def families() -> dict[str, Any]:
+    """What a file has made of each family of transformers; see `transformer_families`."""
+    return {}

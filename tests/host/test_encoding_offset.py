@@ -29,11 +29,6 @@ from transformer_families import FAMILIES, IN_ALL, layers_text, random_offset, s
 PROMPT, NEGATIVE = "a photo of a (<hugsy>:1.3) in the snow, <hugsy>", "blurry"
 
 
-@pytest.fixture(scope="module")
-def families():
-    return {}
-
-
 @pytest.fixture
 def family(request, families):
     """Models, and two concepts for them that add nothing but an offset: of the second's word it is 0."""

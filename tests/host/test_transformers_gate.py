@@ -41,11 +41,6 @@ import nodes
 PROMPT, NEGATIVE = "a photo of a <hugsy>, in the snow", "blurry"
 
 
-@pytest.fixture(scope="module")
-def families():
-    return {}
-
-
 @pytest.fixture
 def family(request, families):
     name = request.param

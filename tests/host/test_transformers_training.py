@@ -36,11 +36,6 @@ TEMPLATES = ("a photo of a {}", "A {} shown in a photo")
 SIGMAS = (0.4, 0.9)
 
 
-@pytest.fixture(scope="module")
-def families():
-    return {}
-
-
 @pytest.fixture
 def family(request, families):
     if request.param not in families:

@@ -158,17 +158,18 @@ class GateRun:
         not at all in prompts that are known not to have it.
 
         of_encoding: marks and known tokens of the encoding, where it is something else than the prompts."""
-        marks, known = (self.marks, self.known) if of_encoding is None else of_encoding
-        edits = self.edits(concepts, encoding.device)
-        words = words_in_prompt(encoding, tuple(self.stack[j] for j in concepts), edits, marks)
-        spoken = self.spoken(encoding, concepts, marks)
-        if known is None or known.tokens.shape[-1] != encoding.shape[-1]:
-            return edit_encoding(spoken, edits, words)
-        return edit_present(spoken, edits, words, known.words_in(encoding)[..., list(concepts)])
+        return self.spoken_and_edited(encoding, concepts, of_encoding)[1]
 
-    def spoken(self, encoding: Tensor, concepts: tuple[int, ...], marks: Marks) -> Tensor:
-        """Return an encoding with the offsets of these concepts' words, which is what is edited."""
-        return with_offsets(encoding, tuple(self.stack[j] for j in concepts), marks)
+    def spoken_and_edited(
+        self, encoding: Tensor, concepts: tuple[int, ...], of_encoding: tuple[Marks, KnownTokens | None] | None = None
+    ) -> tuple[Tensor, EditedEncoding]:
+        """Return an encoding with the offsets of these concepts' words, which is what is edited, and its edit."""
+        marks, known = (self.marks, self.known) if of_encoding is None else of_encoding
+        edits, stack = self.edits(concepts, encoding.device), tuple(self.stack[j] for j in concepts)
+        words, spoken = words_in_prompt(encoding, stack, edits, marks), with_offsets(encoding, stack, marks)
+        if known is None or known.tokens.shape[-1] != encoding.shape[-1]:
+            return spoken, edit_encoding(spoken, edits, words)
+        return spoken, edit_present(spoken, edits, words, known.words_in(encoding)[..., list(concepts)])
 
     def targets(self, concepts: tuple[int, ...], layer: str, device: torch.device) -> Tensor:
         """Return the target values of these concepts in one layer, [J, d_out], on the device."""
@@ -301,8 +302,7 @@ class GateCall:
         superclass_encoding = self._superclass_encoding_of(encoding)
         known = self.run.find(encoding, superclass_encoding, self.signature) if self.remember else None
         if known is None:
-            edited = self.run.edited(encoding, self.concepts, self.of_context)
-            spoken = self.run.spoken(encoding, self.concepts, self.of_context[0])
+            spoken, edited = self.run.spoken_and_edited(encoding, self.concepts, self.of_context)
             key_context = self._key_context(encoding, spoken, superclass_encoding, edited)
             known = _KnownEncoding(encoding, spoken, superclass_encoding, self.signature, edited, key_context)
             if self.remember:

@@ -75,14 +75,9 @@ def marks_behind(entries: Iterable[Mapping[str, Any]], context_key: str) -> Mark
         context = entry["model_conds"][context_key].cond if places else None
         if context is None or context.shape[1] < len(places):
             continue
-        counted = _counted([identity for identity, _ in places])
-        for identity, run in groupby(range(len(places)), key=lambda place: places[place][0]):
-            if identity:
-                at = list(run)
-                weights = context.new_tensor([places[place][1] or 1.0 for place in at])
-                word = (context[0, at] / weights[:, None]).float().mean(dim=0)
-                rows = [_Row(context[0, place], word, counted[place], places[place][1]) for place in at]
-                found.setdefault(identity, []).extend(rows)
+        owners, weights = zip(*places, strict=True)
+        divisors = context.new_tensor([weight or 1.0 for weight in weights])
+        _note_words(found, context[0], context[0, : len(places)] / divisors[:, None], owners, weights)
     return _stacked(found)
 
 
@@ -135,14 +130,7 @@ def _with_marks(_patcher: ModelPatcher, encode: Encode, tokens: Mapping[str, Any
     encoding, pooled, extra = encoded if len(encoded) > 2 else (*encoded, {})
     plain = encode(_unweighted(tokens), *args, **kwargs)[0] if _is_weighted(tokens) else encoding
     marks: dict[str, list[_Row]] = {}
-    counted, weights = _counted(owners), _weights(tokens)
-    for identity, run in groupby(range(len(owners)), key=owners.__getitem__):
-        if not identity:
-            continue
-        places = list(run)
-        word = plain[0, places].float().mean(dim=0)
-        rows = [_Row(encoding[0, place], word, counted[place], weights[place]) for place in places]
-        marks.setdefault(identity, []).extend(rows)
+    _note_words(marks, encoding[0], plain[0], owners, _weights(tokens))
     made = _stacked(marks)
     setattr(encoding, CONDITIONING_KEY, made)
     return encoding, pooled, {**extra, CONDITIONING_KEY: made}
@@ -155,6 +143,23 @@ class _Row(NamedTuple):
     word: Tensor
     place: int
     weight: float
+
+
+def _note_words(
+    found: dict[str, list[_Row]], encoding: Tensor, plain: Tensor, owners: Sequence[str], weights: Sequence[float]
+) -> None:
+    """Add the own tokens of the words in one prompt.
+
+    encoding: with the prompt's weights, [N, d].  plain: without them, [n, d].  owners: whose each of the first n tokens
+    is, "" for nobody's.  weights: of these.
+    """
+    counted = _counted(owners)
+    for identity, run in groupby(range(len(owners)), key=owners.__getitem__):
+        if identity:
+            places = list(run)
+            word = plain[places].float().mean(dim=0)
+            rows = [_Row(encoding[place], word, counted[place], weights[place]) for place in places]
+            found.setdefault(identity, []).extend(rows)
 
 
 def _stacked(rows: Mapping[str, Sequence[_Row]]) -> dict[str, OwnTokens]:
