@@ -139,8 +139,8 @@ def test_edits_and_projections_are_made_once_per_run(clip, hugsy, monkeypatch):
     patched, spoken = apply_concepts(model, stack), add_words(clip, stack)
     positive, negative = encode(spoken, "a photo of <hugsy>"), encode(spoken, "blurry")
     edits = []
-    real = gate_run.GateRun.edited
-    monkeypatch.setattr(gate_run.GateRun, "edited", lambda *args: edits.append(1) or real(*args))
+    real = gate_run.GateRun.spoken_and_edited
+    monkeypatch.setattr(gate_run.GateRun, "spoken_and_edited", lambda *args: edits.append(1) or real(*args))
     monkeypatch.setattr(gate_run, "REUSED_BYTES", 0)
     expected = sample(patched, positive, negative, steps=4)
     monkeypatch.setattr(gate_run, "REUSED_BYTES", 2**28)

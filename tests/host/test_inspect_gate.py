@@ -55,8 +55,14 @@ def test_words_of_a_long_prompt_lie_behind_its_first_chunk(clip, stack):
 def test_gates_are_those_of_the_run(model, clip, stack, monkeypatch):
     """What a sampling run computed for this prompt, token by token and number by number."""
     made = []
-    real = gate_run.GateRun.edited
-    monkeypatch.setattr(gate_run.GateRun, "edited", lambda *args: made.append((args[1], real(*args))) or made[-1][1])
+    real = gate_run.GateRun.spoken_and_edited
+
+    def noted(run, encoding, *args):
+        spoken, edited = real(run, encoding, *args)
+        made.append((encoding, edited))
+        return spoken, edited
+
+    monkeypatch.setattr(gate_run.GateRun, "spoken_and_edited", noted)
     spoken = add_words(clip, stack)
     positive, negative = encode(spoken, PROMPT), encode(spoken, "")
     sample(apply_concepts(model, stack), positive, negative, steps=1)
