@@ -87,12 +87,12 @@ def main() -> None:
 class Bench:
     """The trainings, and the instrument that reads what they paint."""
 
-    def __init__(self, steps: int, folder: Path) -> None:
+    def __init__(self, steps: int, folder: Path, pictures: int = 5) -> None:
         from perfusion_pack.demo.making.instrument import load_instrument
 
         self.instrument = load_instrument()
         self.recogniser = self.instrument.recogniser
-        self.trainings = DemoTrainings(folder, steps, self.recogniser)
+        self.trainings = DemoTrainings(folder, steps, self.recogniser, pictures)
 
     def fill(self, cell: Cell) -> None:
         """Make what is missing of a cell: its concept, and the readings at every bias."""

@@ -10,16 +10,18 @@ from typing import Any
 
 
 class DemoTrainings:
-    """The demo model, the looks that `recogniser` compares pictures with, and the folder of what was trained."""
+    """The demo model, the looks that `recogniser` compares pictures with, and the folder of what was trained.
 
-    def __init__(self, folder: Path, steps: int, recogniser: Any) -> None:
+    pictures: of a thing, on which it is trained."""
+
+    def __init__(self, folder: Path, steps: int, recogniser: Any, pictures: int = 5) -> None:
         import torch
         from perfusion_pack.demo.load import load_demo_model, world_captions
         from perfusion_pack.demo.making.candidates import candidate_pictures
         from perfusion_pack.demo.making.measure_concepts import reconstruct
         from perfusion_pack.nodes.host.text.statistics import measure_statistics
 
-        self.folder, self.steps = folder, steps
+        self.folder, self.steps, self.pictures = folder, steps, pictures
         with torch.inference_mode():
             self.model, self.clip, self.vae = load_demo_model()
             shown = {name: reconstruct(self.vae, pictures) for name, pictures in candidate_pictures().items()}
@@ -32,10 +34,11 @@ class DemoTrainings:
 
         path = self.folder / f"{name}.safetensors"
         if not path.exists():
-            save_concept(path, self._train(name, thing, seed, changes))
+            save_concept(path, self.train(name, thing, seed, changes).concept)
         return load_concept(path)
 
-    def _train(self, name: str, thing: str, seed: int, changes: dict[str, Any]) -> Any:
+    def train(self, name: str, thing: str, seed: int, changes: dict[str, Any]) -> Any:
+        """The result of the training with `changes` in the preset, of which nothing is kept."""
         import torch
         from perfusion_pack.demo.making.candidates import thing_tensors
         from perfusion_pack.demo.world.things import THINGS
@@ -44,7 +47,7 @@ class DemoTrainings:
         from perfusion_pack.nodes.training_settings import training_settings
 
         settings = training_settings("Standard", seed, flip=True, validate_every=25, custom={})
-        pictures, masks = thing_tensors(thing)
+        pictures, masks = thing_tensors(thing, self.pictures)
         with torch.inference_mode():
             request = TrainingRequest(
                 model=self.model, clip=self.clip, vae=self.vae, images=pictures.movedim(1, -1), masks=masks,
@@ -53,7 +56,7 @@ class DemoTrainings:
             )  # fmt: skip
             result = TrainingJob(request).train()
         print(f"trained {name} in {result.seconds:.0f} s, took step {result.chosen_step}", flush=True)
-        return result.concept
+        return result
 
 
 def readings(folder: Path, name: str) -> dict[str, Any]:
