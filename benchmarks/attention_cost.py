@@ -16,13 +16,6 @@ from pathlib import Path
 from cost import SHAPES, make_clip, make_model, make_stack, measure_steps
 
 BAR = 1.05
-# For a machine on which the whole one takes too long: full width, one block at each level where SD1.5 has two.
-SHALLOW = {
-    "num_res_blocks": [1, 1, 1, 1],
-    "transformer_depth": [1, 1, 1, 0],
-    "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
-}
-SHAPES["sd15-shallow"] = (SHAPES["sd15"][0], {**SHAPES["sd15"][1], **SHALLOW})
 UNETS = ("sd15", "sd15-shallow", "sdxl")  # of transformers no maps are recorded
 
 EXPLAINED = """\

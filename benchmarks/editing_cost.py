@@ -19,20 +19,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import attention_cost  # which adds a shallow SD1.5 to the shapes
 import torch
 from cost import SHAPES, make_clip, make_model
 from open_pack import open_pack
 
 BAR, MEMORY_BAR = 1.05, 30e6
-SDXL_SHALLOW = {
-    "num_res_blocks": [1, 1, 1],
-    "transformer_depth": [0, 1, 1],
-    "transformer_depth_output": [0, 0, 1, 1, 1, 1],
-    "transformer_depth_middle": 1,
-}
-SHAPES["sdxl-shallow"] = (SHAPES["sdxl"][0], {**SHAPES["sdxl"][1], **SDXL_SHALLOW})
-UNETS = (*attention_cost.UNETS, "sdxl-shallow")
+UNETS = ("sd15", "sd15-shallow", "sdxl", "sdxl-shallow")
 STEPS = 9  # of a run; the first is left out, since it loads the model and makes the factors
 SOURCE = "a photo of a red cat on the grass"
 WHOLE = (0.0, 1.0)
