@@ -20,7 +20,7 @@ from .answers import answers
 from .cache import OutOfTimeError
 from .conditions import PICTURES, training_pictures
 from .curves import Samples, best_rows, curve, lock_rows, row
-from .plan import LOCK_BIASES, METHODS, MISSING, PERFUSION, Size
+from .plan import AS_USED, LOCK_BIASES, METHODS, MISSING, PERFUSION, WITH_MASKS, Size
 from .prompts import real_pictures
 from .schedule import STAGES
 from .tables import markdown, write_csv
@@ -58,6 +58,7 @@ class Report:
                     best[condition] = self.rows[f"best-{_file(condition)}"]
                     locks += lock_rows(condition, samples)
             self._locks(locks)
+            self._bars(best)
             for thing in size.measured:
                 self._training_pictures(thing)
         if "several" in self.stages:
@@ -119,7 +120,7 @@ class Report:
             label: [plot.Dot(p.obedience, p.likeness, f"{p.knob:g}") for p in sorted(points, key=lambda p: p.knob)]
             for label, points in ((label, curve(of_knob)) for label, of_knob in samples.items())
         }
-        plot.draw(self.folder / f"pareto-{file}.png", lines, title, *AXES)
+        plot.draw(self.folder / f"pareto-{file}.png", lines, title, *AXES, hollow=WITH_MASKS)
         self._doubtful(condition, things, samples)
         for thing in things[:SHEETS]:
             self._sheet(thing, condition, found, tuned)
@@ -137,6 +138,21 @@ class Report:
             lines[line["condition"]].append(dot)
         if lines:
             plot.draw(self.folder / "lock.png", lines, "The lock of the keys, 0 to 1", *AXES)
+
+    def _bars(self, best: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """The harmonic means of the methods as users run them, and of Perfusion's own row, under each condition."""
+        groups = {
+            condition: {
+                str(line["method"]).replace(PERFUSION, "Perfusion"): line["harmonic mean"]
+                for line in lines
+                if line["method"] == PERFUSION or line["kind"] == AS_USED
+            }
+            for condition, lines in best.items()
+        }
+        if groups:
+            plot.bars(
+                self.folder / "methods.png", groups, "Likeness and obedience, harmonic mean, after pictures that are"
+            )
 
     def _doubtful(self, condition: str, things: Sequence[str], samples: Mapping[str, Samples]) -> None:
         """Where more than half of the pictures come first, but the body's colour is three times as far off as a real

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from quality import answers, cache, measures, plan, plot, tables
 from quality.measures import Interval, Point
 
@@ -194,6 +195,27 @@ def test_tables_and_plot(tmp_path):
     lines = {"a": [plot.Dot(0.9, 0.2, ".5")], "b": [plot.Dot(1.1, -0.3), plot.Dot(0, 1)]}
     plot.draw(tmp_path / "plot.png", lines, "title", "x", "y")
     assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_a_line_with_masks_has_the_colour_of_its_method(tmp_path):
+    lines = {"a": [plot.Dot(0, 0)], "b": [plot.Dot(1, 1)], "b, our masks": [plot.Dot(0.5, 0.5)]}
+    plot.draw(tmp_path / "plot.png", lines, "title", "x", "y", hollow=plan.WITH_MASKS)
+    with Image.open(tmp_path / "plot.png") as picture:
+        colours = dict(map(reversed, picture.getcolors(10_000)))
+    first, second, third = (colours.get(colour, 0) for colour in plot.COLOURS[:3])
+    assert third == 0 and first > 0 and second > 1.2 * first
+
+
+def test_the_first_of_the_bars_stands_out_and_is_as_high_as_its_share(tmp_path):
+    def height(share):
+        groups = {"varied": {"ours": Interval(share, 0, 0), "theirs": Interval(0.5, 0, 0)}, "clutter": {}}
+        plot.bars(tmp_path / "bars.png", groups, "title")
+        with Image.open(tmp_path / "bars.png") as picture:
+            area = picture.crop((0, 84, *picture.size)).convert("RGB")
+        columns = [[area.getpixel((x, y)) for y in range(area.height)] for x in range(44, 200)]
+        return max(column.count(plot.FIRST) for column in columns)
+
+    assert abs(height(0.4) - 2 * height(0.2)) <= 2 and height(0.2) > 20
 
 
 @given(st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=1, max_size=9))
