@@ -91,7 +91,7 @@ Unlocked, its own keys pull the picture towards what it was trained on. **lock**
 2. Read it from the top: more and more of the prompt, less and less of the toy. A lower bias brings the toy back.
 3. Set what you like in *Load Perfusion Concept*, as **lock** and **bias**; -1 takes what the file recommends.
 
-Only concepts of the form *lockable* have every lock; others are what they were trained as.
+Only concepts of the form *lockable* were trained for every lock; this toy was for 0, and so loses more at 1.
 
 **Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
 """
