@@ -23,7 +23,9 @@ from .host.text.encoders import text_encoders
 from .host.training.checks import check_superclass
 from .host.training.request import TrainingRequest
 from .training_settings import (
+    AS_STANDARD,
     CAME_LATER,
+    COUNTS_INSTEAD,
     DEFAULTS,
     PRESETS,
     SETTING_OF,
@@ -87,8 +89,7 @@ class TrainerInputs:
 
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
-        # Custom means the same for every model.
-        family = model_family(self.model, text_encoders(self.clip)) if self.preset in PRESETS else ""
+        family = model_family(self.model, text_encoders(self.clip))
         settings = training_settings(self.preset, self.seed, self.flip, self.validate_every, dict(self.custom), family)
         return replace(settings, pooled_lock=self.pooled_lock)
 
@@ -131,14 +132,13 @@ class TrainerInputs:
 
     def _overridden(self, settings: TrainingSettings) -> str:
         """Which of the settings that were changed the preset does not take."""
-        if self.preset not in PRESETS:
-            return ""
         asked = {name: value for name, value in self.custom.items() if value or name not in CAME_LATER}
-        idle = [
-            name
-            for name, value in asked.items()
-            if value not in (getattr(of, SETTING_OF.get(name, name)) for of in (settings, DEFAULTS))
-        ]
+        asked = {name: value for name, value in asked.items() if value != AS_STANDARD}
+        changed = [name for name, value in asked.items() if value != getattr(DEFAULTS, SETTING_OF.get(name, name))]
+        if self.preset not in PRESETS:
+            idle = [name for name in changed if getattr(settings, COUNTS_INSTEAD.get(name, ""), None)]
+            return f"the relative rates count, not {', '.join(idle)}" if idle else ""
+        idle = [name for name in changed if asked[name] != getattr(settings, SETTING_OF.get(name, name))]
         return f"preset {self.preset}; for Custom only: {', '.join(idle)}" if idle else ""
 
 

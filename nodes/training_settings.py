@@ -63,6 +63,8 @@ PRESETS: dict[str, dict[str, object]] = {
     "Style": {"form": "unlocked", "difference_cap": None, WHOLE_PICTURES: True, BIAS_IN_USE: BIAS_OF_A_STYLE},
 }
 CUSTOM = "Custom"
+# The form with which Custom starts as Standard does on the model at hand, also in the rates and the cap that are 0.
+AS_STANDARD = "as Standard"
 
 LOCKED_VALUE_RATE = PRESETS["Paper"]["value_learning_rate"]
 
@@ -92,6 +94,8 @@ SETTING_OF = {
     "training_bias": "bias",
     "training_temperature": "temperature",
 }
+# Each absolute rate, and what counts in its place where it is given.
+COUNTS_INSTEAD = {"value_learning_rate": "relative_value_rate", "word_learning_rate": "relative_word_rate"}
 # Those that came later: 0, which they have in a workflow from before, asks for nothing.
 CAME_LATER = (
     "relative_value_rate",
@@ -109,11 +113,13 @@ def training_settings(
     """The settings of a preset; for Custom those of the advanced inputs, by the names of the inputs.
 
     family: of the model, see `model_family`."""
+    standard = OF_DEMO if family == DEMO else OF_CHECKPOINTS
     if preset in PRESETS:
-        chosen = {**(OF_DEMO if family == DEMO else OF_CHECKPOINTS), **PRESETS[preset]}
+        chosen = {**standard, **PRESETS[preset]}
     else:
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
-        chosen |= {name: custom[name] for name in CAME_LATER if custom.get(name)}
+        later = {name: custom[name] for name in CAME_LATER if custom.get(name)}
+        chosen |= {**standard, **later} if chosen.get("form") == AS_STANDARD else later
         chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
     chosen = {name: value for name, value in chosen.items() if name not in BESIDES}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
@@ -213,12 +219,13 @@ def custom_inputs() -> list[io.Input]:
         ),
         choice(
             "form",
-            options=list(FORMS),
-            default=DEFAULTS.form,
+            options=[AS_STANDARD, *FORMS],
+            default=AS_STANDARD,
             optional=True,
             **ADVANCED,
-            tooltip=f"Custom preset: the keys. Start with {DEFAULTS.form}, the word's own, or lockable, any lock; "
-            "gated and paper lock them to the superclass; anchored and residual keep values near the word's.",
+            tooltip=f"Custom preset: the keys. Start with {AS_STANDARD}, which also stands for relative rates and cap "
+            "of 0; unlocked has own keys, lockable any lock, gated and paper locked ones, anchored and residual values "
+            "near the word's.",
         ),
         number(
             real,
@@ -255,17 +262,17 @@ def relative_rate_inputs() -> list[io.Input]:
             "relative_value_rate",
             10.0,
             1e-3,
-            "Custom preset: the values' rate in units of their size in each layer. Start with 0, for which "
-            f"value_learning_rate counts, or {RATE_OF_VALUES:g} as presets do; too low stays the superclass, too high "
-            "falls into blobs.",
+            "Custom preset: the values' rate in units of their size in each layer. Start with 0: "
+            f"{RATE_OF_VALUES:g} where form is {AS_STANDARD}, else value_learning_rate counts; too low stays the "
+            "superclass, too high falls into blobs.",
         ),
         _later(
             "relative_word_rate",
             10.0,
             1e-3,
-            "Custom preset: the word's rate in units of its size. Start with 0, for which word_learning_rate counts, "
-            f"or {OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) as presets do; too "
-            "low hardly moves, too high drifts away.",
+            "Custom preset: the word's rate in units of its size. Start with 0: "
+            f"{OF_CHECKPOINTS['relative_word_rate']:g} (demo {OF_DEMO['relative_word_rate']:g}) where form is "
+            f"{AS_STANDARD}, else word_learning_rate counts; too low hardly moves, too high drifts away.",
         ),
     ]
 
@@ -285,7 +292,8 @@ def held_inputs() -> list[io.Input]:
             10.0,
             0.01,
             "Custom preset, anchored and residual: the most that the learned difference may be, in units of the "
-            "values. Start with 0, no bound, or 0.5; much lower leaves the word alone, above 2 is too high to bind.",
+            "values. Start with 0, Standard's or no bound; 0.5 holds, much lower leaves the word alone, above 2 is too "
+            "high to bind.",
         ),
         _later(
             "attention_weight",

@@ -26,7 +26,7 @@ TRAINER = {
     "accumulation": 1,
     "value_learning_rate": 0.02,
     "word_learning_rate": 0.006,
-    "form": "unlocked",
+    "form": "as Standard",
     "training_bias": 0.75,
     "training_temperature": 0.1,
     "resume": False,

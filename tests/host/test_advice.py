@@ -11,6 +11,7 @@ import pytest
 from perfusion_pack.nodes import advice
 from perfusion_pack.nodes.advice import WHOLE_PROMPT_LOCK_BIAS
 from perfusion_pack.nodes.training_settings import (
+    AS_STANDARD,
     CUSTOM,
     DEFAULTS,
     LOCKED_VALUE_RATE,
@@ -232,7 +233,8 @@ def test_all_presets_are_in_the_tooltip_and_on_the_pages():
 
 @pytest.mark.parametrize(("name", "setting"), [(name, setting) for name, setting in SETTING_OF.items()])
 def test_the_help_page_tells_where_a_setting_starts(name, setting):
-    text, usual = item(PAGES["PerfusionTrainConcept"], f"`{name}`"), getattr(DEFAULTS, setting)
+    usual = AS_STANDARD if setting == "form" else getattr(DEFAULTS, setting)
+    text = item(PAGES["PerfusionTrainConcept"], f"`{name}`")
     assert re.match(rf"`?{usual if isinstance(usual, str) else f'{usual:g}'}`?(?!\d|\.\d)", text), text
 
 

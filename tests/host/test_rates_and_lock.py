@@ -19,6 +19,7 @@ from perfusion_pack.nodes.host.training.latents import encoded_pictures
 from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.training_settings import (
+    AS_STANDARD,
     CAME_LATER,
     CUSTOM,
     DEFAULTS,
@@ -33,12 +34,14 @@ from perfusion_pack.perfusion_core.learning_rates import size
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_batch import Batch
 from perfusion_pack.perfusion_core.training_state_file import load_training, save_training
+from test_nodes import SCHEMAS
 from test_training_storage import F16, stored_model
 from tiny_models import difference, encode, gated, make_concept, sample
 from training_inputs import run_node
 
 REAL = ("sd1", "sd2", "sdxl", "some_other_family")
 LOCKS = (0.0, 0.5, 1.0)
+OF_CUSTOM = {*SETTING_OF, *CAME_LATER}  # its inputs
 
 
 def job(inputs, settings: TrainingSettings, **changes) -> TrainingJob:
@@ -91,6 +94,16 @@ def test_custom_of_a_saved_workflow_trains_with_its_absolute_numbers(family):
         settings = settings_of(CUSTOM, family, **old, **added)
         assert settings == TrainingSettings(normalise_gate=True)
         assert settings.relative_value_rate is settings.relative_word_rate is None
+
+
+@pytest.mark.parametrize("family", [DEMO, *REAL])
+def test_an_untouched_custom_trains_as_standard(family):
+    untouched = {one.id: one.default for one in SCHEMAS["PerfusionTrainConcept"].inputs if one.id in OF_CUSTOM}
+    assert untouched.keys() == OF_CUSTOM and untouched["form"] == AS_STANDARD
+    standard = settings_of("Standard", family)
+    assert settings_of(CUSTOM, family, **untouched) == standard
+    changed = {**untouched, "steps": 50, "relative_value_rate": 0.015}
+    assert settings_of(CUSTOM, family, **changed) == dataclasses.replace(standard, steps=50, relative_value_rate=0.015)
 
 
 def test_custom_takes_a_relative_rate_in_place_of_the_absolute_one():

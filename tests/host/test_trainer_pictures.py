@@ -13,7 +13,7 @@ from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.size_hints import size_hints
 from perfusion_pack.nodes.train_concept import TrainConcept
-from perfusion_pack.nodes.training_settings import DEFAULTS, SETTING_OF
+from perfusion_pack.nodes.training_settings import AS_STANDARD, DEFAULTS, SETTING_OF
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
@@ -198,11 +198,21 @@ def test_the_line_is_silent_about_inputs_that_nobody_changed(inputs, folder, tex
     """Though the preset has another form than the input starts with."""
     monkeypatch.setattr(TrainingJob, "train", lambda job: (_ for _ in ()).throw(Interrupted()))
     untouched = {name: getattr(DEFAULTS, setting) for name, setting in SETTING_OF.items()}
-    for changed, told in (({}, False), ({"form": "paper"}, True)):
+    for changed, told in (({}, False), ({"form": AS_STANDARD}, False), ({"form": "paper"}, True)):
         texts.clear()
         with pytest.raises(Interrupted):
             run_node(inputs, preset="Standard", **untouched | changed)
         assert ("for Custom only: form" in texts[0]) == told
+
+
+def test_the_line_says_which_rates_of_custom_do_nothing(inputs, folder, texts, monkeypatch):
+    monkeypatch.setattr(TrainingJob, "train", lambda job: (_ for _ in ()).throw(Interrupted()))
+    changed = {"value_learning_rate": 0.05}
+    for custom, told in (({}, False), (changed, True), ({**changed, "form": "unlocked"}, False)):
+        texts.clear()
+        with pytest.raises(Interrupted):
+            run_node(inputs, preset="Custom", **{"form": AS_STANDARD, **custom})
+        assert ("the relative rates count, not value_learning_rate" in texts[0]) == told
 
 
 def test_the_line_says_what_the_preset_overrides(inputs, folder, texts, monkeypatch):
