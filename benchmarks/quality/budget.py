@@ -26,6 +26,7 @@ MEASURED_ONCE = {
     "painting: float32": 0.018,
     "reading": 0.029,
     "reading, strictly": 0.26,
+    "background": 0.06,
     "ceiling of a thing": 30.0,
 }
 
@@ -51,6 +52,8 @@ def amount_of(kind: str, facts: Mapping[str, Any]) -> Amount | None:
         return Amount(f"painting: {facts['precision']}", pictures, pictures * facts["steps"])
     if kind == "ceiling":
         return Amount("ceiling of a thing", 0, 1)
+    if kind == "background":
+        return Amount("background", 0, _pictures(facts["painting"]))
     read = {"reading": 1, "pair-reading": 1, "harm-reading": 2}
     if kind in read:
         pictures = read[kind] * _pictures(facts["painting"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from perfusion_pack.demo.making.part_colours import PARTS
 from perfusion_pack.demo.world.things import THINGS
+from torch import Tensor
 
-from . import conditions, measures, reading
+from . import background, conditions, measures, reading
 from .jobs import Cell, Job
 from .methods import METHODS
 from .painting import load_latents, paint, save_latents
@@ -23,7 +24,11 @@ from .prompts import Prompt, real_pictures
 from .workbench import Workbench
 
 COLOURS = tuple(f"off: {part}" for part in PARTS)
-COLUMNS = ("obedience", "likeness", "first of 200", "alike too", "median rank", *COLOURS, "thing right", "category")
+COLUMNS = (
+    "obedience", "likeness", "first of 200", "alike too", "median rank", *COLOURS, "thing right", "category",
+    "obedience by labels", "off: background",
+)  # fmt: skip
+BY_LABELS = COLUMNS.index("obedience by labels")
 TENSORS = ".safetensors"
 
 
@@ -68,6 +73,11 @@ class Use:
                 "weights": bench.hashes, "instrument": reading.instrument_facts(bench),
                 "version": reading.VERSION}  # fmt: skip
 
+    def background_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
+        asked = [prompt.asked.get("background") for prompt in self.prompts(prompts)]
+        return {"painting": self.painting_facts(bench, prompts, seed), "asked": asked, "weights": bench.hashes,
+                "real": bench.strict, "version": background.VERSION}  # fmt: skip
+
     def training_cell(self, bench: Workbench) -> Cell:
         return Cell("artefact", self.training_facts(bench), TENSORS)
 
@@ -102,11 +112,33 @@ def latents(bench: Workbench, use: Use, prompts: int, seed: int) -> Any:
 
 def rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[str, Any]]:
     """What was read in the paintings of a use."""
+    asked = use.prompts(prompts)
+
+    @cache  # for both readings
+    def pictures() -> Tensor:
+        return bench.decode(latents(bench, use, prompts, seed))
 
     def make() -> list[dict[str, Any]]:
-        return reading.read(bench, bench.decode(latents(bench, use, prompts, seed)), use.prompts(prompts), use.thing)
+        return reading.read(bench, pictures(), asked, use.thing)
 
-    return bench.cache.numbers("reading", use.reading_facts(bench, prompts, seed), make)
+    def make_off() -> list[float | None]:
+        return background.distances(bench, pictures(), asked)
+
+    found = bench.cache.numbers("reading", use.reading_facts(bench, prompts, seed), make)
+    off = bench.cache.numbers("background", use.background_facts(bench, prompts, seed), make_off)
+    return in_its_colours(found, off)
+
+
+def in_its_colours(found: Sequence[Mapping[str, Any]], off: Sequence[float | None]) -> list[dict[str, Any]]:
+    """Readings in which a background counts as found only where its colours are its own; "by labels" is what was found
+    without that."""
+    together = []
+    for row, distance in zip(found, off, strict=True):
+        told = dict(row["found"])
+        if "background" in told and distance is not None:
+            told["background"] = told["background"] and distance <= 1
+        together.append({**row, "found": told, "by labels": row["found"], "background off": distance})
+    return together
 
 
 def job(bench: Workbench, use: Use, prompts: int, seed: int) -> Job:
@@ -115,6 +147,7 @@ def job(bench: Workbench, use: Use, prompts: int, seed: int) -> Job:
         use.training_cell(bench),
         Cell("painting", use.painting_facts(bench, prompts, seed), TENSORS),
         Cell("reading", use.reading_facts(bench, prompts, seed)),
+        Cell("background", use.background_facts(bench, prompts, seed)),
     ]
     return Job(cells, partial(rows, bench, use, prompts, seed))
 
@@ -126,13 +159,21 @@ def plain_use(thing: str, condition: str = VARIED) -> Use:
 
 def real_rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[str, Any]]:
     """What is read in real pictures of the use's thing in the scenes that its prompts ask for."""
+    asked = use.prompts(prompts)
 
-    def make() -> list[dict[str, Any]]:
-        asked = use.prompts(prompts)
-        pictures = bench.reconstruct(real_pictures(THINGS[use.thing].placed(), asked, seed))
-        return reading.read(bench, pictures, asked, use.thing)
+    def pictures() -> Tensor:
+        return bench.reconstruct(real_pictures(THINGS[use.thing].placed(), asked, seed))
 
-    return bench.cache.numbers("real", _real_facts(bench, use, prompts, seed), make)
+    facts = _real_facts(bench, use, prompts, seed)
+    found = bench.cache.numbers("real", facts, lambda: reading.read(bench, pictures(), asked, use.thing))
+    off = bench.cache.numbers(
+        "real-background", _real_background_facts(facts), lambda: background.distances(bench, pictures(), asked)
+    )
+    return in_its_colours(found, off)
+
+
+def _real_background_facts(real: Mapping[str, Any]) -> dict[str, Any]:
+    return {**real, "background": background.VERSION}
 
 
 def _real_facts(bench: Workbench, use: Use, prompts: int, seed: int) -> dict[str, Any]:
@@ -147,11 +188,12 @@ def yardstick_jobs(bench: Workbench, thing: str, condition: str, prompts: int, s
     """The superclass word, the ceiling and the real pictures, without which nothing can be said about a thing."""
     plain = plain_use(thing, condition)
     ceiling = Cell("ceiling", reading.ceiling_facts(bench, thing))
-    real = Cell("real", _real_facts(bench, plain, prompts, seed))
+    facts = _real_facts(bench, plain, prompts, seed)
+    real = [Cell("real", facts), Cell("real-background", _real_background_facts(facts))]
     return [
         Job([ceiling], partial(reading.ceiling, bench, thing)),
         job(bench, plain, prompts, seed),
-        Job([real], partial(real_rows, bench, plain, prompts, seed)),
+        Job(real, partial(real_rows, bench, plain, prompts, seed)),
     ]
 
 
@@ -161,12 +203,15 @@ def raw_columns(found: Sequence[Mapping[str, Any]], thing: str) -> np.ndarray:
     alike = np.mean([row["alike"] for row in found])
     off = np.array([row["off"] for row in found], dtype=float)
     shown = ~np.isnan(off)
+    backgrounds = [row["background off"] for row in found if row["background off"] is not None]
     colours = np.where(shown.any(axis=0), np.nansum(off, axis=0) / np.maximum(shown.sum(axis=0), 1), np.nan)
     return np.array([
         np.mean([measures.attribute_share(row["found"]) for row in found]), alike,
         np.mean([row["rank"] == 0 for row in found]), alike, np.median([row["rank"] for row in found]), *colours,
         np.mean([row["nearest"] == thing for row in found]),
         np.mean([row["category"] for row in found]),
+        np.mean([measures.attribute_share(row["by labels"]) for row in found]),
+        np.mean(backgrounds) if backgrounds else np.nan,
     ])  # fmt: skip
 
 
@@ -188,7 +233,8 @@ class Scores:
     def _normalised(self, values: np.ndarray, use: Use, seeds: int) -> np.ndarray:
         scored = values.copy()
         word = self._raw(rows, plain_use(use.thing, use.condition), seeds).mean(axis=0)
-        scored[:, 0] = measures.obedience(values[:, 0], word[0])
+        for column in (0, BY_LABELS):
+            scored[:, column] = measures.obedience(values[:, column], word[column])
         try:
             ceiling = reading.ceiling(self.bench, use.thing)["alike"]
             scored[:, 1] = measures.share_of_ceiling(values[:, 1], ceiling)

@@ -60,10 +60,18 @@ def test_columns_of_pictures() -> None:
     """Two of three pictures are first; the detail shows in one, the secondary parts in none."""
     found = [
         {"found": {"accessory": True}, "category": True, "rank": rank, "alike": alike, "off": [9.0, None, off],
-         "nearest": nearest}
+         "nearest": nearest, "by labels": {"accessory": True}, "background off": None}
         for rank, alike, off, nearest in ((0, True, None, "moka"), (0, False, 30.0, "moka"), (7, False, None, "sippy"))
     ]  # fmt: skip
     columns = dict(zip(single.COLUMNS, single.raw_columns(found, "moka"), strict=True))
     assert columns["first of 200"] == columns["thing right"] == pytest.approx(2 / 3)
     assert columns["likeness"] == columns["alike too"] == pytest.approx(1 / 3) and columns["median rank"] == 0
+    assert np.isnan(columns["off: background"]) and columns["obedience by labels"] == 1
     assert columns["off: body"] == 9 and columns["off: detail"] == 30 and np.isnan(columns["off: secondary parts"])
+
+
+def test_a_background_counts_only_in_its_colours() -> None:
+    labels = {"background": True, "size": True}
+    found = single.in_its_colours([{"found": labels}] * 3, [0.9, 1.1, None])
+    assert [row["found"]["background"] for row in found] == [True, False, True]
+    assert all(row["by labels"] == labels and row["found"]["size"] for row in found)
