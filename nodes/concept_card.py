@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from PIL import Image, ImageOps
 from ..perfusion_core.concept import Concept, GatedConcept
 from ..perfusion_core.edit import OWN_KEYS
 from .drawing import LARGE, MARGIN, MEDIUM, SMALL, Sheet, font, shortened, wrapped
+from .pictures import opened
 
 _SIDE, _NAME = 220, 190  # of the picture; of the column of names
 _SIZE, _LINE = SMALL + 1, 30
@@ -153,12 +153,12 @@ def _draw_picture(sheet: Sheet, concept: Concept) -> None:
     box = (MARGIN, sheet.top, MARGIN + _SIDE, sheet.top + _SIDE)
     draw = sheet.room(_SIDE)
     draw.rectangle(box, fill=sheet.theme.panel)
-    if concept.picture is None:
+    image = opened(concept.picture)
+    if image is None:
         middle = (MARGIN + _SIDE / 2, sheet.top + _SIDE / 2)
         draw.text(middle, "no picture", fill=sheet.theme.faint, font=font(MEDIUM), anchor="mm")
         return
-    with Image.open(io.BytesIO(concept.picture)) as image:
-        fitted = ImageOps.contain(image.convert("RGB"), (_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    fitted = ImageOps.contain(image, (_SIDE, _SIDE), Image.Resampling.LANCZOS)
     left, top = (_SIDE - fitted.width) // 2, (_SIDE - fitted.height) // 2
     sheet.paste(fitted, MARGIN + left, sheet.top + top)
 

@@ -103,7 +103,8 @@ def chosen_steps(path: Path, wanted: list[int]) -> dict[str, Concept]:
     if path.exists():  # the user may have taken it away
         training = load_concept(path).training
         saved = training.get("chosen_step", training.get("steps"))
-        files.setdefault(saved, path)
+        if isinstance(saved, int):  # a file from elsewhere does not say it
+            files.setdefault(saved, path)
     if missing := [step for step in wanted if step not in files]:
         raise PerfusionError(
             f"The input steps asks for {missing[0]}, but of {path.stem} there are {', '.join(map(str, sorted(files)))};"

@@ -27,6 +27,15 @@ def to_tensor(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.asarray(image.convert("RGB")).astype(np.float32) / 255)[None]
 
 
+def opened(picture: bytes | None) -> Image.Image | None:
+    """The picture of a concept, a JPEG file; None where there is none that can be read, which is no fault of the
+    concept."""
+    try:
+        return None if picture is None else Image.open(bytes_io.BytesIO(picture)).convert("RGB")
+    except Exception:  # Pillow raises whatever the reader of a format does
+        return None
+
+
 def thumbnail_room(value_widths: Iterable[int]) -> int:
     """How many bytes the thumbnail of a concept may have for a model with layers of these widths."""
     return LARGE_FILE_THUMBNAIL_BYTES if is_large(value_widths) else MAX_THUMBNAIL_BYTES

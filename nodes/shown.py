@@ -6,7 +6,6 @@ nodes of its own only; so the line goes the way of the trainer's.
 
 from __future__ import annotations
 
-import io as bytes_io
 from typing import Any
 
 from comfy_api.latest import io, ui
@@ -16,7 +15,7 @@ from torch import Tensor
 from .drawing import THEMES
 from .host.old_hosts import ADVANCED, choice
 from .host.progress import say
-from .pictures import to_tensor
+from .pictures import opened, to_tensor
 
 
 def shown(text: str, picture: bytes | None, cls: type[io.ComfyNode]) -> dict[str, Any]:
@@ -26,9 +25,9 @@ def shown(text: str, picture: bytes | None, cls: type[io.ComfyNode]) -> dict[str
     """
     say(text, cls.hidden.unique_id)
     told: dict[str, Any] = ui.PreviewText(text).as_dict()
-    if picture is not None:
-        with Image.open(bytes_io.BytesIO(picture)) as image:
-            told |= ui.PreviewImage(to_tensor(image), cls=cls).as_dict()
+    image = opened(picture)
+    if image is not None:
+        told |= ui.PreviewImage(to_tensor(image), cls=cls).as_dict()
     return told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from .errors import PerfusionError, quoted
@@ -78,8 +79,14 @@ def edited_text(source: str, text: str) -> str:
                 f"The edit {quoted(line)} expected words of the prompt before {ARROW}, but the prompt is"
                 f" {quoted(edited)}; write them as they stand there, such as teddy {ARROW} <hugsy>."
             )
-        edited = edited.replace(old, new)
+        edited = _replaced(edited, old, new)
     return edited
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    """The text with `new` for every whole word `old`; where it stands only inside of words, there."""
+    whole = rf"(?<!\w){re.escape(old)}(?!\w)"
+    return re.sub(whole, lambda _: new, text) if re.search(whole, text) else text.replace(old, new)
 
 
 def read_words(text: str) -> tuple[WordSetting, ...]:

@@ -6,6 +6,7 @@ import pytest
 from perfusion_pack.nodes.concept_card import concept_cards, concept_text, facts_of
 from perfusion_pack.nodes.concept_info import ConceptInfo
 from perfusion_pack.nodes.drawing import THEMES
+from perfusion_pack.nodes.shown import shown
 from perfusion_pack.perfusion_core.concept import alone
 from perfusion_pack.perfusion_core.concept_file import load_concept, read_header
 from perfusion_pack.perfusion_core.edit import FORMS
@@ -70,6 +71,15 @@ def test_what_a_closing_gate_leaves_is_told(hugsy):
     assert {form for form, left in closing.items() if left == "leaves the word"} == {"gated", "residual"}
 
 
+def test_a_picture_that_cannot_be_read_is_left_out(hugsy):
+    whole = load_concept(FILE).picture
+    for damaged in (b"\xff\xd8garbage", whole[: len(whole) // 2]):
+        stack = (gated(dataclasses.replace(hugsy, picture=damaged)),)
+        drawn = concept_cards(stack, "dark")
+        assert drawn.size == concept_cards((gated(hugsy),), "dark").size
+        assert "images" not in shown("a line", damaged, NODE)
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_a_card_for_each(hugsy, cuppy, theme):
     shipped = alone(load_concept(FILE))
@@ -84,7 +94,7 @@ def test_a_card_for_each(hugsy, cuppy, theme):
 
 
 def test_the_node(hugsy):
-    shown = NODE.execute((gated(hugsy),), "dark")
-    assert shown.result[0].shape[2] == 760 and shown.result[1].startswith("word: <hugsy>\n") and shown.ui["images"]
+    told = NODE.execute((gated(hugsy),), "dark")
+    assert told.result[0].shape[2] == 760 and told.result[1].startswith("word: <hugsy>\n") and told.ui["images"]
     with pytest.raises(PerfusionError, match="The concept input holds an empty stack"):
         NODE.execute((), "dark")

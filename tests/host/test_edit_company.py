@@ -1,6 +1,7 @@
 """Edits beside concepts, other patches of the MODEL, other conditionings and other models."""
 
 import copy
+import dataclasses
 import logging
 
 import comfy.sample
@@ -16,6 +17,7 @@ from perfusion_pack.nodes.host.editing.edit_masks import EditMasks
 from perfusion_pack.nodes.host.editing.edit_patch import apply_edits
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.prompt_edit import LocalBlend, PromptEdit
 from reference_edits import by_maps
@@ -84,6 +86,19 @@ def test_the_concept_of_the_global_lock_is_that_of_its_own_prompt(model, clip, h
     encoding, extra = edited.positive[0]
     locked = superclass_encoding_of(encoding, extra)
     assert torch.equal(locked[0], encoding[0]) and not torch.equal(locked[1], encoding[1])
+
+
+@pytest.mark.parametrize("lock", ["local", "global"])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_concepts_word_is_in_an_edit_what_it_is_in_its_own_prompt(model, clip, hugsy, negative, form, lock):
+    """Measured in its prompt, with its offset; the edit takes nothing of its source."""
+    offset = 0.5 * torch.randn(1, 32, generator=torch.Generator().manual_seed(5))
+    concept = dataclasses.replace(hugsy, form=form, encoding_offset=offset)
+    stack = (gated(concept, bias=0.85, temperature=0.15),)
+    speaking, patched = add_words(clip, stack, lock), apply_concepts(model, stack, lock)
+    edited = Edited(patched, speaking, PromptEdit("cat -> <hugsy>", cross=(0.0, 0.0), own=(0.0, 0.0), blend=None))
+    plain = drawn(patched, encode(speaking, "a photo of a red <hugsy> on the grass"), negative, empty())
+    assert apart(edited.draw(negative)[1:], plain) <= ROUNDING
 
 
 @pytest.mark.parametrize("edit", [SWAP, PromptEdit("a photo of a red cat with a hat", blend=None)])

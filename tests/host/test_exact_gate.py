@@ -19,9 +19,10 @@ from perfusion_pack.nodes.host.text.known_prompts import (
     known_tokens,
 )
 from perfusion_pack.nodes.host.text.words import add_words
+from perfusion_pack.perfusion_core.concept import unit_energy
 from perfusion_pack.perfusion_core.edit import FORMS
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from tiny_models import difference, encode, gated, make_concept, sample, tiny_controlnet
+from tiny_models import difference, encode, gated, make_concept, sample, statistics, tiny_controlnet
 
 import nodes
 
@@ -240,6 +241,35 @@ def test_the_memory_keeps_the_last_prompts_once_each():
         memory.note(KnownPrompt(torch.full((1, 2, 3), float(number)), ("a",)))
     assert len(memory.prompts) == MOST_PROMPTS and memory.prompts[-1].encoding[0, 0, 0] == MOST_PROMPTS + 3
     assert copy.deepcopy(memory) is memory
+
+
+def test_what_a_run_uses_is_not_forgotten_for_others(model, clip, concepts):
+    """A conditioning that the host keeps while the other prompt changes from run to run."""
+    spoken, patched = add_words(clip, concepts[:1]), apply_concepts(model, concepts[:1])
+    joined = concat(encode(spoken, NEGATIVE), encode(spoken, "a dark photo"))[0]
+    mixed = average(encode(spoken, "a bright photo"), encode(spoken, "a teddy"), 0.4)[0]
+    for kept in (joined, mixed):
+        first = sample(patched, encode(spoken, WITH), kept, **STEPS)
+        for number in range(2 * MOST_PROMPTS):
+            encode(spoken, f"a photo of {number} balls")
+            if number % (MOST_PROMPTS // 2) == 0:
+                sample(patched, encode(spoken, WITH), kept, steps=1)
+        assert difference(sample(patched, encode(spoken, WITH), kept, **STEPS), first) == 0
+
+
+@pytest.mark.parametrize("key_lock", ["local", "global"])
+def test_a_word_that_was_not_learned_acts_though_its_superclass_is_encoded_alike(model, clip, concepts, key_lock):
+    learned = concepts[0].concept
+    e, energy = learned.superclass_encoding, torch.linalg.inv(statistics(clip)) @ learned.superclass_encoding.double()
+    concept = dataclasses.replace(
+        learned, word="<unlearned>", word_vectors=learned.superclass_vectors, target_input=e,
+        inverse_target_input=unit_energy(e, energy.float()),
+    )  # fmt: skip
+    stack = (gated(concept, bias=0.5),)
+    spoken, patched = add_words(clip, stack, key_lock), apply_concepts(model, stack, key_lock)
+    encode(spoken, "a photo of teddy")
+    positive, negative = encode(spoken, "a photo of <unlearned>"), encode(spoken, NEGATIVE)
+    assert difference(sample(patched, positive, negative, **STEPS), sample(model, positive, negative, **STEPS)) > 0.1
 
 
 # --- the switch ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 
 import folder_paths
@@ -15,7 +16,7 @@ from perfusion_pack.nodes.host.training import files as training_files
 from perfusion_pack.nodes.load_kept_steps import KeptSteps, read_steps
 from perfusion_pack.nodes.training_samples import FINAL_STEPS, PREVIEW_STEPS, STRIP, TrainingSamples
 from perfusion_pack.nodes.training_settings import PRESETS, training_settings
-from perfusion_pack.perfusion_core.concept_file import load_concept
+from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from training_inputs import run_node
 
@@ -139,6 +140,12 @@ def test_the_node_gives_each_step_and_the_saved_one(inputs, folder):
     assert load(training="hugsy", steps="6, 4")[1] == labels and load(training="hugsy", steps="4")[1] == ["step 4"]
     (folder / "hugsy.safetensors").unlink()
     assert load(training="hugsy")[1] == ["step 4"]
+
+
+def test_a_file_from_elsewhere_in_the_place_of_the_saved_one_is_left_out(inputs, folder):
+    path = run_node(inputs, steps=4, keep_every=2, validate_every=0)[3]
+    save_concept(path, dataclasses.replace(load_concept(path), training={}))
+    assert load()[1] == ["step 2", "step 4"]
 
 
 def test_the_node_runs_again_where_steps_were_kept_anew(inputs, folder):

@@ -14,10 +14,11 @@ from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.size_hints import size_hints
 from perfusion_pack.nodes.train_concept import TrainConcept
 from perfusion_pack.nodes.training_settings import AS_STANDARD, DEFAULTS, SETTING_OF
+from perfusion_pack.perfusion_core.captions import built_in_captions
 from perfusion_pack.perfusion_core.concept_file import load_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.picture_fitting import Fit
-from tiny_models import tiny_model, tiny_sdxl, tiny_sdxl_clip
+from tiny_models import tiny_clip, tiny_model, tiny_sdxl, tiny_sdxl_clip
 from training_inputs import TRIES, run_node
 
 Interrupted = comfy.model_management.InterruptProcessingException
@@ -192,6 +193,16 @@ def test_a_clip_of_another_family_is_blamed_before_statistics_are_measured(input
 def test_an_empty_superclass_is_told_at_validation(given, said):
     found = TrainConcept.validate_inputs(**given)
     assert found is True if said is None else said in found
+
+
+def test_statistics_of_another_clip_are_refused_before_anything_is_loaded(inputs, folder, monkeypatch):
+    monkeypatch.setattr(TrainingJob, "train", lambda job: pytest.fail("the training began"))
+    with torch.inference_mode():
+        other = text_statistics.measure_statistics(
+            tiny_clip(width=48), built_in_captions(100), lambda done, total: None
+        )
+    with pytest.raises(PerfusionError, match="encodings of width 32.*but it is of width 48; connect this clip"):
+        run_node(inputs._replace(statistics=other))
 
 
 def test_the_line_is_silent_about_inputs_that_nobody_changed(inputs, folder, texts, monkeypatch):

@@ -152,6 +152,12 @@ def test_a_finished_training_goes_on_with_more_steps_in_a_file_of_its_own(inputs
     assert (folder / "hugsy_2.safetensors").read_bytes() == (folder / "straight.safetensors").read_bytes()
 
 
+def test_a_finished_training_is_not_what_was_asked_with_fewer_steps(inputs, folder):
+    run_node(inputs, steps=4)
+    fewer = run_node(inputs, steps=2, resume=True)
+    assert fewer[3] == str(folder / "hugsy_2.safetensors") and len(fewer[1]["loss"]) == 2
+
+
 def test_a_damaged_state_is_refused_in_one_sentence(inputs, folder, press_cancel):
     press_cancel(2)
     with pytest.raises(Interrupted):

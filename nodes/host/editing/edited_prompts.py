@@ -20,6 +20,8 @@ from ....perfusion_core.errors import PerfusionError, quoted
 from ....perfusion_core.prompt_edit import FUNCTION_WORDS, LocalBlend, PromptEdit, Window, edited_text
 from ....perfusion_core.token_alignment import BEGIN, END, PADDING, Alignment, align, places_of
 from ..text.encoders import WORD
+from ..text.own_tokens import CONDITIONING_KEY as OWN_TOKENS
+from ..text.own_tokens import marks_of
 from ..text.superclass_encoding import CONDITIONING_KEY, fit_superclass_encoding, superclass_encoding_of
 
 # In the conditioning's dict, by which a run knows that its rows are those of a plan.
@@ -174,6 +176,9 @@ def _in_rows(entries: Sequence[list], length: int, name: str) -> list:
         rows = [each.get(key) for _, each in entries]
         joined = all(isinstance(row, Tensor) and row.shape == value.shape for row in rows)
         extra[key] = torch.cat(rows) if joined else value
+    marks = marks_of({**each, "cross_attn": encoding} for encoding, each in entries)
+    if marks:  # those of all rows, since tokens are known by their numbers
+        extra[OWN_TOKENS] = marks
     locked = [superclass_encoding_of(encoding, each) for encoding, each in entries]
     if any(row is not None for row in locked):  # texts without the word have none; there it is their own encoding
         fitted = [row if row is None else row.repeat(1, length // row.shape[1], 1) for row in locked]

@@ -28,7 +28,7 @@ from .encoders import IDENTITY, WORD
 KEY = "perfusion_known_prompts"
 _ATTACHMENT = "perfusion_for_comfyui.known_prompts"
 
-MOST_PROMPTS = 32  # twenty megabytes for SDXL
+MOST_PROMPTS = 64  # forty megabytes for SDXL; an edit of many rows encodes two for each at once
 
 # Channels by which candidates are found before all of them are compared.
 _CHANNELS = 8
@@ -46,15 +46,21 @@ class KnownPrompt(NamedTuple):
 
 
 class PromptMemory:
-    """The prompts that were encoded last by a CLIP and its clones."""
+    """The prompts that were encoded or used last by a CLIP and its clones."""
 
     def __init__(self) -> None:
         self.prompts: list[KnownPrompt] = []
 
     def note(self, prompt: KnownPrompt) -> None:
         """Remember a prompt in place of an equal one, or of the oldest."""
-        others = [one for one in self.prompts if one.words != prompt.words or not _equal(one, prompt)]
+        others = [one for one in self.prompts if one.words != prompt.words or not _equal(one.encoding, prompt.encoding)]
         self.prompts = [*others[1 - MOST_PROMPTS :], prompt]
+
+    def note_use(self, encodings: Sequence[Tensor]) -> None:
+        """Forget the prompts that have these encodings last: what was made of them may be used again."""
+        in_use = [any(_equal(one.encoding, each) for each in encodings) for one in self.prompts]
+        pairs = sorted(zip(in_use, self.prompts, strict=True), key=lambda pair: pair[0])
+        self.prompts = [prompt for _, prompt in pairs]
 
     def __deepcopy__(self, _: dict[int, Any]) -> PromptMemory:
         return self
@@ -163,10 +169,16 @@ def known_tokens(entries: Sequence[Mapping[str, Any]], identities: Sequence[str]
     sums = _Sums(prompts)
     rows = [row.detach().cpu() for encoding in encodings if encoding.shape[-1] == width for row in encoding]
     known = found.of(identities)
+    arrived = {key for row in rows for key in _keys(row)}
+    in_use = [one for one in prompts if arrived.issuperset(_keys(one.encoding.flatten(0, -2)))]
     for row in rows:
-        words = None if known.is_complete_for(row) else sums.words_in(row)
-        if words is not None:
+        parts = None if known.is_complete_for(row) else sums.parts_of(row)
+        if parts is not None:
+            in_use += parts
+            words = {word for one in parts for word in one.words}
             known = known.and_also(_Tokens(row, [words] * len(row)).of(identities))
+    for memory in _memories(entries):
+        memory.note_use([one.encoding for one in in_use])
     return known
 
 
@@ -218,12 +230,23 @@ def known_behind(
 
 
 def _prompts_behind(entries: Sequence[Mapping[str, Any]]) -> list[KnownPrompt]:
-    """The prompts of the entries' memories, and the entries themselves where they were not computed with."""
-    memories = {id(entry[KEY]): entry[KEY] for entry in entries if isinstance(entry.get(KEY), PromptMemory)}
-    prompts = [prompt for memory in memories.values() for prompt in memory.prompts]
+    """The prompts of the entries' memories, and the entries themselves where they were not computed with.  Those that
+    have one encoding are one, with the words of all: a word that was not learned has that of its superclass."""
+    prompts = [prompt for memory in _memories(entries) for prompt in memory.prompts]
     known = {prompt.encoding.data_ptr() for prompt in prompts}
     own = [(entry["cross_attn"], getattr(entry["cross_attn"], KEY, None)) for entry in entries]
-    return prompts + [KnownPrompt(one, held) for one, held in own if held is not None and one.data_ptr() not in known]
+    prompts += [KnownPrompt(one, held) for one, held in own if held is not None and one.data_ptr() not in known]
+    found: dict[bytes, KnownPrompt] = {}
+    for prompt in prompts:
+        key = b"".join(_keys(prompt.encoding.flatten(0, -2)))
+        earlier = found.setdefault(key, prompt)
+        found[key] = earlier._replace(words=tuple(sorted({*earlier.words, *prompt.words})))
+    return list(found.values())
+
+
+def _memories(entries: Sequence[Mapping[str, Any]]) -> list[PromptMemory]:
+    """The memories of the CLIPs that encoded these entries, each once."""
+    return list({id(entry[KEY]): entry[KEY] for entry in entries if isinstance(entry.get(KEY), PromptMemory)}.values())
 
 
 class _Sums:
@@ -233,8 +256,8 @@ class _Sums:
         self._prompts = prompts
         self._solved: dict[int, tuple[Tensor, Tensor]] = {}
 
-    def words_in(self, row: Tensor) -> set[str] | None:
-        """The words of all prompts that have a part in this one, [N, d]; None where it is no sum of them."""
+    def parts_of(self, row: Tensor) -> list[KnownPrompt] | None:
+        """All prompts that have a part in this one, [N, d]; None where it is no sum of them."""
         rounding = _ROUNDINGS * torch.finfo(row.dtype).eps
         basis, inverse = self._of_length(len(row))
         summed = row.flatten().double()
@@ -242,7 +265,7 @@ class _Sums:
         if not (weights @ basis - summed).norm() <= rounding * summed.norm():
             return None
         taking_part = (weights.abs() > _LEAST_WEIGHT * weights.abs().max()).tolist()
-        return {word for part, prompt in zip(taking_part, self._prompts, strict=True) if part for word in prompt.words}
+        return [prompt for part, prompt in zip(taking_part, self._prompts, strict=True) if part]
 
     def _of_length(self, length: int) -> tuple[Tensor, Tensor]:
         """The prompts cut or filled with zeros to a length, [P, N d], as the host does, and the inverse of their
@@ -259,6 +282,5 @@ class _Sums:
         return self._solved[length]
 
 
-def _equal(one: KnownPrompt, other: KnownPrompt) -> bool:
-    a, b = one.encoding, other.encoding
-    return a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a is b or a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

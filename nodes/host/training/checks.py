@@ -87,9 +87,18 @@ def check_words(clip: CLIP, word: str, superclass: str) -> None:
 
 
 def check_statistics(statistics: TextStatistics | None, model: ModelPatcher, clip: CLIP) -> None:
-    """Raise PerfusionError where the MODEL makes something else of the text, and the statistics are not of that."""
+    """Raise PerfusionError for statistics of encodings of another width, and for those of the CLIP alone where the
+    MODEL makes something else of the text."""
     at_layers = refined_text(model)
-    if statistics is None or at_layers is None:
+    if statistics is None:
+        return
+    if at_layers is None:
+        expected, found = sum(one.width for one in text_encoders(clip).values()), len(statistics.inverse)
+        if found != expected:
+            raise PerfusionError(
+                f"The statistics input was expected to be of encodings of width {expected}, which the clip input gives,"
+                f" but it is of width {found}; connect this clip to Measure Text Statistics, or leave statistics open."
+            )
         return
     if statistics.encoder_hash != encoder_hash(clip, at_layers):
         raise PerfusionError(

@@ -92,7 +92,8 @@ class TrainingFiles:
             if not self._is_of_this_name(path, kept):
                 continue
             different = kept.differing_inputs(self._inputs)
-            if not different and kept.starts_like(trainer.start):
+            too_long = kept.finished and kept.state.step > trainer.settings.steps
+            if not different and not too_long and kept.starts_like(trainer.start):
                 return path, kept
             if stopped_last and not kept.finished:
                 obstacle = PerfusionError(
