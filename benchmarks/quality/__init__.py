@@ -5,7 +5,7 @@ Pure, without the host or the demo world (tests/core loads them alone):
     cache         one file for each finished piece of work, named by a hash of all that determines it
     plan          sizes of a run, methods with their settings and knobs
     tables        Markdown and CSV
-    plot          line plots, drawn with Pillow
+    plot          lines and bars, drawn with Pillow
     answers       the bars, and whether they are met
     archive       finished numbers in one file of the repository
     jobs          pieces of work that can be counted before they are done
@@ -18,6 +18,7 @@ With the host and the demo world (imported once `workbench.open_workbench` has l
     prompts       what is asked for, and the same scenes drawn for real
     conditions    how training pictures were taken, and what is asked for after each
     painting      prompts x seeds in few large batches of the host's sampler
+    background    whether a background is in its own colours
     reading       what the recogniser finds in the pictures
     methods       the methods behind one protocol
     single        the main experiment: one thing, many scenes, every condition
