@@ -46,13 +46,14 @@ def lead(both: np.ndarray) -> Interval:
 
 
 def best_rows(samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
-    """Each method at its own best knob, for every thing that which is best on the others; first Perfusion at the best
-    of all its rows, whose lead over the other methods stands beside them."""
+    """Each method at its own best knob, for every thing that which is best on the others.  Beside the other methods the
+    lead of Perfusion, with the settings that its tuning chose as theirs did, and that of the best of all its rows."""
     own = {
         (label, knob): found for label, of in samples.items() if KIND_OF[label] == OURS for knob, found in of.items()
     }
-    settings, mine = chosen_elsewhere(own)
-    rows = [{"kind": OURS, **row(BEST, _counted([f"{label} {knob:g}" for label, knob in settings]), mine)}]
+    settings, best = chosen_elsewhere(own)
+    mine = chosen_elsewhere(samples[PERFUSION])[1]
+    rows = [{"kind": OURS, **row(BEST, _counted([f"{label} {knob:g}" for label, knob in settings]), best)}]
     for label, of_knob in samples.items():
         knobs, theirs = chosen_elsewhere(of_knob)
         line = {"kind": KIND_OF[label], **row(label, _counted([f"{knob:g}" for knob in knobs]), theirs)}
@@ -60,6 +61,7 @@ def best_rows(samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
             curves = [curve(samples[name]) for name in OF_THE_CURVE if name in samples]
             least = smallest_lead(curves, curve(of_knob))
             line["Perfusion's lead"] = lead(np.concatenate([mine, theirs], axis=2))
+            line["lead at its best"] = lead(np.concatenate([best, theirs], axis=2))
             line["least lead of the curve"] = "never as obedient" if least is None else least
         rows.append(line)
     columns = dict.fromkeys(["method", "kind", "knob", *(name for line in reversed(rows) for name in line)])
