@@ -119,8 +119,8 @@ def training_settings(
     else:
         chosen = {SETTING_OF[name]: value for name, value in custom.items() if name in SETTING_OF}
         later = {name: custom[name] for name in CAME_LATER if custom.get(name)}
-        chosen |= {**standard, **later} if chosen.get("form") == AS_STANDARD else later
-        chosen["normalise_gate"] = chosen["word_first"] = chosen.get("form", DEFAULTS.form) != "paper"
+        chosen |= {**standard, **later} if custom.get("form", AS_STANDARD) == AS_STANDARD else later
+        chosen["normalise_gate"] = chosen["word_first"] = chosen["form"] != "paper"
     chosen = {name: value for name, value in chosen.items() if name not in BESIDES}
     return TrainingSettings(**{**chosen, "seed": seed, "flip": flip, "validate_every": validate_every})
 

@@ -20,6 +20,7 @@ SCRIPT = REPOSITORY / "benchmarks" / "cost.py"
 @pytest.fixture(scope="module")
 def benchmark() -> ModuleType:
     path = list(sys.path)  # the script puts folders there, as a script may
+    sys.path.insert(0, str(SCRIPT.parent))  # where Python looks first for what a script imports
     spec = importlib.util.spec_from_file_location("cost", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

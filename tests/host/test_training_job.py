@@ -8,6 +8,7 @@ from dataclasses import MISSING, fields
 import comfy.model_management
 import pytest
 import torch
+from perfusion_pack.nodes import trainer_inputs
 from perfusion_pack.nodes.host.training.files import NoFiles, TrainingFiles
 from perfusion_pack.nodes.host.training.job import TrainingJob
 from perfusion_pack.nodes.host.training.request import TrainingHooks, TrainingRequest
@@ -103,7 +104,7 @@ def test_where_the_masks_are_from(inputs):
     assert sources == ["given", "given", "attention", "none"]
 
 
-def test_an_input_that_is_missing_has_the_default_of_the_schema():
+def test_an_input_that_is_missing_has_the_default_of_the_schema(monkeypatch):
     """Saved workflows and prompts may lack optional inputs; what they get is what the node shows."""
     schema = {one.id: one for one in TrainConcept.GET_SCHEMA().inputs}
     own = {one.name: one for one in fields(TrainerInputs)}
@@ -116,4 +117,6 @@ def test_an_input_that_is_missing_has_the_default_of_the_schema():
     custom = [name for name in schema if name not in own]
     given = {name: schema[name].default for name in custom}
     required = {name: None for name, one in schema.items() if not one.optional} | {"preset": "Custom", "seed": 0}
+    monkeypatch.setattr(trainer_inputs, "text_encoders", lambda clip: {})
+    monkeypatch.setattr(trainer_inputs, "model_family", lambda model, encoders: "sd1")
     assert TrainerInputs.of({**required, **given}).settings() == TrainerInputs.of(required).settings()

@@ -87,6 +87,7 @@ def run_node(inputs: TrainingInputs, **changes) -> tuple:
         "file_name": "",
         "steps": 4,
         "batch_size": 2,
+        "form": "unlocked",
         "resolution": 64,  # the pictures' own, so that they stay as they are
     }
     with torch.inference_mode():
