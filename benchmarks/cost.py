@@ -28,9 +28,6 @@ from typing import Any, NamedTuple
 
 from cost_shapes import ANIMA, SHAPES
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-
-
 COUNTS = (0, 1, 2, 4, 8)
 
 # What is wanted: a step in units of the base's, by number of concepts; milliseconds; memory in units of the base's.

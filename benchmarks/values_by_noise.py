@@ -10,8 +10,8 @@ Pictures are painted and read as `better_than_a_word.py` does it.  Trainings and
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 from better_than_a_word import BIASES, ROWS, Bench, Cell, by_row, table
 from demo_trainings import keep_readings, readings
@@ -59,15 +59,9 @@ class NoiseBench(Bench):
             concept, low = result.concept, trainers[0].low_values(result.chosen_step)
             in_use = low, cell.row == BOTH
         read["difference"] = self.difference(concept)
-        for bias in BIASES:
-            read[str(bias)] = self._read(concept, cell, bias, using_two_values(*in_use) if in_use else None)
+        with using_two_values(*in_use) if in_use else nullcontext():
+            read |= {str(bias): self.measure(concept, cell, bias) for bias in BIASES}
         keep_readings(folder, cell.name, read)
-
-    def _read(self, concept: Any, cell: Cell, bias: float, use: Any) -> dict[str, list]:
-        if use is None:
-            return self.measure(concept, cell, bias)
-        with use:
-            return self.measure(concept, cell, bias)
 
 
 if __name__ == "__main__":

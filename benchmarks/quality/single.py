@@ -161,6 +161,7 @@ def real_rows(bench: Workbench, use: Use, prompts: int, seed: int) -> list[dict[
     """What is read in real pictures of the use's thing in the scenes that its prompts ask for."""
     asked = use.prompts(prompts)
 
+    @cache  # for both readings
     def pictures() -> Tensor:
         return bench.reconstruct(real_pictures(THINGS[use.thing].placed(), asked, seed))
 

@@ -93,9 +93,8 @@ def test_replacements_in_words():
     assert edited_text("a red cat", " red ->") == "a  cat"
     assert edited_text("a delicate cat, a cat", "cat -> dog") == "a delicate dog, a dog"
     assert edited_text("a <cat> in a catalogue", "<cat> -> dog; catalog -> b") == "a dog in a bue"
-    assert (
-        edited_text("\u6d5c\u8fba\u306e\u732b", "\u732b -> \u72ac") == "\u6d5c\u8fba\u306e\u72ac"
-    )  # a cat on the beach
+    beach, cat, dog = "\u6d5c\u8fba\u306e", "\u732b", "\u72ac"  # Japanese has no spaces
+    assert edited_text(beach + cat, f"{cat} -> {dog}") == beach + dog
     for wrong in ("dog -> cat", "-> cat", "cat -> dog\nblue"):
         with pytest.raises(PerfusionError, match="before ->"):
             edited_text("a red cat", wrong)

@@ -107,7 +107,9 @@ def test_an_untouched_custom_trains_as_standard(family):
 
 
 def test_custom_takes_a_relative_rate_in_place_of_the_absolute_one():
-    settings = settings_of(CUSTOM, form="gated", value_learning_rate=0.5, relative_value_rate=0.1)
+    settings = settings_of(
+        CUSTOM, form="gated", value_learning_rate=0.5, relative_value_rate=0.1, word_learning_rate=0.006
+    )
     assert (settings.relative_value_rate, settings.relative_word_rate) == (0.1, None)
 
 
