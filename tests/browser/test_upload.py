@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from PIL import Image
 from test_templates import RUN
@@ -46,18 +48,32 @@ def files(tmp_path) -> list[str]:
     return [str(path) for path in sorted(tmp_path.iterdir())]
 
 
+def chooser_of(page) -> Any:
+    """The file chooser that the button opens."""
+    if page.evaluate("() => app.extensionManager.setting.get('Comfy.VueNodes.Enabled')"):
+        with page.expect_file_chooser(timeout=60_000) as chooser:
+            page.get_by_role("button", name=LABEL).click(timeout=60_000)
+        return chooser.value
+    opened: list[Any] = []
+    page.on("filechooser", opened.append)
+    # A fresh page may still move its canvas, and a drawn button has no element that a click would follow.
+    for _ in range(10):
+        page.wait_for_function(BUTTON, timeout=60_000)
+        page.mouse.click(*page.evaluate(BUTTON))
+        page.wait_for_timeout(3_000)
+        if opened:
+            break
+    page.remove_listener("filechooser", opened.append)
+    assert opened, "the button opened no file chooser in ten clicks"
+    return opened[0]
+
+
 def test_chosen_files_become_a_folder_that_is_loaded(drawing, front_end, comfyui, files):  # noqa: F811
     """With the mask and the caption among them."""
     if not front_end.evaluate("() => 'Comfy.RightSidePanel.IsOpen' in app.extensionManager.setting.settings"):
         pytest.skip("front ends before 1.37 were not seen to open the files; dropping them works there too")
     front_end.evaluate(BUILD, NODE)
-    with front_end.expect_file_chooser(timeout=60_000) as chooser:
-        if front_end.evaluate("() => app.extensionManager.setting.get('Comfy.VueNodes.Enabled')"):
-            front_end.get_by_role("button", name=LABEL).click(timeout=60_000)
-        else:
-            front_end.wait_for_function(BUTTON, timeout=60_000)
-            front_end.mouse.click(*front_end.evaluate(BUTTON))
-    chooser.value.set_files(files)
+    chooser_of(front_end).set_files(files)
     front_end.wait_for_function(f"() => ({FOLDER})().startsWith('pictures 20')", timeout=60_000)
     folder = front_end.evaluate(FOLDER)
     assert len(list((comfyui.base_directory / "input" / folder).iterdir())) == len(files)
