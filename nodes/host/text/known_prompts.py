@@ -13,8 +13,10 @@ ones, those of another CLIP, and those that another pack makes its own tokens fo
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -38,11 +40,17 @@ _ROUNDINGS, _LEAST_WEIGHT = 8, 1e-3
 _SAME_PROMPT = 1e-12
 
 
-class KnownPrompt(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class KnownPrompt:
     """A prompt as it was encoded, [1, N, d], and the `Concept.word_hash` of every concept whose word it has."""
 
     encoding: Tensor
     words: tuple[str, ...]
+
+    @functools.cached_property
+    def keys(self) -> list[bytes]:
+        """What tells each token from others, N.  Kept, since a memory of prompts is asked for them in every run."""
+        return _keys(self.encoding.flatten(0, -2))
 
 
 class PromptMemory:
@@ -170,7 +178,7 @@ def known_tokens(entries: Sequence[Mapping[str, Any]], identities: Sequence[str]
     rows = [row.detach().cpu() for encoding in encodings if encoding.shape[-1] == width for row in encoding]
     known = found.of(identities)
     arrived = {key for row in rows for key in _keys(row)}
-    in_use = [one for one in prompts if arrived.issuperset(_keys(one.encoding.flatten(0, -2)))]
+    in_use = [one for one in prompts if arrived.issuperset(one.keys)]
     for row in rows:
         parts = None if known.is_complete_for(row) else sums.parts_of(row)
         if parts is not None:
@@ -194,8 +202,10 @@ class _Tokens(NamedTuple):
 
 
 def _keys(tokens: Tensor) -> list[bytes]:
-    """What tells each token from the others, [M, d] -> M.  Not `unique`, which not every device has for rows."""
-    return [bytes(row) for row in tokens.detach().cpu().contiguous().view(torch.uint8).numpy()]
+    """What tells each token from the others, [M, d] -> M: digests, equal for equal numbers of any type.  Not `unique`,
+    which not every device has for rows."""
+    rows = tokens.detach().to("cpu", torch.float32).contiguous().numpy()
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in rows]
 
 
 def _distinct(prompts: Sequence[KnownPrompt]) -> _Tokens:
@@ -203,11 +213,10 @@ def _distinct(prompts: Sequence[KnownPrompt]) -> _Tokens:
     all of them have."""
     width = prompts[0].encoding.shape[-1]
     nothing = torch.zeros(1, width)  # of Conditioning (Zero Out)
-    encodings = [nothing, *(prompt.encoding.detach().flatten(0, -2).to(nothing) for prompt in prompts)]
-    held = [frozenset(), *(frozenset(prompt.words) for prompt in prompts)]
     first: dict[bytes, tuple[Tensor, frozenset[str]]] = {}
-    for tokens, words in zip(encodings, held, strict=True):
-        for token, key in zip(tokens, _keys(tokens), strict=True):
+    for prompt in [KnownPrompt(nothing[None], ()), *prompts]:
+        words = frozenset(prompt.words)
+        for token, key in zip(prompt.encoding.detach().flatten(0, -2).to(nothing), prompt.keys, strict=True):
             earlier = first.get(key)
             first[key] = (token, words) if earlier is None else (earlier[0], earlier[1] & words)
     return _Tokens(torch.stack([token for token, _ in first.values()]), [words for _, words in first.values()])
@@ -238,9 +247,10 @@ def _prompts_behind(entries: Sequence[Mapping[str, Any]]) -> list[KnownPrompt]:
     prompts += [KnownPrompt(one, held) for one, held in own if held is not None and one.data_ptr() not in known]
     found: dict[bytes, KnownPrompt] = {}
     for prompt in prompts:
-        key = b"".join(_keys(prompt.encoding.flatten(0, -2)))
+        key = b"".join(prompt.keys)
         earlier = found.setdefault(key, prompt)
-        found[key] = earlier._replace(words=tuple(sorted({*earlier.words, *prompt.words})))
+        if not set(prompt.words) <= set(earlier.words):
+            found[key] = replace(earlier, words=tuple(sorted({*earlier.words, *prompt.words})))
     return list(found.values())
 
 
