@@ -2,6 +2,7 @@
 
     python benchmarks/better_than_a_word.py                        zippy and finny, a training of minutes for each row
     python benchmarks/better_than_a_word.py --things hugsy sippy --rows "values whole" --each     a line for each thing
+    python benchmarks/better_than_a_word.py --pictures 1 --rows "anchored, cap .5" "anchored, cap 1"    from one picture
 
 Trains each demo thing with the trainer's own function and the preset Standard but for what the row changes, on true
 masks, and paints it in new scenes with the host's sampler, three pictures a scene, at every bias.  The recogniser reads
@@ -45,6 +46,8 @@ ROWS = {
     "residual, cap .5": _row("residual", 0.5),
     "residual, cap 1": _row("residual", 1.0),
     "anchored, cap .5": _row("anchored", 0.5),
+    "anchored, cap .25": _row("anchored", 0.25),
+    "anchored, cap 1": _row("anchored", 1.0),
     "attention .1": _row("unlocked", attention_weight=0.1),
     "attention .3": _row("unlocked", attention_weight=0.3),
 }
@@ -69,16 +72,18 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS), metavar="ROW")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings")
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--pictures", type=int, default=5, help="of each thing, on which it is trained")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/perfusion-benchmarks/better_than_a_word")
     parser.add_argument("--only-table", action="store_true", help="print what is there")
     parser.add_argument("--each", action="store_true", help="a line for each thing instead of one for all")
     arguments = parser.parse_args()
     cells = [Cell(thing, row, seed) for seed in arguments.seeds for row in arguments.rows for thing in arguments.things]
-    folder = arguments.cache / f"{arguments.steps}-steps"
+    few = "" if arguments.pictures == 5 else f"-{arguments.pictures}-pictures"
+    folder = arguments.cache / f"{arguments.steps}-steps{few}"
     folder.mkdir(parents=True, exist_ok=True)
     if not arguments.only_table:
         open_pack()
-        bench = Bench(arguments.steps, folder)
+        bench = Bench(arguments.steps, folder, arguments.pictures)
         for cell in cells:
             bench.fill(cell)
     print(table([[cell] for cell in cells] if arguments.each else by_row(cells), folder))
