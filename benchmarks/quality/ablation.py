@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,13 @@ from .choice import curve_samples
 from .curves import curve, lead, row
 from .jobs import Job
 from .measures import best_point
-from .plan import ABLATIONS, PERFUSION, Size, Variant
+from .plan import ABLATION_BIASES, ABLATIONS, PERFUSION, Size, Variant
 from .plan import METHODS as VARIANTS
 from .single import all_uses, jobs_of
 from .workbench import Workbench
 
-BASE = next(variant for variant in VARIANTS if variant.label == PERFUSION)
+# At the biases of the other rows: more to choose from would be an advantage.
+BASE = replace(next(variant for variant in VARIANTS if variant.label == PERFUSION), knobs=ABLATION_BIASES)
 Rows = list[dict[str, Any]]
 
 

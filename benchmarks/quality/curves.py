@@ -45,9 +45,23 @@ def lead(both: np.ndarray) -> Interval:
     )
 
 
+def lead_at_one_knob(mine: Samples, theirs: Samples, obedience: int = 0) -> Interval:
+    """By how much the harmonic mean of one method is above another's, each with the knob that is best over all things,
+    chosen anew whenever things are drawn.  obedience: the column that is taken for it."""
+    both = np.concatenate([found[:, :, [obedience, 1]] for of in (mine, theirs) for found in of.values()], axis=2)
+    count = len(mine)
+
+    def statistic(means: np.ndarray) -> np.ndarray:
+        reached = harmonic_mean(means[..., 0::2], means[..., 1::2])
+        return reached[..., :count].max(axis=-1) - reached[..., count:].max(axis=-1)
+
+    return bootstrap(both, statistic)
+
+
 def best_rows(samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
     """Each method at its own best knob, for every thing that which is best on the others.  Beside the other methods the
-    lead of Perfusion, with the settings that its tuning chose as theirs did, and that of the best of all its rows."""
+    lead of Perfusion, with the settings that its tuning chose as theirs did; the same with one knob for all things, and
+    where backgrounds count by their labels; and that of the best of all its rows."""
     own = {
         (label, knob): found for label, of in samples.items() if KIND_OF[label] == OURS for knob, found in of.items()
     }
@@ -59,10 +73,13 @@ def best_rows(samples: Mapping[str, Samples]) -> list[dict[str, Any]]:
         line = {"kind": KIND_OF[label], **row(label, _counted([f"{knob:g}" for knob in knobs]), theirs)}
         if KIND_OF[label] in (AS_USED, MASKED):
             curves = [curve(samples[name]) for name in OF_THE_CURVE if name in samples]
-            least = smallest_lead(curves, curve(of_knob))
             line["Perfusion's lead"] = lead(np.concatenate([mine, theirs], axis=2))
+            line["lead at one knob"] = lead_at_one_knob(samples[PERFUSION], of_knob)
+            line["lead by labels"] = lead_at_one_knob(samples[PERFUSION], of_knob, single.BY_LABELS)
             line["lead at its best"] = lead(np.concatenate([best, theirs], axis=2))
-            line["least lead of the curve"] = "never as obedient" if least is None else least
+            for name, of in (("least lead of the curve", curves), ("of the biases", curves[:1])):
+                least = smallest_lead(of, curve(of_knob))
+                line[name] = "never as obedient" if least is None else least
         rows.append(line)
     columns = dict.fromkeys(["method", "kind", "knob", *(name for line in reversed(rows) for name in line)])
     return [{name: line.get(name, "") for name in columns} for line in rows if line["kind"] != YARDSTICK]

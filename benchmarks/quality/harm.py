@@ -39,7 +39,7 @@ class Loaded:
         method = METHODS[self.variant.method]
         return {
             "trainings": [use.training_facts(bench) for use in self.uses],
-            "applied as": [method.name, method.version], "knob": self.knob, **base_facts(bench, self.captions),
+            "applied as": [method.name, method.applied], "knob": self.knob, **base_facts(bench, self.captions),
         }  # fmt: skip
 
     def reading_facts(self, bench: Workbench) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Loaded:
 
 def base_facts(bench: Workbench, captions: int) -> dict[str, Any]:
     """The facts of the base model's paintings."""
-    return {"captions": plain_captions(captions), **bench.sampling}
+    return {"captions": plain_captions(captions), "kept": "float32", **bench.sampling}
 
 
 def plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Loaded]:
@@ -80,7 +80,7 @@ def plan(size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str,
 
 
 def jobs(bench: Workbench, size: Size, tuned: Mapping[str, Mapping[str, Any]], knobs: Mapping[str, float]) -> list[Job]:
-    """The jobs of all rows.  They paint in float32: rounding would hide how little an almost closed gate does."""
+    """The jobs of all rows.  They paint and keep float32: rounding would hide how little an almost closed gate does."""
     return [row.job(bench.exact()) for row in plan(size, tuned, knobs)]
 
 
@@ -117,10 +117,10 @@ def _differences(bench: Workbench, loaded: Loaded) -> dict[str, float]:
         ]  # fmt: skip
         with method.altered():
             model, clip = method.apply(bench, learned, loaded.knob)
-            save_latents(path, paint(bench, model, clip, captions))
+            save_latents(path, paint(bench, model, clip, captions), torch.float32)
 
     def make_base(path: Path) -> None:
-        save_latents(path, paint(bench, bench.model, bench.clip, captions))
+        save_latents(path, paint(bench, bench.model, bench.clip, captions), torch.float32)
 
     @torch.no_grad()
     def compare() -> dict[str, float]:

@@ -25,9 +25,10 @@ class Size:
     conditions: of the training pictures, each with the labels of the methods that are compared under it (None = all).
     prompts, seeds: of each thing where its pictures are varied, and seeds of each prompt; hard_prompts, hard_seeds:
     under the other conditions.  tuning_seeds: while tuning.  tune_rounds: on how many tuning things each round of the
-    tuning tries settings; the first tries all, a later one the best tune_kept of each method.  same_kind: pairs of
-    things of one kind.  strict: whether likeness is read with the strict instrument, whose galleries take half a minute
-    for each thing.  overrides: of the settings of every training that knows them.
+    tuning tries settings; the first tries all, a later one the best tune_kept of each method.  same_kind, triples:
+    things of one kind, and of three kinds, that are loaded together.  strict: whether likeness is read with the strict
+    instrument, whose galleries take half a minute for each thing.  overrides: of the settings of every training that
+    knows them.
     """
 
     tuning: tuple[str, ...]
@@ -47,10 +48,10 @@ class Size:
     tune_kept: int = 2
     pair_things: tuple[str, ...] = ("hugsy", "sippy", "zippy", "finny", "cosy", "twinkle")
     same_kind: tuple[tuple[str, str], ...] = ()
+    triples: tuple[tuple[str, str, str], ...] = ()
     pair_prompts: int = 6
     pair_seeds: int = 1
     same_kind_seeds: int = 2
-    triples: int = 4
     ablation_things: int = 2
     ablation_seeds: int = 1
     ablations: tuple[str, ...] | None = None  # by label; None = all
@@ -97,8 +98,8 @@ class Variant:
 
 KINDS = YARDSTICK, OURS, AS_USED, MASKED = "", "ours", "as users run it", "with our masks"
 # Up to where obedience is the superclass word's, and likeness goes.  The knob's most telling values come first, since
-# smaller runs take only the first ones.
-BIASES, LOCK_BIASES = (0.85, 0.75, 0.65, 0.95), (0.85, 0.65)
+# smaller runs take only the first ones.  All lists go on until a method is worse again, as far as was seen.
+BIASES, LOCK_BIASES = (0.85, 0.75, 0.65, 0.95, 0.55), (0.85, 0.65)
 # Values near the word's own, by half of the superclass' values at most, and a gate that leaves the superclass.
 HELD = {"form": "anchored", "difference_cap": 0.5}
 
@@ -109,7 +110,8 @@ def _form(name: str, **more: Any) -> dict[str, Any]:
 
 LOCKABLE = _form("lockable")  # one training, used at every lock and under the lock of the whole prompt
 _COMPARED = (
-    (INVERSION, (1.0, 0.8, 1.2)), (LORA, (1.0, 0.75, 0.5)), (CUSTOM, (0.5, 0.75, 1.0)), (FINE_TUNING, (1.0, 0.75)),
+    (INVERSION, (1.0, 0.8, 1.2, 0.6)), (LORA, (1.0, 0.75, 0.5, 0.35)), (CUSTOM, (0.5, 0.75, 1.0, 0.35, 1.25)),
+    (FINE_TUNING, (1.0, 0.75, 1.25)),
 )  # fmt: skip
 METHODS = (
     Variant(SUPERCLASS, SUPERCLASS, (0.0,), kind=YARDSTICK),
@@ -125,19 +127,21 @@ METHODS = (
 )
 # With several things in one picture, besides the knob at which a method is reported.
 PAIR_KNOBS: dict[str, tuple[float, ...]] = {
-    PERFUSION: (0.65, 0.75, 0.85), LORA: (0.75, 0.5), INVERSION: (0.8,),
+    PERFUSION: (0.65, 0.75, 0.85), LORA: (0.75, 0.5, 0.35), INVERSION: (1.0, 0.8),
 }  # fmt: skip
 ABLATION_BIASES = (0.85, 0.65)
 ABLATIONS = (
     Variant("gate leaves the word", PERFUSION, ABLATION_BIASES, {**HELD, "form": "residual"}, PERFUSION),
     Variant("difference not held", PERFUSION, ABLATION_BIASES, _form("anchored"), PERFUSION),
-    Variant("paper form", PERFUSION, (0.65,), _form("paper", normalise_gate=False), PERFUSION),
+    Variant("keys locked", PERFUSION, ABLATION_BIASES, _form("gated"), PERFUSION),
+    Variant("paper form", PERFUSION, ABLATION_BIASES, _form("paper", normalise_gate=False), PERFUSION),
     Variant("no mask", PERFUSION, ABLATION_BIASES, {"mask": False}, PERFUSION),
     Variant("mask made by attention", PERFUSION, ABLATION_BIASES, {"mask": "attention"}, PERFUSION),
+    # In place of locked ones.
     Variant("keys learned", "perfusion, keys learned", ABLATION_BIASES, _form("gated"), PERFUSION),
     # Without a sigmoid the length of i is a factor of the values, which were learned with i as it was.
     Variant("linear edit", "perfusion, linear edit", (0.65,), {"normalise_gate": False}, PERFUSION),
-    Variant("gradient through i", "perfusion, gradient through i", (0.85,), tuned_as=PERFUSION),
+    Variant("gradient through i", "perfusion, gradient through i", ABLATION_BIASES, tuned_as=PERFUSION),
 )
 
 # What is tried on the tuning things, each method as its users run it.  All see as many samples, 300 steps of 8 or the
@@ -179,18 +183,20 @@ FULL = Size(
     conditions={VARIED: None, SAME_PLACE: _WITHOUT_WHOLE, ENTANGLED: _WITHOUT_DEAREST, ONE_PICTURE: _WITHOUT_DEAREST,
                 CLUTTER: _LEAST},
     same_kind=(("hugsy", "mopsy"), ("sippy", "moka"), ("zippy", "rusty"), ("finny", "bubbles")),
+    triples=(("hugsy", "sippy", "zippy"), ("finny", "cosy", "twinkle"), ("hugsy", "finny", "cosy"),
+             ("sippy", "zippy", "twinkle")),
 )  # fmt: skip
 QUICK = Size(
     tuning=("hugsy",), held_out=("moka",), conditions={VARIED: None, ENTANGLED: (PERFUSION, INVERSION, LORA)},
     prompts=8, hard_prompts=6, seeds=1, hard_seeds=1, tune_rounds=(1,), pair_things=("hugsy", "sippy"),
-    same_kind=(("sippy", "moka"),), pair_prompts=2, same_kind_seeds=1, triples=0, ablation_things=1, harm_captions=12,
+    same_kind=(("sippy", "moka"),), pair_prompts=2, same_kind_seeds=1, ablation_things=1, harm_captions=12,
     harm_counts=(1,), harm_few_captions=12, max_knobs=3, max_grid=1, ablations=("paper form", "no mask"),
     overrides={"steps": 80, "prior_pictures": 16},
 )  # fmt: skip
 SMALLEST = Size(
     tuning=("sippy",), held_out=(), conditions={VARIED: None, ENTANGLED: (PERFUSION, INVERSION)}, prompts=2,
     hard_prompts=2, seeds=1, hard_seeds=1, strict=False, sampling_steps=2, tune_rounds=(1,),
-    pair_things=("sippy", "hugsy"), same_kind=(("sippy", "moka"),), pair_prompts=1, same_kind_seeds=1, triples=0,
+    pair_things=("sippy", "hugsy"), same_kind=(("sippy", "moka"),), pair_prompts=1, same_kind_seeds=1,
     ablation_things=1, harm_captions=2, harm_counts=(1,), harm_few_captions=2, max_knobs=1, max_grid=1,
     ablations=("keys learned", "gradient through i", "mask made by attention"),
     overrides={"steps": 2, "batch_size": 2, "prior_pictures": 2},

@@ -69,11 +69,12 @@ class Report:
             about = "Prompts that name no loaded thing, against the base model."
             self._part("No harm", "harm", harm.measure(bench, size, tuned, knobs), about)
         if "ablations" in self.stages:
-            about = f"On {', '.join(ablation.things_of(size))}, each row at its best bias of those tried."
+            about = f"On {', '.join(ablation.things_of(size))}, which chose the default; each row at its best bias."
             self._part("Ablations of Perfusion", "ablations", ablation.measure(bench, size, tuned), about)
         hours = sum(note["core seconds"] for note in bench.cache.notes()) / 3600
         several_rows, harm_rows = (self.rows.get(name, ()) for name in ("several", "harm"))
-        answered = answers(best, several_rows, harm_rows, locks, knobs[PERFUSION], hours)
+        whole = None if self.missing else hours
+        answered = answers(best, several_rows, harm_rows, locks, knobs[PERFUSION], whole)
         path = self.folder / "results.md"
         lacking = "\n".join(f"- {line}" for line in (*self.missing, *MISSING))
         text = [self._head(name, tuned, knobs), "## The bars", markdown(answered), "## Not measured", lacking]

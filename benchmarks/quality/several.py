@@ -25,7 +25,7 @@ from .prompts import drawn, pair_prompts, pair_scene
 from .single import TENSORS, Use, artefact, settings_of
 from .workbench import Workbench
 
-VERSION = 2  # of the judgement
+VERSION = 3  # of the judgement
 # What is different about several concepts, taken away: the joint gate, and all that is joint.
 UNJOINED = tuple(
     replace(VARIANTS[1], label=f"perfusion local, {without}", method=f"perfusion, {without}")
@@ -56,7 +56,7 @@ class Loaded:
     def painting_facts(self, bench: Workbench, size: Size) -> dict[str, Any]:
         return {
             "trainings": [use.training_facts(bench) for use in self.uses],
-            "applied as": [self.method.name, self.method.version], "knob": self.knob,
+            "applied as": [self.method.name, self.method.applied], "knob": self.knob,
             "texts": pair_prompts(size.pair_prompts), "seed": self.seed, **bench.sampling,
         }  # fmt: skip
 
@@ -79,7 +79,7 @@ def sets_of(size: Size) -> dict[str, list[tuple[str, ...]]]:
     return {
         DIFFERENT: list(combinations(size.pair_things, 2)),
         SAME: list(size.same_kind),
-        THREE: list(combinations(size.pair_things, 3))[: size.triples],
+        THREE: list(size.triples),
     }
 
 
@@ -132,7 +132,8 @@ def measure(
 
 
 def _shares(judged: Sequence[Mapping[str, bool]]) -> dict[str, float]:
-    shares = {name: float(np.mean([row[name] for row in judged])) for name in ("right", "swapped", "lost")}
+    names = ("right", "swapped", "lost", "refused")
+    shares = {name: float(np.mean([row.get(name, False) for row in judged])) for name in names}
     return {"pictures": len(judged), **shares}
 
 
@@ -158,7 +159,7 @@ def _judged(bench: Workbench, size: Size, loaded: Loaded) -> list[dict[str, bool
             file = bench.cache.file("pair", loaded.painting_facts(bench, size), TENSORS, paint_all)
         except PerfusionError as refused:
             print(f"{', '.join(things)}: {refused}", flush=True)
-            return [{"right": False, "swapped": False, "lost": True} for _ in asked]
+            return [{"right": False, "swapped": False, "lost": True, "refused": True} for _ in asked]
         return judge(bench, bench.decode(load_latents(file)), asked)
 
     return bench.cache.numbers("pair-reading", loaded.reading_facts(bench, size), judge_all)

@@ -63,7 +63,7 @@ class Use:
     def painting_facts(self, bench: Workbench, prompts: int, seed: int) -> dict[str, Any]:
         method = METHODS[self.variant.method]
         return {
-            "training": self.training_facts(bench), "applied as": [method.name, method.version], "knob": self.knob,
+            "training": self.training_facts(bench), "applied as": [method.name, method.applied], "knob": self.knob,
             "texts": [prompt.text for prompt in self.prompts(prompts)], "seed": seed, **bench.sampling,
         }  # fmt: skip
 

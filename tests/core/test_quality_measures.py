@@ -226,9 +226,10 @@ def test_ticks_enclose_the_values(values):
     assert ticks[0] <= min(values) and ticks[-1] >= max(values)
 
 
-def lead_over(method, kind, value, least=0.1):
-    lead = Interval(value, value - 0.01, value + 0.01)
-    return {"method": method, "kind": kind, "Perfusion's lead": lead, "least lead of the curve": least}
+def lead_over(method, kind, value, least=0.1, at_one_knob=0.06):
+    leads = {"Perfusion's lead": value, "lead at one knob": at_one_knob, "lead by labels": -0.3}
+    intervals = {name: Interval(lead, lead - 0.01, lead + 0.01) for name, lead in leads.items()}
+    return {"method": method, "kind": kind, **intervals, "least lead of the curve": least, "of the biases": least}
 
 
 def test_answers_name_the_worst_case():
@@ -252,10 +253,19 @@ def test_answers_name_the_worst_case():
     assert [row["met"] for row in answered] == ["no", "yes", "yes", "no", "yes", "yes", "yes", "no", "no", "no"]
     told = [row["measured"] for row in answered]
     assert f"above {plan.INVERSION}" in told[0] and f"above {plan.LORA}{plan.WITH_MASKS}" in told[1]
+    assert "with one knob for all things 0.06" in told[0] and "by labels alone -0.30" in told[0]
     assert "-0.20" in told[3]
     assert told[4] == "by bias: 0.50 at 0.65, 0.95 at 0.95", "every bias is said, not the best alone"
     assert "0.95 against 0.40 (strength 0.5)" in told[5]
     assert told[8].startswith("0.00 [-0.10, 0.10] for -0.20") and told[9] == "8.4"
+
+
+def test_a_bar_is_met_only_by_both_ways_of_choosing_the_knob():
+    def met(*leads):
+        rows = [lead_over(plan.LORA, plan.AS_USED, *leads), lead_over(plan.CUSTOM, plan.AS_USED, 0.3)]
+        return [row["met"] for row in answers.answers({plan.ENTANGLED: rows}, [], [], [], None, None)]
+
+    assert met(0.05, 0.1, 0.05) == ["yes"] and met(0.05, 0.1, 0.04) == met(0.04, 0.1, 0.05) == ["no"]
 
 
 def test_the_plan_is_as_large_as_the_issue_asks():
@@ -263,7 +273,8 @@ def test_the_plan_is_as_large_as_the_issue_asks():
     assert len(full.held_out) == 4 and full.prompts >= 24 and full.tune_rounds[-1] <= len(full.tuning)
     assert not set(full.tuning) & set(full.held_out)
     assert set(full.conditions) == {plan.VARIED, plan.SAME_PLACE, plan.ENTANGLED, plan.ONE_PICTURE, plan.CLUTTER}
-    assert len(full.pair_things) == 6 and len(full.same_kind) >= 4 and full.triples > 0
+    assert len(full.pair_things) == 6 and len(full.same_kind) >= 4 and len(full.triples) >= 4
+    assert {thing for three in full.triples for thing in three} <= set(full.pair_things)
     assert full.harm_captions >= 200 and full.harm_counts == (1, 4, 16)
     labels = {variant.label for variant in plan.METHODS}
     assert {variant.tuned_as for variant in (*plan.METHODS, *plan.ABLATIONS)} <= labels | {""}

@@ -12,7 +12,7 @@ LOCK0, LOCK1 = plan.LOCKED[0.0], plan.LOCKED[1.0]
 def samples(obedience: float, likeness: float, things: int = 3) -> np.ndarray:
     """[things, 2, COLUMNS], the same everywhere; the detail shows in no picture."""
     found = np.zeros((things, 2, len(single.COLUMNS)))
-    found[:, :, 0], found[:, :, 1] = obedience, likeness
+    found[:, :, 0], found[:, :, 1], found[:, :, single.BY_LABELS] = obedience, likeness, 1.0
     found[:, :, single.COLUMNS.index("off: detail")] = np.nan
     return found
 
@@ -36,6 +36,8 @@ def test_each_method_is_told_at_its_best_knob_and_perfusion_also_at_the_best_of_
     assert rows[plan.LORA]["Perfusion's lead"].value == pytest.approx(mine - 0.8)
     assert rows[plan.LORA]["lead at its best"].value == pytest.approx(best - 0.8)
     assert rows[plan.LORA + plan.WITH_MASKS]["Perfusion's lead"].value == pytest.approx(mine - 0.9)
+    assert rows[plan.LORA]["lead at one knob"].value == pytest.approx(mine - 0.8)
+    assert rows[plan.LORA]["lead by labels"].value == pytest.approx(2 * 1.0 * 0.9 / 1.9 - 2 * 1.0 * 0.8 / 1.8)
     assert rows[plan.PERFUSION]["Perfusion's lead"] == "" and rows[plan.LORA]["off: detail"] == ""
     assert len({tuple(row) for row in rows.values()}) == 1, "one set of columns"
 
@@ -47,6 +49,14 @@ def test_the_curve_over_bias_and_lock_counts_where_both_are_obedient() -> None:
     own, lora = 0.9 - 0.6 * (level - 0.5), 0.8 - 2 * (level - 0.8)  # both curves are straight between their two knobs
     assert rows[plan.LORA]["least lead of the curve"] == pytest.approx(own - lora)
     assert rows[plan.LORA + plan.WITH_MASKS]["least lead of the curve"] == pytest.approx(-0.1)
+
+
+def test_one_knob_for_all_things_is_chosen_anew_in_every_drawing():
+    """Two things, each at its best with another knob: together .5 with either, drawn alone 1."""
+    one, other = samples(1.0, 1.0, things=2), samples(1.0, 1.0, things=2)
+    one[0, :, 1], other[1, :, 1] = 0.0, 0.0
+    lead = curves.lead_at_one_knob({1.0: one, 2.0: other}, {1.0: samples(1.0, 0.0, things=2)})
+    assert (lead.value, lead.low, lead.high) == (pytest.approx(2 / 3), pytest.approx(2 / 3), pytest.approx(1.0))
 
 
 def test_the_lock_is_told_against_lock_0_at_one_bias() -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from .perfusion import Perfusion
 
+_gate = edit.gate  # as it is while another stands in its place
+
 
 class KeysLearned(ConceptTrainer):
     """The key's target is learned too, where the method locks it: one vector in place of the superclass encoding, which
@@ -27,7 +29,9 @@ class KeysLearned(ConceptTrainer):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.superclass_encoding = self.superclass_encoding.clone().requires_grad_()
-        rate = self.settings.value_learning_rate
+        relative = self.settings.relative_value_rate
+        size = self.superclass_encoding.detach().square().mean().sqrt().item()
+        rate = self.settings.value_learning_rate if relative is None else relative * size
         self.optimiser.add_param_group({"params": [self.superclass_encoding], "lr": rate})
 
 
@@ -62,9 +66,10 @@ class GradientThroughTarget(ConceptTrainer):
             self.target_input = followed
 
 
-def linear_gate(similarities: Tensor, bias: float, temperature: float) -> Tensor:
-    """The rank-one edit before it was gated (ROME): as much as the encoding points to the word.  No bias acts on it."""
-    return similarities
+def linear_gate(similarities: Tensor, bias: float | Tensor, temperature: float | Tensor) -> Tensor:
+    """The rank-one edit before it was gated (ROME): as much as the encoding points to the word.  No bias acts on it;
+    which tokens are the word's own is decided as ever."""
+    return _gate(similarities, bias, temperature) if bias is edit.OWN_TOKEN_BIAS else similarities
 
 
 def single_projections(directions: Tensor, target_inputs: Tensor, indices: Sequence[int]) -> Tensor:
@@ -72,7 +77,7 @@ def single_projections(directions: Tensor, target_inputs: Tensor, indices: Seque
     return directions
 
 
-def similarities_alone(alone: Tensor, coefficients: Tensor, paper_form: Tensor) -> Tensor:
+def similarities_alone(alone: Tensor, coefficients: Tensor, paper_form: Tensor, own: Tensor | None = None) -> Tensor:
     """Each gate measured as if its concept were the only one, as in the paper."""
     return alone
 

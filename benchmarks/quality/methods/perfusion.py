@@ -32,6 +32,7 @@ class Perfusion:
 
     training = "perfusion"
     version = 2
+    applied = 3
 
     def __init__(self, key_lock: str, lock: float | None = None) -> None:
         self.key_lock, self.lock = key_lock, lock

@@ -28,13 +28,14 @@ class Artefact:
 class Method(Protocol):
     """A way of teaching the model a thing.
 
-    name: in tables.  training: methods of one training share their artefacts.  version: raised when the code changes
-    what comes out, so that old results are not taken for new ones.
+    name: in tables.  training: methods of one training share their artefacts.  version, applied: raised when the code
+    changes what comes out of a training or of a painting, so that old results are not taken for new ones.
     Samples seen = steps x batch_size, the same for all methods of a comparison."""
 
     name: str
     training: str
     version: int
+    applied: int
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The settings with all defaults, so that changed defaults are not taken for the old ones."""
@@ -64,7 +65,7 @@ class Method(Protocol):
 class TensorMethod:
     """A method whose artefacts are tensors in a safetensors file."""
 
-    version = 2
+    version = applied = 2
     defaults: Mapping[str, Any] = {}
 
     def complete(self, settings: Mapping[str, Any]) -> dict[str, Any]:
