@@ -33,7 +33,7 @@ def answers(
     """One row for each bar: what was asked, what was measured, whether it is met.  Rows not measured are left out.
 
     best: each method at its own best knob, by condition.  bias: at which Perfusion is reported where several things are
-    loaded.  hours: core-hours of all that the report stands on; None where something is missing."""
+    loaded.  hours: core-hours that the whole run takes; None where something is missing."""
     return [
         *_leads(best),
         *_varied(best.get(VARIED, ())),

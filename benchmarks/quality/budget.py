@@ -31,6 +31,9 @@ MEASURED_ONCE = {
 }
 
 
+WHOLE = "core-hours in all"
+
+
 class Amount(NamedTuple):
     """How much work a cell is.
 
@@ -80,18 +83,20 @@ def table(bench: Workbench, size: Any, stages: Collection[str]) -> list[dict[str
     for part, cells in parts.items():
         done: Counter[str] = Counter()
         to_do: Counter[str] = Counter()
-        hours = 0.0
+        hours = whole = 0.0
         for cell, finished in cells:
             amount = amount_of(cell.kind, cell.facts)
             if amount is None:
                 continue
             (done if finished else to_do)[amount.unit.replace(",", ":").split(":")[0]] += amount.count
-            if not finished:  # an altered Perfusion costs as much as Perfusion
-                hours += amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
+            # An altered Perfusion costs as much as Perfusion.
+            took = amount.units * costs.get(amount.unit, costs["training: perfusion"]) / 3600
+            whole += took
+            hours += 0 if finished else took
         row: dict[str, Any] = {"part": part}
         for column, title in (("training", "trainings"), ("painting", "painted"), ("reading", "read")):
             row |= {f"{title}: done": done[column], f"{title}: to do": to_do[column]}
-        rows.append({**row, "core-hours to do": hours})
+        rows.append({**row, "core-hours to do": hours, WHOLE: whole})
     total = {name: sum(row[name] for row in rows) for name in list(rows[0])[1:]}
     return [*rows, {"part": "all", **total}]
 

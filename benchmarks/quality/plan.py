@@ -176,7 +176,7 @@ GRIDS: dict[str, tuple[Mapping[str, Any], ...]] = {
 _WITHOUT_DEAREST = tuple(variant.label for variant in METHODS if variant.label != FINE_TUNING + WITH_MASKS)
 _WITHOUT_WHOLE = tuple(label for label in _WITHOUT_DEAREST if label != WHOLE)
 # No bar asks about clutter.
-_LEAST = tuple(one.label for one in METHODS if one.method not in (FINE_TUNING, CUSTOM) and one.label != WHOLE)
+_LEAST = (PERFUSION, INVERSION, LORA)
 FULL = Size(
     # First one that the demo model does not always get right: by others nothing can be chosen.
     tuning=("finny", "hugsy"), held_out=("mopsy", "moka", "rusty", "bubbles"),

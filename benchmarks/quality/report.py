@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from perfusion_pack.demo.world.things import THINGS
 
-from . import ablation, choice, harm, plot, reading, several, sheets, single
+from . import ablation, budget, choice, harm, plot, reading, several, sheets, single
 from .answers import answers
 from .cache import OutOfTimeError
 from .conditions import PICTURES, training_pictures
@@ -71,9 +71,8 @@ class Report:
         if "ablations" in self.stages:
             about = f"On {', '.join(ablation.things_of(size))}, which chose the default; each row at its best bias."
             self._part("Ablations of Perfusion", "ablations", ablation.measure(bench, size, tuned), about)
-        hours = sum(note["core seconds"] for note in bench.cache.notes()) / 3600
         several_rows, harm_rows = (self.rows.get(name, ()) for name in ("several", "harm"))
-        whole = None if self.missing else hours
+        whole = None if self.missing else budget.table(bench, size, self.stages)[-1][budget.WHOLE]
         answered = answers(best, several_rows, harm_rows, locks, knobs[PERFUSION], whole)
         path = self.folder / "results.md"
         lacking = "\n".join(f"- {line}" for line in (*self.missing, *MISSING))
