@@ -12,8 +12,8 @@ from .host.editing.edit_patch import apply_edits
 from .host.editing.edit_run import RealPicture
 from .host.editing.edited_latents import in_rows
 from .host.editing.edited_prompts import plan_edits
+from .host.node_text import say
 from .host.old_hosts import ADVANCED, GrowingInput, search_aliases
-from .host.progress import say
 from .types import CATEGORY, PerfusionEdit
 
 EDITS = GrowingInput("edits", "edit", most=16)
