@@ -32,6 +32,7 @@ What they share:
     sweep               the settings of a table of runs, and what its columns and rows are called
     grid_picture        pictures of several runs in one
     concept_card        all that a concept says of itself
+    form_words          what its form means, in words
     attention_picture   heat maps of words over pictures
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs

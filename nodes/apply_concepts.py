@@ -11,8 +11,8 @@ from .advice import WHOLE_PROMPT_LOCK_BIAS
 from .declared import as_declared
 from .host.gate.patch import KEY_LOCKS, apply_concepts
 from .host.gate.run_report import report_runs
+from .host.node_text import say
 from .host.old_hosts import ADVANCED, GrowingInput, choice, search_aliases
-from .host.progress import say
 from .host.text.prompt_notes import PromptNotes, take_notes
 from .host.text.words import add_words
 from .types import ALIASES, CATEGORY, PerfusionConcept

@@ -8,25 +8,12 @@ from typing import Any
 from PIL import Image, ImageOps
 
 from ..perfusion_core.concept import Concept, GatedConcept
-from ..perfusion_core.edit import OWN_KEYS
 from .drawing import LARGE, MARGIN, MEDIUM, SMALL, Sheet, font, shortened, wrapped
+from .form_words import CLOSING, KEYS
 from .pictures import opened
 
 _SIDE, _NAME = 220, 190  # of the picture; of the column of names
 _SIZE, _LINE = SMALL + 1, 30
-
-# What the form of a concept means for its keys.
-_KEYS = {
-    "lockable": "drawn from own to locked in training",
-    "unlocked": "own",
-    "gated": "locked",
-    "paper": "locked",
-    "residual": "own",
-    "anchored": "own",
-}
-
-# What a closing gate leaves in the place of the word, where that is not the word.
-_CLOSING = dict.fromkeys(OWN_KEYS, "leaves the superclass") | {"paper": "leaves the word less its part of the concept"}
 
 
 def facts_of(gated: GatedConcept) -> dict[str, str]:
@@ -45,8 +32,8 @@ def facts_of(gated: GatedConcept) -> dict[str, str]:
         "word's vectors": encoders,
         **({} if offset is None else {"encoding's offset": f"{len(offset)} x {offset.shape[1]}, behind the encoder"}),
         "gate": f"bias {concept.bias:g}, temperature {concept.temperature:g} recommended",
-        "form": f"{concept.form}: keys {_KEYS[concept.form]}, lock {concept.recommended_lock:g} recommended",
-        "closing gate": _CLOSING.get(concept.form, "leaves the word"),
+        "form": f"{concept.form}: keys {KEYS[concept.form]}, lock {concept.recommended_lock:g} recommended",
+        "closing gate": CLOSING.get(concept.form, "leaves the word"),
         "layers": f"{len(widths)} of width {min(widths)} to {max(widths)}, {numbers:,} numbers",
         "text statistics": concept.statistics_hash or "not told",
     }
@@ -107,7 +94,7 @@ def _draw_card(sheet: Sheet, gated: GatedConcept) -> None:
     head = [
         f"a {concept.superclass}, for {concept.base_model} models",
         f"bias {gated.bias:g} · temperature {gated.temperature:g}",
-        f"strength {gated.strength:g} · keys {_KEYS[concept.form]}",
+        f"strength {gated.strength:g} · keys {KEYS[concept.form]}",
     ]
     for number, line in enumerate(head):
         fitted = wrapped(line, sheet.width - right - MARGIN, MEDIUM)

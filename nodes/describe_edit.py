@@ -80,19 +80,34 @@ class DescribeEdit(io.ComfyNode):
                     default="",
                     tooltip="Words of either prompt, separated by commas. Empty for those that differ.",
                 ),
-                _percent("cross_start", EDIT.cross[0], "From when the words take the source's attention.", **ADVANCED),
-                _percent("self_start", EDIT.own[0], "From when the places of the picture do.", **ADVANCED),
+                _percent(
+                    "cross_start",
+                    EDIT.cross[0],
+                    "From when the words take the source's attention. "
+                    f"Start with {EDIT.cross[0]:g}, the first step; higher lets the new words change shape and place.",
+                    **ADVANCED,
+                ),
+                _percent(
+                    "self_start",
+                    EDIT.own[0],
+                    "From when the places of the picture take the source's attention among themselves. "
+                    f"Start with {EDIT.own[0]:g}, the first step; higher leaves the layout freer.",
+                    **ADVANCED,
+                ),
                 _percent(
                     "blend_start",
                     BLEND.window[0],
-                    "From when the picture stays outside of the change.",
+                    "From when the picture stays the source's outside of the place that may change. "
+                    f"Start with {BLEND.window[0]:g}; lower may miss the place, which is not yet known, higher lets "
+                    "more around it change.",
                     **ADVANCED,
                 ),
                 _percent(
                     "blend_end",
                     BLEND.window[1],
-                    f"Until when. Start with {BLEND_END_AROUND:g} around the words, since the old scene leaves a halo "
-                    "otherwise.",
+                    "Until when the picture stays the source's outside of the place that may change. "
+                    f"Start with {BLEND.window[1]:g}, the last step, around the words with {BLEND_END_AROUND:g}: "
+                    "higher leaves a halo of the old scene there, lower lets more change.",
                     **ADVANCED,
                 ),
                 _percent(
@@ -102,7 +117,14 @@ class DescribeEdit(io.ComfyNode):
                     f"the thing, 1. {THRESHOLD_FOR_ADDITION:g} for something added.",
                     **ADVANCED,
                 ),
-                _percent("softness", BLEND.softness, "How soft the edge is; 0 cuts hard.", **ADVANCED),
+                _percent(
+                    "softness",
+                    BLEND.softness,
+                    "How soft the edge of the place that may change is. "
+                    f"Start with {BLEND.softness:g}; lower cuts sharper, 0 hard, higher spreads the change into what "
+                    "is around it.",
+                    **ADVANCED,
+                ),
             ],
             outputs=[
                 PerfusionEdit.Output(display_name="edit", tooltip="For an input edit of Edit with Prompt-to-Prompt.")

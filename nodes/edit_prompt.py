@@ -6,14 +6,15 @@ from comfy_api.latest import io
 
 from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.prompt_edit import PromptEdit
+from .advice import REAL_END_FOR_A_CONCEPT
 from .declared import as_declared
 from .host.editing.edit_masks import LATENT_KEY, EditMasks
 from .host.editing.edit_patch import apply_edits
 from .host.editing.edit_run import RealPicture
 from .host.editing.edited_latents import in_rows
 from .host.editing.edited_prompts import plan_edits
+from .host.node_text import say
 from .host.old_hosts import ADVANCED, GrowingInput, search_aliases
-from .host.progress import say
 from .types import CATEGORY, PerfusionEdit
 
 EDITS = GrowingInput("edits", "edit", most=16)
@@ -86,7 +87,9 @@ class EditPrompt(io.ComfyNode):
                     step=0.01,
                     optional=True,
                     **ADVANCED,
-                    tooltip="Until when; lower it where a large edit keeps too much of the picture.",
+                    tooltip="Until when the edits keep what the model cannot paint by itself. "
+                    f"Start with 1, the last step; lower where a large edit keeps too much, {REAL_END_FOR_A_CONCEPT:g} "
+                    "for a concept in the place of the subject.",
                 ),
             ],
             hidden=[io.Hidden.unique_id],

@@ -21,7 +21,7 @@ from .edit_prompt import EditPrompt
 from .host.concept_folders import register_concept_folders
 from .host.debug_log import tell_versions
 from .host.gate.wiring import tell_of_queued_prompts
-from .host.progress import say
+from .host.node_text import say
 from .inspect_gate import InspectGate
 from .label_grid import LabelGrid
 from .load_concept import LoadConcept

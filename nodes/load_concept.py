@@ -90,7 +90,8 @@ class LoadConcept(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     **ADVANCED,
-                    tooltip="Where in the sampling the concept stops to act. Start with 1, the last step.",
+                    tooltip="Where in the sampling the concept stops to act. Start with 1, the last step; lower paints "
+                    "the last details without it.",
                 ),
                 PerfusionConcept.Input(
                     "stack",

@@ -10,9 +10,10 @@ from comfy_api.latest import io, ui
 from ..perfusion_core.errors import PerfusionError
 from .declared import as_declared
 from .host.gate.refined_text import refined_text
+from .host.node_text import say
 from .host.old_hosts import ADVANCED, search_aliases
-from .host.progress import progress_over, say
-from .host.text.statistics import CAPTIONS_MEASURED, cached_statistics, own_captions
+from .host.progress import progress_over
+from .host.text.statistics import CAPTIONS_MEASURED, MEASURING, cached_statistics, own_captions
 from .types import CATEGORY, PerfusionStatistics
 
 
@@ -74,7 +75,8 @@ class TextStatisticsNode(io.ComfyNode):
     ) -> io.NodeOutput:
         captions = _captions(captions_file.strip()) if captions_file.strip() else None
         at_layers = None if model is None else refined_text(model)
-        statistics = cached_statistics(clip, progress_over(cls.hidden.unique_id), captions, caption_count, at_layers)
+        progress = progress_over(cls.hidden.unique_id, MEASURING)
+        statistics = cached_statistics(clip, progress, captions, caption_count, at_layers)
         text = statistics.summary()
         if captions is None and own_captions(clip) is not None:
             text += f"; this CLIP brings its captions along, so caption_count, {caption_count:,}, is not used"

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from .drawing import THEMES
+from .host.node_text import say
 from .host.old_hosts import ADVANCED, choice
-from .host.progress import say
 from .pictures import opened, to_tensor
 
 

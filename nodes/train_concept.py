@@ -20,6 +20,7 @@ from .advice import (
 from .declared import as_declared
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .host.progress import progress_over
+from .host.text.statistics import MEASURING
 from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
@@ -162,7 +163,7 @@ class TrainConcept(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "preview_every",
-                    default=100,
+                    default=PREVIEW_EVERY,
                     min=0,
                     max=10_000,
                     optional=True,
@@ -262,7 +263,7 @@ class TrainConcept(io.ComfyNode):
         request.check()
         display = TrainingDisplay(request, node_id)
         display.first_look(inputs.overview(request))
-        statistics = request.text_statistics(progress_over(node_id))
+        statistics = request.text_statistics(progress_over(node_id, MEASURING))
         room = thumbnail_room(request.value_widths)
         request = request.with_statistics(statistics, thumbnail(request.pictures.pictures[0], room))
         painted = TrainingSamples.of(request)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from comfy_api.latest import io
 
@@ -16,7 +16,7 @@ from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.text_statistics import TextStatistics
 from ..perfusion_core.training import TrainingSettings
 from ..perfusion_core.training_pictures import TrainingPictures
-from .advice import CFG_OF_FAMILY, CFG_OF_THE_FAMILY, KEEP_EVERY, SD15_CFG
+from .advice import CFG_OF_FAMILY, CFG_OF_THE_FAMILY, KEEP_EVERY, PREVIEW_EVERY, SD15_CFG
 from .host.concept_folders import file_stem
 from .host.model_family import model_family, training_size
 from .host.text.encoders import text_encoders
@@ -36,11 +36,19 @@ from .training_settings import (
     uses_checkpointing,
 )
 
+
+class MaskSource(NamedTuple):
+    """Where the weights of the loss are from: before the training, in its line, and in its report."""
+
+    in_line: str
+    in_report: str
+
+
 MASKS_IN_WORDS = {
-    "given": "",
-    "attention": "masks found automatically",
-    "given and attention": "missing masks found automatically",
-    "none": "without masks",
+    "given": MaskSource("", "the mask input"),
+    "attention": MaskSource("masks found automatically", "automatic"),
+    "given and attention": MaskSource("missing masks found automatically", "the mask input, others automatic"),
+    "none": MaskSource("without masks", ""),
 }
 LISTS = ("images", "masks", "captions")  # inputs of which every value counts
 
@@ -69,7 +77,7 @@ class TrainerInputs:
     resume: bool = False
     automatic_mask: bool = True
     validate_every: int = DEFAULTS.validate_every
-    preview_every: int = 100
+    preview_every: int = PREVIEW_EVERY
     gradient_checkpointing: bool = False
     clip_vision: io.ClipVision.Type | None = None
     resolution: int = 0
@@ -126,7 +134,7 @@ class TrainerInputs:
             f"{length_text(settings)} · {request.word}, a {request.superclass}",
             self._overridden(settings),
             _sizes(pictures),
-            MASKS_IN_WORDS[request.mask_source],
+            MASKS_IN_WORDS[request.mask_source].in_line,
         ]
         return " · ".join(part for part in parts if part)
 

@@ -14,9 +14,10 @@ from ..perfusion_core.concept import Concept
 from ..perfusion_core.memory_plan import MemoryPlan
 from ..perfusion_core.training_pictures import PerPicture
 from ..perfusion_core.training_status import StepReport, TrainingStatus
-from .host.progress import Interrupted, NodeProgress, memory_in_use
+from .host.progress import Interrupted, NodeProgress
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingResult
+from .host.training.measured_memory import memory_in_use
 from .host.training.request import TrainingHooks, TrainingRequest
 from .pictures import to_image
 from .training_report import under_mask

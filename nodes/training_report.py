@@ -7,33 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
 from ..perfusion_core.step_choice import Validation
 from ..perfusion_core.training_pictures import PerPicture
+from .drawing import font, shortened
 from .host.training.job import TrainingResult
 from .host.training.request import TrainingRequest
 from .pictures import to_image
+from .trainer_inputs import MASKS_IN_WORDS
 from .training_settings import settings_text
 
 CELL, PLOT_HEIGHT = 160, 150
 MIN_COLUMNS, MAX_COLUMNS = 5, 8
 MARGIN, CAPTION, LINE = 8, 18, 17
+HEAD, BODY = 13, 11  # heights of letters
 INK, PAPER, FAINT = (30, 30, 36), (250, 250, 248), (205, 205, 205)
 CURVE, CHOSEN = (44, 92, 214), (200, 60, 40)
 
 ERROR = "validation error (held-out templates, fixed noise)"
 LIKENESS = "1 - harmonic mean of image and text similarity (CLIP, fixed seeds)"
-
-# Where the weights of the loss are from, as the report says it.
-MASK_SOURCES = {
-    "given": "the mask input",
-    "attention": "automatic",
-    "given and attention": "the mask input, others automatic",
-    "none": "",
-}
 
 Captioned = tuple[str, Image.Image]
 
@@ -77,7 +72,7 @@ class TrainingReport:
             pictures=[to_image(picture) for picture in pictures.pictures],
             losses=result.losses,
             masked=[] if result.masks is None else under_masks(pictures.pictures, result.masks),
-            mask_source=MASK_SOURCES[request.mask_source],
+            mask_source=MASKS_IN_WORDS[request.mask_source].in_report,
             validations=result.validations,
             chosen_step=result.chosen_step,
             samples=samples,
@@ -90,7 +85,7 @@ class TrainingReport:
         columns = max(MIN_COLUMNS, min(MAX_COLUMNS, widest))
         width = columns * (CELL + MARGIN) + MARGIN
         captions = ["training pictures", *[""] * columns]
-        blocks = [_text([self.title], width, 13), _text(textwrap.wrap(self.settings, width // 6), width, 11)]
+        blocks = [_text([self.title], width, HEAD), _text(textwrap.wrap(self.settings, width // 6), width, BODY)]
         blocks.append(_row(list(zip(captions, self.pictures, strict=False))[:columns], width))
         if self.masked:
             captions[0] = f"masks: {self.mask_source}"
@@ -144,7 +139,7 @@ def _text(lines: Sequence[str], width: int, size: int) -> Image.Image:
     block = Image.new("RGB", (width, LINE * len(lines) + 4), PAPER)
     draw = ImageDraw.Draw(block)
     for index, line in enumerate(lines):
-        draw.text((MARGIN, LINE * index), line, fill=INK, font=_font(size))
+        draw.text((MARGIN, LINE * index), line, fill=INK, font=font(size))
     return block
 
 
@@ -154,7 +149,7 @@ def _row(captioned: Sequence[Captioned], width: int) -> Image.Image:
     for index, (caption, image) in enumerate(captioned):
         left = MARGIN + index * (CELL + MARGIN)
         row.paste(ImageOps.pad(image.convert("RGB"), (CELL, CELL), color=PAPER), (left, 0))
-        draw.text((left, CELL + 1), _shortened(caption, CELL), fill=INK, font=_font(11))
+        draw.text((left, CELL + 1), shortened(caption, CELL, BODY), fill=INK, font=font(BODY))
     return row
 
 
@@ -199,17 +194,6 @@ def _plot(
     if marked_step:
         draw.line([(across(marked_step), top), (across(marked_step), bottom)], fill=CHOSEN)
     for value, height in ((high, top - 4), (low, bottom - 10)):
-        draw.text((MARGIN, height), f"{value:.4f}", fill=INK, font=_font(11))
-    draw.text((left, bottom + 2), caption, fill=INK, font=_font(11))
+        draw.text((MARGIN, height), f"{value:.4f}", fill=INK, font=font(BODY))
+    draw.text((left, bottom + 2), caption, fill=INK, font=font(BODY))
     return plot
-
-
-def _shortened(text: str, width: int) -> str:
-    font = _font(11)
-    while text and font.getlength(text) > width:
-        text = text[:-2].rstrip() + "…" if not text.endswith("…") else text[:-3].rstrip() + "…"
-    return text
-
-
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 from ..perfusion_core.edit import FORMS
 from ..perfusion_core.training import TrainingSettings
 from .advice import BIAS_OF_A_STYLE
+from .form_words import form_text
 from .host.old_hosts import ADVANCED, choice
 
 DEFAULTS = TrainingSettings()
@@ -67,15 +68,6 @@ CUSTOM = "Custom"
 AS_STANDARD = "as Standard"
 
 LOCKED_VALUE_RATE = PRESETS["Paper"]["value_learning_rate"]
-
-KEYS_IN_WORDS = {
-    "unlocked": "own keys (form unlocked)",
-    "gated": "keys locked to the superclass (form gated)",
-    "paper": "keys locked to the superclass (form paper)",
-    "lockable": "keys for every lock (form lockable)",
-    "residual": "own keys, values as a difference to the word's (form residual)",
-    "anchored": "own keys, values near the word's (form anchored)",
-}
 
 # What each is and how alike it was measured to be: web/docs/PerfusionTrainConcept.md and benchmarks/presets.md.
 PRESET_TOOLTIP = (
@@ -155,7 +147,7 @@ def settings_text(preset: str, settings: TrainingSettings, pictures: int) -> str
     return (
         f"preset {preset}: {length_text(settings)} out of {pictures} pictures;"
         f" learning rates {rates};"
-        f" {KEYS_IN_WORDS[settings.form]}; gate while training: bias {settings.bias:g}, temperature"
+        f" {form_text(settings.form)}; gate while training: bias {settings.bias:g}, temperature"
         f" {settings.temperature:g}; flip {'on' if settings.flip else 'off'}; seed {settings.seed}"
         + (f"; {settings.noise_alone:.0%} of the samples from noise alone" if settings.noise_alone else "")
         + ("; pooled vectors of the superclass" if settings.pooled_lock else "")
@@ -256,7 +248,7 @@ def _later(name: str, most: float, step: float, tooltip: str) -> io.Input:
 
 
 def relative_rate_inputs() -> list[io.Input]:
-    """The two inputs of Custom that came later, and stand last for the sake of saved workflows."""
+    """The relative rates of Custom, which came later: behind older inputs, for the sake of saved workflows."""
     return [
         _later(
             "relative_value_rate",

@@ -22,9 +22,9 @@ Equations, for the forms that a concept can have (paper, gated, unlocked, lockab
 
     c_j = a_j (form paper),  g_j a_j (the others)                      how much of i_j is taken out
     v_j = 0 (residual, anchored),  c_j (the others)                    the same, of the values
-    r_j = d_j (1 - g_j) a_j (unlocked, lockable, anchored),  0 (the others)    how much of i_j turns into e_super
+    t_j = d_j (1 - g_j) a_j (unlocked, lockable, anchored),  0 (the others)    how much of i_j turns into e_super
 
-    e'  = e + sum_j w_j r_j (e_super,j - i_j)
+    e'  = e + sum_j w_j t_j (e_super,j - i_j)
     K   = W_K (e' + sum_j l_j w_j (g_j e_super,j - c_j i_j))
     V   = W_V (e' - sum_j w_j v_j i_j) + sum_j w_j g_j o_j
 
@@ -32,7 +32,7 @@ A concept can be used with any lock; paper and gated were trained with l = 1, un
 lockable with both.  In residual and anchored o_j is what is added to the word's own values; with o_j = 0 the word is
 alone, in anchored while its gate is open.
 The form paper is Perfusion (arXiv 2305.01644), Eq. 3, 4 and Appendix B; docs/method.md says why there are others.
-What r_j is: word_in_prompt.
+How r_j is found: word_in_prompt.
 """
 
 from __future__ import annotations
@@ -178,9 +178,9 @@ def _equations(e: Tensor, of: _Concepts, words: WordsInPrompt | None) -> tuple[T
 
     c = torch.where(of.paper, a, g * a)
     v = torch.where(of.residual, 0.0, c)
-    r = torch.where(of.own_keys, d * (1 - g) * a, 0.0)
+    t = torch.where(of.own_keys, d * (1 - g) * a, 0.0)
 
-    e = e + (of.w * r) @ (of.e_super - of.i)
+    e = e + (of.w * t) @ (of.e_super - of.i)
     lock = of.w * of.lock
     keys = e + (lock * g) @ of.e_super - (lock * c) @ of.i
     values = e - (of.w * v) @ of.i

@@ -41,11 +41,6 @@ class Fit:
         """By how much the picture is scaled; above 1 it is made larger than it was."""
         return max(self.scaled[0] / self.original[0], self.scaled[1] / self.original[1])
 
-    @property
-    def cut_share(self) -> float:
-        """The share of the picture's area that is cut off, 0..1."""
-        return 1 - self.size[0] * self.size[1] / (self.scaled[0] * self.scaled[1])
-
 
 def whole_picture(width: int, height: int) -> Fit:
     """Of a picture that is trained on as it is."""

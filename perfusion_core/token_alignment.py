@@ -51,11 +51,6 @@ class Alignment:
             tuple(j + n * length_e for n in range(edited) for j in self.changed_edited),
         )
 
-    @property
-    def is_identity(self) -> bool:
-        """Whether the prompts are the same, token by token."""
-        return not self.changed_source and not self.changed_edited and self.shares.shape[0] == self.shares.shape[1]
-
 
 def align(source: Sequence[Hashable], edited: Sequence[Hashable]) -> Alignment:
     """Align two token lists; tokens are anything that can be compared, and BEGIN, END and PADDING."""

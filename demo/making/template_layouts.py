@@ -14,7 +14,7 @@ A, B, C, D, E = 360, 680, 980, 1290, 1590  # left edges of the columns, and wher
 END = 1950
 
 
-def _note(height: int = 760) -> dict[str, Box]:
+def _note(height: int = 850) -> dict[str, Box]:
     return {NOTE: (0, 0, 320, height)}
 
 
@@ -55,9 +55,9 @@ _SWEPT: dict[str, Box] = {
     "picture": (E, 300, END - E, 540),
 }
 _TRAINED: dict[str, Box] = {
-    NOTE: (0, 0, 320, 530),
-    "pictures": (0, 585, 320, 182),
-    "demo": (0, 806, 320, DEMO),
+    NOTE: (0, 0, 340, 530),
+    "pictures": (0, 585, 340, 182),
+    "demo": (0, 806, 340, DEMO),
     "train": (400, 0, 340, 680),
     "gate": (830, 700, 250, GATE),
     "positive": (1120, 110, 250, 100),
@@ -99,7 +99,7 @@ TEMPLATES = (
         prompts.own_photos_prompt(),
         template_notes.OWN_PHOTOS,
         {
-            **_note(870),
+            **_note(900),
             "demo": (A, 0, 260, DEMO),
             "pictures": (A, 150, 260, 182),
             "checkpoint": (A, 420, 260, 98),
@@ -338,7 +338,7 @@ TEMPLATES = (
         replacing_prompts.head_prompt(),
         template_notes.FACE,
         {
-            NOTE: (0, 0, 260, 900),
+            NOTE: (0, 0, 270, 900),
             "demo": (300, 0, 250, DEMO),
             "concept0": (300, 140, 250, LOADER),
             "pictures": (300, 720, 250, 182),

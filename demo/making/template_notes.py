@@ -3,7 +3,16 @@
 No code spans: the newer of the two ways in which the host draws nodes makes them unreadable on brown.
 """
 
-FIRST_PICTURE = """\
+# What a checkpoint of one's own asks for, in one way in all notes.
+_CHECKPOINT = "**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*"
+_SIZES = "512 x 512 and **cfg** 7 for SD1.5, 1024 x 1024 and 6 for SDXL"
+_LATENT = f"*Empty Latent Image* {_SIZES}"
+_FILE = "in *Load Perfusion Concept* a file of its family and **bias** -2 (the file's own)"
+_FILES = "in both *Load Perfusion Concept* files of its family and **bias** -2 (the file's own)"
+_WORD = "its word in the prompt"
+_OWN = f"{_CHECKPOINT}; {_LATENT}; {_FILE}; {_WORD}."
+
+FIRST_PICTURE = f"""\
 ## First picture
 
 **\\<hugsy>** is a toy that words cannot describe. A concept file of a few kilobytes shows the model what it is.
@@ -16,24 +25,22 @@ the rest of the prompt more. The seed is fixed, so that you see what the gate al
 The demo model only paints toys, 128 x 128: teddies, balls, cups, cars, trees, houses, fish and stars; on the beach, \
 in the snow, on the grass, at night, in a pink room, in a grey studio.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, with a concept file that was \
-trained on its family; everything else stays.
+{_OWN} Press **R** to see a new file.
 """
 
-TRAIN = """\
+TRAIN = f"""\
 ## Train a concept
 
-1. Press **Run**. Five pictures of a toy become the word **\\<bruno>**, which is then painted in a new scene.
+1. Press **Run**. Five pictures of a toy become the word **\\<bruno>**, painted in a new scene.
 2. The concept lies in *output/perfusion*: press **R**, and *Load Perfusion Concept* lists it. Its **bias** there sets \
 how much a picture looks like the thing.
 3. **preset**: *Quick* to try, *Standard* to keep, *Low memory* to take the least.
 4. *Cancel* keeps what was learned: turn **resume** on and run again.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*; see the template *Train on your \
-own photos*.
+{_CHECKPOINT}; {_LATENT}; your **word**, also in the prompt. The steps: the template *Train on your own photos*.
 """
 
-OWN_PHOTOS = """\
+OWN_PHOTOS = f"""\
 ## Train on your own photos
 
 **Run** it as it is, and the demo model learns **\\<bruno>**. Then make it yours:
@@ -43,14 +50,15 @@ OWN_PHOTOS = """\
 3. Hold **Shift** and drag the dots **model**, **clip**, **vae** of *Load Perfusion Demo Model* onto those of *Load \
 Checkpoint*: all wires move. So too **images** and **masks**. Delete the demo nodes.
 4. **word**: a new one, such as **\\<rex>**. **superclass**: the plain word for what it is, such as *dog*.
-5. **preset** *Standard*, and run. The file lands in *output/perfusion*: use it in the template *First picture* with \
-*Load Checkpoint*, at 512 x 512 (SDXL 1024 x 1024). **cfg**: 3 here, 7 for SD1.5, 6 for SDXL.
+5. **preset** *Standard*, and run. The file lands in *output/perfusion*.
+6. In the template *First picture*: *Load Checkpoint*; {_LATENT}; press **R** and choose your file in *Load Perfusion \
+Concept*, with **bias** -2 (the file's own); your word in the prompt in place of **\\<hugsy>**.
 
 Masks, captions and *Measure Text Statistics* may be left out. **Anima, Cosmos-Predict2, Wan**: *Load Diffusion \
 Model*, *Load CLIP*, *Load VAE*; only random weights were tried.
 """
 
-TWO_CONCEPTS = """\
+TWO_CONCEPTS = f"""\
 ## Two concepts in one picture
 
 **\\<hugsy>** and **\\<sippy>** were trained apart and do not know of each other. One gate node takes them \
@@ -63,10 +71,10 @@ both; a free input appears for the next.
 **key_lock** *global* locks the keys of the whole prompt to the superclasses (a teddy beside a cup): freer scenes, \
 less likeness; use a bias of 0.45 with it.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and concepts of its family.
+{_CHECKPOINT}; {_LATENT}; {_FILES}; their words in the prompt.
 """
 
-SWEEP = """\
+SWEEP = f"""\
 ## Sweep the bias
 
 One concept, two seeds, five biases: *Sweep Gate Bias* gives the model once for each, *Label Grid* joins the pictures.
@@ -78,10 +86,10 @@ you want.
 
 With several concepts write one **word**, such as **\\<hugsy>**, to sweep that one alone.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+{_CHECKPOINT}; {_LATENT}; in *Load Perfusion Concept* a file of its family; {_WORD}.
 """
 
-LOCK = """\
+LOCK = f"""\
 ## Choose the lock
 
 A locked concept takes the place of its superclass: its keys are those of a plain teddy, so the scene composes freely. \
@@ -93,10 +101,10 @@ Unlocked, its own keys pull the picture towards what it was trained on. **lock**
 
 Only concepts of the form *lockable* were trained for every lock; this toy was for 0, and so loses more at 1.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+{_CHECKPOINT}; {_LATENT}; in *Load Perfusion Concept* a file of its family; {_WORD}.
 """
 
-LORA = """\
+LORA = f"""\
 ## With a LoRA
 
 A LoRA changes the model, a concept adds a word to it: they go together. The one here is a tiny LoRA of evening light \
@@ -107,11 +115,10 @@ that comes with the demo.
 3. The order: loader, LoRA, then *Apply Perfusion Concepts (Gate)*. A LoRA that also changes the text encoder (*Load \
 LoRA*) goes in the same place, with both its wires.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*; then choose your LoRA and your \
-concept, of the same family.
+{_OWN} The LoRA must be of the same family.
 """
 
-INPAINT = """\
+INPAINT = f"""\
 ## Inpaint a concept
 
 Four pictures with a cup; where the mask is white, **\\<hugsy>** takes its place. All else stays as it was.
@@ -123,24 +130,25 @@ Four pictures with a cup; where the mask is white, **\\<hugsy>** takes its place
 **A picture of yours**: *Load Image* in place of *Draw Demo Pictures*; right-click it and choose *Open in MaskEditor* \
 to paint the mask.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*. An inpainting checkpoint wants \
-*Inpaint Model Conditioning* between the prompts and the sampler.
+{_CHECKPOINT}; pictures of {_SIZES}; {_FILE}; {_WORD}. An inpainting checkpoint wants *Inpaint Model Conditioning* \
+between the prompts and the sampler.
 """
 
-COMPARE = """\
+COMPARE = f"""\
 ## Compare steps
 
-A training that goes on too long ignores prompts. The trainer keeps the concept every 50 steps; *Load Kept Steps* \
-gives all of them, and *Label Grid* joins what they paint.
+A training that goes on too long ignores prompts. The trainer keeps the concept every 50 steps, and *Load Kept \
+Steps* gives all of them.
 
 1. Press **Run**: a quick training, then two seeds for each step.
 2. Change the **prompt** and run: nothing is trained again.
 3. Write the best step into **steps**, unmute *Save Perfusion Concept* (Ctrl+M) and run: it becomes a file.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
+{_CHECKPOINT}, *Load Concept Pictures* in place of *Draw Demo Pictures*; {_LATENT}; your **superclass**, and your \
+**word**, also in the prompt.
 """
 
-EDIT = """\
+EDIT = f"""\
 ## Edit a picture
 
 A picture of a teddy, the same picture with **\\<hugsy>** in its place, and with a cup: painted side by side from the \
@@ -155,28 +163,29 @@ change.
 **A picture that you have**: *VAE Encode* in place of *Empty Latent Image*, **real_picture** on, and its description \
 as **text**.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*.
+{_CHECKPOINT}; {_LATENT}; {_FILE}; its word in **edit**.
 """
 
-REPLACE = """\
+REPLACE = f"""\
 ## Replace a subject
 
-Pictures of another teddy; **\\<hugsy>** takes its place. No mask is painted: the model's own attention to the two \
-words finds the place, and the rest of each picture comes back as it was.
+**\\<hugsy>** takes the place of another teddy. No mask is painted: the model's own attention to the two words finds \
+the place, and the rest comes back as it was.
 
 1. Press **Run**: each picture, and behind it what becomes of it.
-2. **self_end** in *Describe Prompt Edit*: 0.8 keeps pose and outline, for a thing of the same kind. For another kind \
-0.6: set **thing** to *sippy*, **text** to *a photo of a cup*, and *cup -> \\<hugsy>*.
+2. **self_end** in *Describe Prompt Edit*: 0.8 keeps pose and outline, for a thing of the same kind; 0.6 for another, \
+such as a cup. There write **text** *cup -> \\<hugsy>*; in *Draw Demo Pictures* set **thing** to *sippy*, in *Edit \
+with Prompt-to-Prompt* **text** to *a photo of a cup*.
 3. **real_end** in *Edit with Prompt-to-Prompt*, 0.4 here: lower where colours of the old thing stay, 1 where too much \
 of the picture changes.
 
 **A picture of yours**: *Load Image* in place of *Draw Demo Pictures*, and say in **text** what it shows. **denoise** \
 stays 1.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+{_CHECKPOINT}; pictures of {_SIZES}; {_FILE}; its word in *Describe Prompt Edit*.
 """
 
-STYLE = """\
+STYLE = f"""\
 ## Paint in a style
 
 **\\<inky>** is no thing but a manner, learned from eight pictures: violet, cream and crimson.
@@ -190,14 +199,14 @@ STYLE = """\
 manner, **preset** *Style*, **superclass** *painting* or *photo*, no wire to **masks**; see *A style* in the \
 trainer's help.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+{_OWN}
 """
 
-FACE = """\
+FACE = f"""\
 ## Replace a face
 
-The head of **\\<hugsy>** on the body of another teddy. The demo has no faces of people: what is shown is how a part \
-is painted in, under a mask of it alone.
+The head of **\\<hugsy>** on the body of another teddy, since the demo has no people: a part is painted in, under a \
+mask of it alone.
 
 1. Press **Run**.
 2. Keep the mask tight: **expand** 0 to 4 here. A large one paints a whole new toy.
@@ -206,12 +215,11 @@ is painted in, under a mask of it alone.
 **Your photo**: *Load Image* in place of *Draw Demo Pictures*, its mask into *Grow Mask*, and that into *Set Latent \
 Noise Mask*; right-click it, *Open in MaskEditor*, and paint over the face, up to the hair.
 
-**Your own checkpoint** (nobody has tried faces of people): *Load Checkpoint* in place of *Load Perfusion Demo Model*, \
-and a concept that was trained on the face, superclass *man* or *woman*. Start with **denoise** 0.7 and **expand** 16, \
-on a picture where the face is large.
+{_CHECKPOINT}; a picture of {_SIZES}, the face large; {_FILE}, trained on a face as *man* or *woman*; {_WORD}. Start \
+with **denoise** 0.7 and **expand** 16. Nobody has tried faces of people.
 """
 
-BLEND = """\
+BLEND = f"""\
 ## Blend two concepts
 
 A teddy between **\\<hugsy>** and **\\<bruno>**: one concept out of two, with a word of its own.
@@ -222,10 +230,10 @@ A teddy between **\\<hugsy>** and **\\<bruno>**: one concept out of two, with a 
 
 Two of one kind blend step by step. Two kinds, such as a teddy and a cup, flip somewhere on the way.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and two concepts of its family.
+{_CHECKPOINT}; {_LATENT}; {_FILES}; the blend's word in the prompt, such as **\\<rex-lola>**.
 """
 
-INSPECT = """\
+INSPECT = f"""\
 ## Inspect the gate
 
 Which words of a prompt open which concept's gate, before anything is painted.
@@ -236,10 +244,10 @@ the concept; below a word is the bias at which its gate would open.
 the **bias** until it is closed.
 3. *Show Perfusion Concept* tells what a file says: its word, its kind, its model family, how it was trained.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and concepts of its family.
+{_CHECKPOINT}, and concepts of its family.
 """
 
-MAPS = """\
+MAPS = f"""\
 ## Attention maps
 
 Where the model looked for each word while it painted. The picture is the same as without.
@@ -251,5 +259,5 @@ sampled again.
 
 *Record Attention* goes last before the sampler, and its CLIP encodes the prompts.
 
-**Your own checkpoint**: *Load Checkpoint* in place of *Load Perfusion Demo Model*, and a concept of its family.
+{_OWN}
 """

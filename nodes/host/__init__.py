@@ -15,6 +15,8 @@ The last three import from gate, which imports from text, and not from each othe
     kept_steps       where a training keeps the concepts of its steps
     picture_files    a folder of pictures below the input folder
     debug_log        what a bug report needs, where the switch is on
-    progress         the progress bar, the line of text under a node, and Cancel
+    progress         the progress bar, and Cancel
+    node_text        the line of text under a node
+    equal_tensors    whether two tensors are the same in every number
     executing_node   which node of the graph is running
 """

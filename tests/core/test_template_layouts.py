@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import combinations
 from pathlib import Path
 
@@ -58,6 +59,13 @@ def test_the_note_names_the_node_to_change_for_a_real_checkpoint(template):
     note = note_of(workflow_of(template))
     assert "Load Checkpoint" in note and "Load Perfusion Demo Model" in note
     assert "Run" in note and "`" not in note  # code cannot be read on brown in Nodes 2.0
+
+
+@each_template
+def test_the_file_holds_the_note_of_its_source(template):
+    texts = (note_of(workflow_of(template)), template.note)
+    in_file, source = (re.sub(r"(?m)^#+ ", "", text).split() for text in texts)
+    assert in_file == source
 
 
 @each_template

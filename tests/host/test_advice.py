@@ -265,5 +265,16 @@ def test_the_readme_starts_real_models_with_what_is_advised_and_estimated():
         row = estimated[model, size]
         assert unit == "GB" and float(row[5]) <= float(size)
         assert time[column].split()[0] == f"{float(row[6]):.0f}"
-    note = NOTES["Train on your own photos"]
-    assert f"{advice.DEMO_CFG:g} here, {advice.SD15_CFG:g} for SD1.5, {advice.SDXL_CFG:g} for SDXL" in note
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)
+def test_the_note_says_what_to_set_for_a_real_checkpoint(path):
+    note = NOTES[path.stem.split(" ", 2)[2]]
+    types = {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    trains = "PerfusionLoadPictures" in types
+    if "KSampler" in types or trains:
+        sizes = f"512 x 512 and **cfg** {advice.SD15_CFG:g} for SD1.5, 1024 x 1024 and {advice.SDXL_CFG:g} for SDXL"
+        assert sizes in note
+    # A sweep gives each run a bias of its own.
+    if {"KSampler", "PerfusionLoadConcept"} <= types and "PerfusionGateSweep" not in types or trains:
+        assert f"**bias** {advice.BIAS_OF_THE_FILE:g} (the file's own)" in note

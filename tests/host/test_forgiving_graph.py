@@ -12,7 +12,7 @@ import torch
 from comfy_api.latest import io
 from perfusion_pack.nodes import advice, load_concept, save_concept
 from perfusion_pack.nodes.apply_concepts import CONCEPTS, ConceptGate
-from perfusion_pack.nodes.host import concept_folders, progress
+from perfusion_pack.nodes.host import concept_folders, node_text
 from perfusion_pack.nodes.host.concept_folders import concept_path, register_concept_folders
 from perfusion_pack.nodes.load_concept import LoadConcept
 from perfusion_pack.nodes.pictures import thumbnail, thumbnail_room
@@ -32,7 +32,7 @@ def said(monkeypatch):
     server = SimpleNamespace(
         send_progress_text=lambda text, node_id: lines.__setitem__(node_id, " ".join(text.split()))
     )
-    monkeypatch.setattr(progress, "PromptServer", SimpleNamespace(instance=server))
+    monkeypatch.setattr(node_text, "PromptServer", SimpleNamespace(instance=server))
     for node_id, node in (("1", LoadConcept), ("2", ConceptGate), ("3", SaveConcept)):
         hidden = SimpleNamespace(unique_id=node_id, prompt=None, extra_pnginfo=None)
         monkeypatch.setattr(node, "hidden", hidden, raising=False)
@@ -165,9 +165,9 @@ def test_save_shows_what_it_saved(files, said):
 
 def test_a_line_is_drawn_as_it_was_written(said):
     """The front end draws it as HTML; a word in brackets would be a tag that it takes away."""
-    progress.say("<hugsy> & <b>", "1")
+    node_text.say("<hugsy> & <b>", "1")
     assert said["1"] == "&lt;hugsy&gt; &amp; &lt;b&gt;"
-    progress.say("nowhere", None)
+    node_text.say("nowhere", None)
     assert set(said) == {"1"}
 
 

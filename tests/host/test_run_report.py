@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from perfusion_pack.nodes.apply_concepts import ConceptGate
-from perfusion_pack.nodes.host import progress
+from perfusion_pack.nodes.host import node_text
 from perfusion_pack.nodes.host.gate.patch import with_gate
 from perfusion_pack.nodes.host.gate.wiring import passed_by
 from tiny_models import encode, gated, make_concept, sample, tiny_model, tiny_sdxl_clip
@@ -26,7 +26,7 @@ def gate(monkeypatch, model, clip, hugsy, cuppy):
     server = SimpleNamespace(
         send_progress_text=lambda text, node_id: lines.__setitem__(node_id, " ".join(text.split()))
     )
-    monkeypatch.setattr(progress, "PromptServer", SimpleNamespace(instance=server))
+    monkeypatch.setattr(node_text, "PromptServer", SimpleNamespace(instance=server))
 
     def run(number="1", base=(model, clip), stack=None, lock="local"):
         monkeypatch.setattr(ConceptGate, "hidden", SimpleNamespace(unique_id=number), raising=False)
@@ -229,7 +229,7 @@ def test_it_is_said_once_a_run_and_takes_a_hair(gate, hugsy, monkeypatch):
 
     model, clip, _ = gate()
     said = []
-    monkeypatch.setattr("perfusion_pack.nodes.host.progress.PromptServer.instance.send_progress_text",
+    monkeypatch.setattr("perfusion_pack.nodes.host.node_text.PromptServer.instance.send_progress_text",
                         lambda text, node_id: said.append(text))  # fmt: skip
     painted(model, clip, "a photo of <hugsy>")
     assert len(said) == 1

@@ -6,7 +6,8 @@ import comfy.model_management
 import pytest
 import torch
 from perfusion_pack.nodes.host.model_family import training_size
-from perfusion_pack.nodes.host.progress import NodeProgress, for_the_front_end
+from perfusion_pack.nodes.host.node_text import for_the_front_end
+from perfusion_pack.nodes.host.progress import NodeProgress
 from perfusion_pack.nodes.host.text import statistics as text_statistics
 from perfusion_pack.nodes.host.text.encoders import encode_superclass_vectors
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask

@@ -11,10 +11,11 @@ import pytest
 import torch
 from perfusion_pack.nodes.advice import BIAS_OF_A_STYLE
 from perfusion_pack.nodes.host import progress
-from perfusion_pack.nodes.host.progress import NodeProgress, memory_in_use
+from perfusion_pack.nodes.host.progress import NodeProgress
 from perfusion_pack.nodes.host.text.statistics import cached_statistics
 from perfusion_pack.nodes.host.training.denoising_task import HostDenoisingTask
 from perfusion_pack.nodes.host.training.job import TrainingJob
+from perfusion_pack.nodes.host.training.measured_memory import memory_in_use
 from perfusion_pack.nodes.training_report import TrainingReport, smoothed, under_masks
 from perfusion_pack.nodes.training_samples import TrainingSamples
 from perfusion_pack.nodes.training_settings import (

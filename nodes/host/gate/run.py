@@ -29,6 +29,7 @@ from ....perfusion_core.edit import (
     similarity,
 )
 from ....perfusion_core.edit_present import edit_present
+from ..equal_tensors import equal_tensors
 from ..text.known_prompts import KnownTokens
 from ..text.own_tokens import Marks, find_tokens, marks_through
 from .cross_attention import CrossAttention, Forward, cross_attention_layers
@@ -59,8 +60,8 @@ class _KnownEncoding:
     def matches(self, encoding: Tensor, superclass_encoding: Tensor | None, signature: tuple) -> bool:
         return (
             self.signature == signature
-            and _equal(self.encoding, encoding)
-            and _equal(self.superclass_encoding, superclass_encoding)
+            and equal_tensors(self.encoding, encoding)
+            and equal_tensors(self.superclass_encoding, superclass_encoding)
         )
 
 
@@ -188,7 +189,7 @@ class GateRun:
         at_layers: makes it, for an encoding in a batch of this size: another one rounds otherwise.
         """
         for known, locked, made in self._refined:
-            if _equal(known, context) and _equal(locked, superclass_encoding):
+            if equal_tensors(known, context) and equal_tensors(locked, superclass_encoding):
                 return made
         arrived = at_layers(context)
         locked = None if superclass_encoding is None else at_layers(superclass_encoding)
@@ -321,7 +322,7 @@ class GateCall:
         if self.superclass_encoding.shape != self.context.shape:  # other code split the batch between them
             return None
         context, superclass_encoding = self.context.to(encoding), self.superclass_encoding.to(encoding)
-        if _equal(context, encoding):
+        if equal_tensors(context, encoding):
             return superclass_encoding
         return substituted_tokens(encoding, context, superclass_encoding)
 
@@ -348,14 +349,3 @@ def substituted_tokens(encoding: Tensor, known: Tensor, substitutes: Tensor) -> 
     in the same place of `substitutes`, [..., M, d]; other tokens stay."""
     found, equal = find_tokens(encoding, known.flatten(0, -2))
     return torch.where(equal[..., None], substitutes.flatten(0, -2)[found], encoding)
-
-
-def _equal(one: Tensor | None, other: Tensor | None) -> bool:
-    """Whether two tensors are the same in device, dtype, shape and every number."""
-    if one is None or other is None:
-        return one is other
-    if one is other:
-        return True
-    return (
-        one.device == other.device and one.dtype == other.dtype and one.shape == other.shape and torch.equal(one, other)
-    )

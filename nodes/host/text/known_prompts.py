@@ -24,6 +24,7 @@ from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
+from ..equal_tensors import equal_tensors
 from .encoder_patch import Encode, encode_through
 from .encoders import IDENTITY, WORD
 
@@ -61,12 +62,14 @@ class PromptMemory:
 
     def note(self, prompt: KnownPrompt) -> None:
         """Remember a prompt in place of an equal one, or of the oldest."""
-        others = [one for one in self.prompts if one.words != prompt.words or not _equal(one.encoding, prompt.encoding)]
+        others = [
+            one for one in self.prompts if one.words != prompt.words or not equal_tensors(one.encoding, prompt.encoding)
+        ]
         self.prompts = [*others[1 - MOST_PROMPTS :], prompt]
 
     def note_use(self, encodings: Sequence[Tensor]) -> None:
         """Forget the prompts that have these encodings last: what was made of them may be used again."""
-        in_use = [any(_equal(one.encoding, each) for each in encodings) for one in self.prompts]
+        in_use = [any(equal_tensors(one.encoding, each) for each in encodings) for one in self.prompts]
         pairs = sorted(zip(in_use, self.prompts, strict=True), key=lambda pair: pair[0])
         self.prompts = [prompt for _, prompt in pairs]
 
@@ -290,7 +293,3 @@ class _Sums:
             inverse = torch.linalg.pinv(basis @ basis.T, rtol=_SAME_PROMPT, hermitian=True)
             self._solved[length] = basis, inverse
         return self._solved[length]
-
-
-def _equal(a: Tensor, b: Tensor) -> bool:
-    return a is b or a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)

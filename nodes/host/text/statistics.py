@@ -41,6 +41,9 @@ TOKEN_RULE = "start to end"  # part of a kept file's name
 # Of the built-in corpus, when nobody asks for more: enough for wide encoders, and minutes on a CPU.
 CAPTIONS_MEASURED = 2000
 
+# What is said meanwhile, with how many captions of how many.
+MEASURING = "Measuring text statistics: {} of {} captions"
+
 
 class TokenKind(IntEnum):
     """What stands at a position of an encoded caption."""

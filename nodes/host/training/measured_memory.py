@@ -59,6 +59,15 @@ def free_memory(device: torch.device) -> int:
     return max(0, int(free - kept))
 
 
+def memory_in_use() -> str:
+    """How much of the memory that models run in is in use, by whatever program: "memory 5.2 of 24.0 GB"."""
+    device = comfy.model_management.get_torch_device()
+    total: Any = comfy.model_management.get_total_memory(device)  # as above
+    free: Any = comfy.model_management.get_free_memory(device)
+    used = total - free
+    return f"memory {used / 2**30:.1f} of {total / 2**30:.1f} GB"
+
+
 def picture_cost(
     trainer: ConceptTrainer, task: HostDenoisingTask, checkpointing: bool, limit: int | None
 ) -> PictureCost | None:
