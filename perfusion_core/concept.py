@@ -21,8 +21,8 @@ MAX_PICTURE_BYTES = 65_536
 # Of word and superclass: longer than any text that a person reads, shorter than what spoils a sentence that quotes it.
 MAX_TEXT_LENGTH = 200
 
-# Gate for using a concept, as its file recommends it. Of the biases that were tried it has the best harmonic mean of
-# likeness and obedience, and most pictures of two things right (benchmarks/quality/results).
+# Gate for using a concept, as its file recommends it. Biases from .55 to .85 do about as well
+# (benchmarks/quality/results); of these it opens least at other words.
 RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE = 0.85, 0.15
 # Another bias for forms whose own word is less similar to the concept in a prompt (benchmarks/presets.md).
 RECOMMENDED_BIAS_OF_FORM = {"paper": 0.65}
