@@ -13,7 +13,7 @@ from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.varied_prompts import recorded_similarity
 from . import advice
 from .declared import as_declared
-from .host.concept_folders import concept_names, concept_path
+from .host.concept_folders import concept_names, concept_path, hidden_by
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .shown import shown
 from .types import ALIASES, CATEGORY, PerfusionConcept
@@ -168,7 +168,7 @@ class LoadConcept(io.ComfyNode):
         warn_of_untrained_lock(concept, chosen)
         extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent, chosen))
         check_stack(extended)
-        ui = shown(_summary(concept, bias, size), concept.picture, cls)
+        ui = shown(_summary(concept, bias, size, hidden_by(path, concept_file)), concept.picture, cls)
         return io.NodeOutput(extended, concept.word, concept.superclass, ui=ui)
 
 
@@ -186,8 +186,8 @@ def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
     )
 
 
-def _summary(concept: Concept, bias: float, size: int) -> str:
-    """What was loaded, in one line.  size: of its file, in bytes."""
+def _summary(concept: Concept, bias: float, size: int, hidden: str) -> str:
+    """What was loaded, in one line.  size: of its file, in bytes.  hidden: of other files of its name."""
     of_the_file = f"bias {concept.bias:g}, as the file recommends"
     own = f"bias {bias:g}; the file recommends {concept.bias:g}"
     gate = of_the_file if bias < advice.LOWEST_BIAS or bias == concept.bias else own
@@ -195,4 +195,5 @@ def _summary(concept: Concept, bias: float, size: int) -> str:
     parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
     parts += [] if similarity is None else [similarity.text()]
     parts += [] if concept.encoding_offset is None else ["with an offset of its encoding"]
-    return " · ".join([*parts, f"{size / 1000:.0f} kB"])
+    parts += [f"{size / 1000:.0f} kB", hidden]
+    return " · ".join(part for part in parts if part)

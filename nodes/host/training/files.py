@@ -30,6 +30,7 @@ from ..concept_folders import (
     file_stem,
     free_concept_paths,
     output_folder,
+    report_path,
     state_path,
     trained_concept_paths,
 )
@@ -127,7 +128,7 @@ class TrainingFiles:
             forget_old_states(state_path(self.path))
 
     def _save_as_new(self, kept: KeptTraining, made: Concept) -> Path:
-        """Under a name of which neither file is there, also where another process saves at the same time."""
+        """Under a name of which no file is there, also where another process saves at the same time."""
         for path in free_concept_paths(self.name):
             try:
                 save_training(state_path(path), kept, replace=False)
@@ -138,7 +139,6 @@ class TrainingFiles:
             except NameTakenError:  # between the look and the state
                 state_path(path).unlink()
                 continue
-            forget_kept_steps(path)  # of a training whose concept and state are gone
             return path
         raise AssertionError("there is no end of names")
 
@@ -174,7 +174,7 @@ class TrainingFiles:
         Where the system refuses to write it, that is told in the log only: the concept is safe, and the node shows the
         report anyway.
         """
-        path = self._written().with_suffix(".report.jpg")
+        path = report_path(self._written())
         temporary = temporary_path(path)
         try:
             report.save(temporary, "JPEG", quality=REPORT_QUALITY)
