@@ -129,8 +129,10 @@ def test_the_sweep_is_told_as_it_is_set():
 
 def test_the_defaults_of_the_nodes_are_those_that_are_advised():
     loader = {one.id: one for one in SCHEMAS["PerfusionLoadConcept"].inputs}
-    assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE)
+    of_the_file = (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE_OF_THE_FILE)
+    assert (loader["bias"].default, loader["temperature"].default) == of_the_file
     assert advice.BIAS_OF_THE_FILE < advice.LOWEST_BIAS, "every number that a saved workflow may hold stays that number"
+    assert advice.TEMPERATURE_OF_THE_FILE < 0.01, "the lowest that a saved workflow may hold"
     assert TRAINER["sample_cfg"].default == advice.CFG_OF_THE_FAMILY < 1, "every CFG of a saved workflow stays that CFG"
     assert TRAINER["preview_every"].default == advice.PREVIEW_EVERY
     assert TRAINER["keep_every"].default == advice.KEEP_EVERY
