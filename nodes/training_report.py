@@ -29,9 +29,9 @@ LIKENESS = "1 - harmonic mean of image and text similarity (CLIP, fixed seeds)"
 
 # Where the weights of the loss are from, as the report says it.
 MASK_SOURCES = {
-    "given": "the mask input",
+    "given": "the masks input",
     "attention": "automatic",
-    "given and attention": "the mask input, others automatic",
+    "given and attention": "the masks input, others automatic",
     "none": "",
 }
 
