@@ -99,8 +99,8 @@ class TrainConcept(io.ComfyNode):
                     default=4,
                     min=0,
                     max=len(SCENES),
-                    tooltip="Pictures painted with the concept at the end, for the report. Start with 4; more take "
-                    "longer, 0 shows nothing of what was learned.",
+                    tooltip="Pictures painted with the concept at the end, for the report. Start with 4, the most "
+                    "there are: more take longer than fewer, 0 shows nothing of what was learned.",
                 ),
                 io.String.Input(
                     "file_name",
@@ -129,8 +129,8 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip="CFG of samples and previews; the concept depends on it only with CLIP Vision. Start with "
-                    f"{CFG_OF_THE_FAMILY:g}, which takes {SD15_CFG:g} for SD1.5 and SD2, {SDXL_CFG:g} for SDXL, "
-                    f"{DEMO_CFG:g} for the demo model; too low hardly follows the prompt, too high burns colours.",
+                    f"{CFG_OF_THE_FAMILY:g}: below 1 it is the family's own, {SD15_CFG:g} (SD1.5, SD2), {SDXL_CFG:g} "
+                    f"(SDXL) or {DEMO_CFG:g} (demo); too low hardly follows the prompt, too high burns colours.",
                 ),
                 *custom_inputs(),
                 io.Boolean.Input(
@@ -189,7 +189,7 @@ class TrainConcept(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2048,
-                    step=32,
+                    step=64,
                     optional=True,
                     **ADVANCED,
                     tooltip="Pictures are scaled to the area of its square and keep their ratio. Start with 0, the "
