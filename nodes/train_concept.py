@@ -24,6 +24,7 @@ from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
 from .pictures import thumbnail, thumbnail_room, to_tensor
+from .resume_text import differences
 from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
@@ -257,7 +258,8 @@ class TrainConcept(io.ComfyNode):
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
         check_texts(inputs.word, inputs.superclass, inputs.file_name)
-        files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume, inputs.keep_every)
+        name = inputs.file_name or normalise_word(inputs.word)
+        files = TrainingFiles(name, inputs.resume, inputs.keep_every, inputs.preset, differences)
         request = inputs.request(inputs.settings())
         request.check()
         display = TrainingDisplay(request, node_id)
