@@ -48,7 +48,7 @@ def files(folder, tmp_path, monkeypatch, hugsy):
     folder_paths.folder_names_and_paths.pop("perfusion", None)
     register_concept_folders()
     picture = thumbnail(torch.full((64, 48, 3), 0.5))
-    write_concept(folder / "one.safetensors", dataclasses.replace(hugsy, bias=0.65, picture=picture))
+    write_concept(folder / "one.safetensors", dataclasses.replace(hugsy, bias=0.65, temperature=0.15, picture=picture))
     return folder
 
 
