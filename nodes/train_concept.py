@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import alone, normalise_word
+from ..perfusion_core.concept import alone
 from ..perfusion_core.errors import PerfusionError
 from .advice import (
     CFG_OF_THE_FAMILY,
@@ -258,8 +258,7 @@ class TrainConcept(io.ComfyNode):
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
         check_texts(inputs.word, inputs.superclass, inputs.file_name)
-        name = inputs.file_name or normalise_word(inputs.word)
-        files = TrainingFiles(name, inputs.resume, inputs.keep_every, inputs.preset, differences)
+        files = TrainingFiles(inputs.name_of_file, inputs.resume, inputs.keep_every, inputs.preset, differences)
         request = inputs.request(inputs.settings())
         request.check()
         display = TrainingDisplay(request, node_id)

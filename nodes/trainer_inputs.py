@@ -87,6 +87,11 @@ class TrainerInputs:
         custom = {name: value for name, value in given.items() if name not in own}
         return cls(**{name: value for name, value in given.items() if name in own}, custom=custom)
 
+    @property
+    def name_of_file(self) -> str:
+        """What the concept's file is to be called."""
+        return self.file_name or normalise_word(self.word)
+
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""
         family = model_family(self.model, text_encoders(self.clip))
