@@ -52,8 +52,8 @@ def whole_input_folder(folder: Path, patterns: str, count: int) -> str:
     if patterns.strip() or folder != picture_folder(INPUT_FOLDER):
         return ""
     return (
-        f"taken from the input folder: {_count(count, 'picture')}, which is all that was ever uploaded, so write names"
-        " into names or choose a folder"
+        f"taken from the input folder: {_count(count, 'picture')}, which is all that was ever uploaded, so write the"
+        " names of yours into names or choose a folder"
     )
 
 

@@ -103,7 +103,7 @@ def test_the_whole_input_folder_is_told_with_its_old_uploads(own_folder, monkeyp
     for path in (own_folder / "a.png", own_folder.parent / "a.png", own_folder.parent / "old.png"):
         Image.new("RGB", (8, 8)).save(path)
     loaded(folder, names)
-    warning = f"taken from the input folder: {count} pictures, which is all that was ever uploaded, so write names"
+    warning = f"taken from the input folder: {count} pictures, which is all that was ever uploaded, so write"
     assert (warning in said[0]) == bool(count) and "no masks, no captions" in said[0]
 
 
