@@ -171,7 +171,7 @@ def report(studio: Studio) -> Image.Image:
         [to_image(picture) for picture in studio.pictures],
         result.losses,
         under_masks(studio.pictures, result.masks),
-        "the mask input",
+        "the masks input",
         result.validations,
         result.chosen_step,
         painted.rows,

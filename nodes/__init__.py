@@ -36,6 +36,7 @@ What they share:
     attention_picture   heat maps of words over pictures
     trainer_inputs      what the inputs of the trainer ask for
     training_settings   its presets and its advanced inputs
+    resume_text         how an unfinished training differs from the one that is asked for
     training_display    what it shows while it learns
     training_samples    pictures that it paints then and at the end
     training_report     the picture that tells a whole training

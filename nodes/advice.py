@@ -12,6 +12,7 @@ from ..perfusion_core.prompt_edit import LocalBlend, PromptEdit
 BIAS, TEMPERATURE = RECOMMENDED_BIAS, RECOMMENDED_TEMPERATURE
 LOWEST_BIAS, HIGHEST_BIAS = -1.0, 2.0  # that the nodes take
 BIAS_OF_THE_FILE = -2.0  # the loader's default: what its file recommends; no number that a bias may be
+TEMPERATURE_OF_THE_FILE = 0.0  # the same of the temperature, which is above 0
 
 # Where likeness and where the prompt wins clearly; and where the gate opens for other words, and for none.
 BIAS_FOR_LIKENESS, BIAS_FOR_PROMPT = 0.6, 1.0

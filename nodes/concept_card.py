@@ -37,12 +37,12 @@ def facts_of(gated: GatedConcept) -> dict[str, str]:
         "layers": f"{len(widths)} of width {min(widths)} to {max(widths)}, {numbers:,} numbers",
         "text statistics": concept.statistics_hash or "not told",
     }
-    used = _of_use(gated)
+    used = used_otherwise(gated)
     return {**({"used with": used} if used else {}), **facts}
 
 
-def _of_use(gated: GatedConcept) -> str:
-    """What the loader set otherwise than the file recommends."""
+def used_otherwise(gated: GatedConcept) -> str:
+    """What the loader set otherwise than the concept recommends."""
     concept, told = gated.concept, []
     if gated.bias != concept.bias:
         told.append(f"bias {gated.bias:g}")

@@ -28,7 +28,7 @@ class InspectGate(io.ComfyNode):
             display_name="Inspect Perfusion Gate",
             category=CATEGORY,
             description="Shows for every word of a prompt how far it opens the gate of each concept, and how much the "
-            "concepts have in common. Nothing is sampled, so it takes a moment only.",
+            "concepts have in common, with exact_gate on. Nothing is sampled, so it takes a moment only.",
             **search_aliases("inspect", "similarity", "gate values", "bleeding", "debug prompt"),
             is_output_node=True,
             inputs=[
@@ -55,6 +55,12 @@ class InspectGate(io.ComfyNode):
                     "loader. Similarities do not depend on it.",
                 ),
                 theme_input(),
+                io.Model.Input(
+                    "model",
+                    optional=True,
+                    tooltip="The model of that CLIP, where it makes something else of the text before it looks at it "
+                    "(Anima, Wan, LTXV, PixArt). Other models change nothing; leave it open for them.",
+                ),
             ],
             hidden=[io.Hidden.unique_id],
             outputs=[
@@ -74,10 +80,11 @@ class InspectGate(io.ComfyNode):
         bias: float,
         theme: str,
         concepts: dict[str, ConceptStack] | None = None,
+        model: io.Model.Type | None = None,
     ) -> io.NodeOutput:
         stack = tuple(gated for connected in (concepts or {}).values() for gated in connected)
         if bias >= advice.LOWEST_BIAS:
             stack = tuple(dataclasses.replace(gated, bias=bias) for gated in stack)
-        found = inspect_gate(clip, stack, prompt)
+        found = inspect_gate(clip, stack, prompt, model)
         picture, ui = with_picture(gate_picture(found, theme), sentence(found), cls)
         return io.NodeOutput(picture, gate_text(found), gate_numbers(found), ui=ui)

@@ -13,7 +13,7 @@ from ..perfusion_core.errors import PerfusionError
 from ..perfusion_core.varied_prompts import recorded_similarity
 from . import advice
 from .declared import as_declared
-from .host.concept_folders import concept_names, concept_path
+from .host.concept_folders import concept_names, concept_path, hidden_by
 from .host.old_hosts import ADVANCED, choice, search_aliases
 from .shown import shown
 from .types import ALIASES, CATEGORY, PerfusionConcept
@@ -54,14 +54,14 @@ class LoadConcept(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "temperature",
-                    default=advice.TEMPERATURE,
-                    min=0.01,
+                    default=advice.TEMPERATURE_OF_THE_FILE,
+                    min=advice.TEMPERATURE_OF_THE_FILE,
                     max=1.0,
                     step=0.01,
                     **ADVANCED,
-                    tooltip="How softly the gate opens around the bias. "
-                    f"Start with {advice.TEMPERATURE:g}; near 0 it is a switch, above {advice.LEAKING_TEMPERATURE:g} "
-                    "the concept leaks into other words.",
+                    tooltip=f"How softly the gate opens around the bias; {advice.TEMPERATURE_OF_THE_FILE:g} takes what "
+                    f"the file recommends, mostly {advice.TEMPERATURE:g}. Lower is more of a switch, above "
+                    f"{advice.LEAKING_TEMPERATURE:g} the concept leaks into other words.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -164,12 +164,14 @@ class LoadConcept(io.ComfyNode):
         concept, size = load_concept(path), path.stat().st_size
         if (called := typed_word(word, concept.word)) != concept.word:
             concept = dataclasses.replace(concept, word=called)
-        gate_bias = concept.bias if bias < advice.LOWEST_BIAS else bias
+        bias = concept.bias if bias < advice.LOWEST_BIAS else bias
+        temperature = concept.temperature if temperature <= advice.TEMPERATURE_OF_THE_FILE else temperature
         chosen = None if lock < 0 else lock
         warn_of_untrained_lock(concept, chosen)
-        extended = (*stack, GatedConcept(concept, gate_bias, temperature, strength, start_percent, end_percent, chosen))
+        gated = GatedConcept(concept, bias, temperature, strength, start_percent, end_percent, chosen)
+        extended = (*stack, gated)
         check_stack(extended)
-        ui = shown(_summary(concept, bias, size), concept.picture, cls)
+        ui = shown(_summary(gated, size, hidden_by(path, concept_file)), concept.picture, cls)
         return io.NodeOutput(extended, concept.word, concept.superclass, ui=ui)
 
 
@@ -187,13 +189,15 @@ def warn_of_untrained_lock(concept: Concept, lock: float | None) -> None:
     )
 
 
-def _summary(concept: Concept, bias: float, size: int) -> str:
-    """What was loaded, in one line.  size: of its file, in bytes."""
-    of_the_file = f"bias {concept.bias:g}, as the file recommends"
-    own = f"bias {bias:g}; the file recommends {concept.bias:g}"
-    gate = of_the_file if bias < advice.LOWEST_BIAS or bias == concept.bias else own
+def _summary(gated: GatedConcept, size: int, hidden: str = "") -> str:
+    """What was loaded, in one line.  size: of its file, in bytes.  hidden: of other files of its name."""
+    concept = gated.concept
+    bias, temperature = f"bias {gated.bias:g}", f"temperature {gated.temperature:g}"
+    bias += ", as the file recommends" if gated.bias == concept.bias else f"; the file recommends {concept.bias:g}"
+    temperature += "" if gated.temperature == concept.temperature else f"; the file recommends {concept.temperature:g}"
     similarity = recorded_similarity(concept.training)
-    parts = [concept.word, concept.superclass, f"for {concept.base_model} models", gate]
+    parts = [concept.word, concept.superclass, f"for {concept.base_model} models", bias, temperature]
     parts += [] if similarity is None else [similarity.text()]
     parts += [] if concept.encoding_offset is None else ["with an offset of its encoding"]
-    return " · ".join([*parts, f"{size / 1000:.0f} kB"])
+    parts += [f"{size / 1000:.0f} kB", hidden]
+    return " · ".join(part for part in parts if part)

@@ -19,6 +19,7 @@ from .host.picture_files import (
     picture_folders,
     picture_names,
     read_pictures,
+    whole_input_folder,
 )
 from .host.progress import NodeProgress
 from .types import CATEGORY
@@ -93,7 +94,8 @@ class LoadPictures(io.ComfyNode):
     def execute(cls, folder: str, names: str = "") -> io.NodeOutput:
         path = picture_folder(folder)
         loaded = read_pictures(path, picture_names(path, names or ""))
-        NodeProgress(1, cls.hidden.unique_id).say(loaded.summary())
+        told = [whole_input_folder(path, names or "", len(loaded.pictures)), loaded.summary()]
+        NodeProgress(1, cls.hidden.unique_id).say(" · ".join(part for part in told if part))
         if loaded.skipped:
             logger.warning("Of the folder %s there were skipped: %s.", folder, "; ".join(loaded.skipped))
         return io.NodeOutput(loaded.pictures, loaded.masks, loaded.captions)

@@ -9,6 +9,7 @@ from comfy_api.latest import io
 
 from ..perfusion_core.concept import ConceptStack
 from ..perfusion_core.errors import PerfusionError
+from .concept_card import used_otherwise
 from .declared import as_declared
 from .host.concept_folders import save_new_concept
 from .host.old_hosts import search_aliases
@@ -60,5 +61,8 @@ class SaveConcept(io.ComfyNode):
             saved = dataclasses.replace(saved, picture=thumbnail(picture[0], room))
         path = save_new_concept(name, saved)
         size = f"{path.stat().st_size / 1000:.1f} kB"
-        text = f"Saved {saved.word} ({saved.superclass}) as {path.name} · {size} · recommends bias {saved.bias:g}"
+        gate = f"recommends bias {saved.bias:g}, temperature {saved.temperature:g}"
+        text = f"Saved {saved.word} ({saved.superclass}) as {path.name} · {size} · {gate}"
+        if left_out := used_otherwise(dataclasses.replace(gated, concept=saved)):
+            text += f" · the file does not keep {left_out}, so set that in the loader again"
         return io.NodeOutput(str(path), ui=shown(text, saved.picture, cls))

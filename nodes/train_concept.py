@@ -6,7 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..perfusion_core.concept import alone, normalise_word
+from ..perfusion_core.concept import alone
 from ..perfusion_core.errors import PerfusionError
 from .advice import (
     CFG_OF_THE_FAMILY,
@@ -25,6 +25,7 @@ from .host.text.words import warn_of_ordinary_word
 from .host.training.files import TrainingFiles
 from .host.training.job import TrainingJob
 from .pictures import thumbnail, thumbnail_room, to_tensor
+from .resume_text import differences
 from .trainer_inputs import TrainerInputs, check_texts
 from .training_display import TrainingDisplay
 from .training_report import TrainingReport
@@ -100,8 +101,8 @@ class TrainConcept(io.ComfyNode):
                     default=4,
                     min=0,
                     max=len(SCENES),
-                    tooltip="Pictures painted with the concept at the end, for the report. Start with 4; more take "
-                    "longer, 0 shows nothing of what was learned.",
+                    tooltip="Pictures painted with the concept at the end, for the report. Start with 4, the most "
+                    "there are: more take longer than fewer, 0 shows nothing of what was learned.",
                 ),
                 io.String.Input(
                     "file_name",
@@ -130,8 +131,8 @@ class TrainConcept(io.ComfyNode):
                     optional=True,
                     **ADVANCED,
                     tooltip="CFG of samples and previews; the concept depends on it only with CLIP Vision. Start with "
-                    f"{CFG_OF_THE_FAMILY:g}, which takes {SD15_CFG:g} for SD1.5 and SD2, {SDXL_CFG:g} for SDXL, "
-                    f"{DEMO_CFG:g} for the demo model; too low hardly follows the prompt, too high burns colours.",
+                    f"{CFG_OF_THE_FAMILY:g}: below 1 it is the family's own, {SD15_CFG:g} (SD1.5, SD2), {SDXL_CFG:g} "
+                    f"(SDXL) or {DEMO_CFG:g} (demo); too low hardly follows the prompt, too high burns colours.",
                 ),
                 *custom_inputs(),
                 io.Boolean.Input(
@@ -190,7 +191,7 @@ class TrainConcept(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2048,
-                    step=32,
+                    step=64,
                     optional=True,
                     **ADVANCED,
                     tooltip="Pictures are scaled to the area of its square and keep their ratio. Start with 0, the "
@@ -258,7 +259,7 @@ class TrainConcept(io.ComfyNode):
         inputs, node_id = TrainerInputs.of(given), cls.hidden.unique_id
         warn_of_ordinary_word(inputs.clip, inputs.word, inputs.superclass)
         check_texts(inputs.word, inputs.superclass, inputs.file_name)
-        files = TrainingFiles(inputs.file_name or normalise_word(inputs.word), inputs.resume, inputs.keep_every)
+        files = TrainingFiles(inputs.name_of_file, inputs.resume, inputs.keep_every, inputs.preset, differences)
         request = inputs.request(inputs.settings())
         request.check()
         display = TrainingDisplay(request, node_id)

@@ -45,9 +45,9 @@ class MaskSource(NamedTuple):
 
 
 MASKS_IN_WORDS = {
-    "given": MaskSource("", "the mask input"),
+    "given": MaskSource("", "the masks input"),
     "attention": MaskSource("masks found automatically", "automatic"),
-    "given and attention": MaskSource("missing masks found automatically", "the mask input, others automatic"),
+    "given and attention": MaskSource("missing masks found automatically", "the masks input, others automatic"),
     "none": MaskSource("without masks", ""),
 }
 LISTS = ("images", "masks", "captions")  # inputs of which every value counts
@@ -94,6 +94,11 @@ class TrainerInputs:
         own = {one.name for one in fields(cls)}
         custom = {name: value for name, value in given.items() if name not in own}
         return cls(**{name: value for name, value in given.items() if name in own}, custom=custom)
+
+    @property
+    def name_of_file(self) -> str:
+        """What the concept's file is to be called."""
+        return self.file_name or normalise_word(self.word)
 
     def settings(self) -> TrainingSettings:
         """Those of the preset, with what stands beside it.  Raises PerfusionError for what cannot be."""

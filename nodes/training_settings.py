@@ -196,8 +196,9 @@ def custom_inputs() -> list[io.Input]:
             "value_learning_rate",
             1e-5,
             1.0,
-            f"learning rate of the values. Start with {DEFAULTS.value_learning_rate:g}, or {LOCKED_VALUE_RATE:g} where "
-            "keys are locked (gated, paper); too low stays the superclass, too high falls into blobs.",
+            f"learning rate of the values; counts only where relative_value_rate is 0 and form not {AS_STANDARD}. "
+            f"Start with {DEFAULTS.value_learning_rate:g}, or {LOCKED_VALUE_RATE:g} where keys are locked; too low "
+            "stays the superclass, too high falls into blobs.",
             **rate,
         ),
         number(
@@ -205,8 +206,9 @@ def custom_inputs() -> list[io.Input]:
             "word_learning_rate",
             0.0,
             1.0,
-            f"learning rate of the word. Start with {DEFAULTS.word_learning_rate:g}; 0 keeps it at its superclass, too "
-            "high and it drifts away until the gate does not know it.",
+            f"learning rate of the word; counts only where relative_word_rate is 0 and form not {AS_STANDARD}. "
+            f"Start with {DEFAULTS.word_learning_rate:g}; 0 keeps it at its superclass, too high drifts away until the "
+            "gate does not know it.",
             **rate,
         ),
         choice(

@@ -250,7 +250,7 @@ class GatedConcept:
         if not 0 <= self.start_percent <= self.end_percent <= 1:
             raise PerfusionError(
                 f"The start and end of {word} must be ordered numbers from 0 to 1, but they are"
-                f" {self.start_percent} and {self.end_percent}."
+                f" {self.start_percent} and {self.end_percent}; set start_percent to no more than end_percent."
             )
         if self.lock is not None and not is_lock(self.lock):
             raise PerfusionError(f"The lock of {word} must be a number from 0 to 1, but it is {self.lock}.")

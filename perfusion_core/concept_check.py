@@ -43,7 +43,7 @@ def check_learned(start: Mapping[str, Tensor], concept: Concept) -> None:
     if _same(round_values(at_start), round_values(concept.value_targets)):
         raise PerfusionError(
             f"The training of {concept.word} learned nothing: every value is what it was at step 0; raise"
-            " value_learning_rate or the number of steps."
+            " relative_value_rate or steps in the preset Custom."
         )
 
 

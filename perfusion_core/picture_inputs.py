@@ -97,7 +97,7 @@ def masks_of(pictures: Sequence[Tensor], masks: Sequence[Tensor]) -> list[Tensor
     if len(masks) not in (1, len(others)):
         transparent = f" ({len(alphas) - len(others)} have an alpha channel)" if len(others) < len(alphas) else ""
         raise PerfusionError(
-            f"The mask input needs one mask for each of the {len(pictures)} pictures or one for all{transparent}, but"
+            f"The masks input needs one mask for each of the {len(pictures)} pictures or one for all{transparent}, but"
             f" got {len(masks)}; connect as many masks as pictures."
         )
     spread = list(masks) if len(masks) == len(others) else [masks[0]] * len(others)

@@ -121,6 +121,15 @@ def write_tensors(
             temporary.unlink(missing_ok=True)
 
 
+def check_replacing(path: str | os.PathLike[str], replace: bool) -> None:
+    """Raise NameTakenError where a command would write over a file without having been told to."""
+    if not replace and os.path.lexists(path):
+        raise NameTakenError(
+            f"{os.fspath(path)} was expected to be free, but there is a file of that name; choose another name for"
+            " --out, or give --replace."
+        )
+
+
 def check_room(folder: Path, size: int) -> None:
     """Raise PerfusionError where a file of `size` bytes cannot be written in the folder; afterwards all is as before.
 

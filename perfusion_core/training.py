@@ -118,7 +118,7 @@ class TrainingSettings:
             if value is not None and not (self.form in RESIDUAL and 0 <= value <= most):
                 raise PerfusionError(
                     f"The training setting {name} must be a number from 0 to {most:g} and needs the form anchored or"
-                    f" residual, but it is {value} in the form {self.form}."
+                    f" residual, but it is {value} in the form {self.form}; choose the form anchored, or set it to 0."
                 )
         if self.lock is not None and not (self.form == "lockable" and is_lock(self.lock)):
             raise PerfusionError(
@@ -395,6 +395,6 @@ class ConceptTrainer:
 
     def _not_finite(self, problem: str, kind: type[PerfusionError] = PerfusionError) -> PerfusionError:
         return kind(
-            f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; lower the"
-            " learning rates, or load the model and the VAE in float32."
+            f"The training's {problem} at step {self.step_number + 1} where finite numbers were expected; load the"
+            " model and the VAE in float32, or lower relative_value_rate and relative_word_rate in the preset Custom."
         )

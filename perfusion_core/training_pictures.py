@@ -74,7 +74,7 @@ def empty_mask(numbers: Sequence[int]) -> PerfusionError:
     """The error of masks, by picture from 1 on, that mark nothing."""
     return PerfusionError(
         f"The mask of picture {', '.join(map(str, numbers))} is empty where it should mark the thing; paint it or leave"
-        " the mask input open."
+        " the masks input open."
     )
 
 

@@ -43,8 +43,8 @@ class KeptTraining:
     """A training on disk.
 
     state: to go on from.  inputs: what it was made with, name for the user -> JSON value.  start: see ConceptTrainer.
-    finished: whether all its steps were made and its concept was found good.  name: under which it was started, "" in
-    states of earlier versions.
+    finished: whether all its steps were made and its concept was found good.  name, preset: with which it was started,
+    "" in states of earlier versions; of a preset the inputs say what counts, since another one may have the same.
     """
 
     state: TrainingState
@@ -52,6 +52,7 @@ class KeptTraining:
     start: Mapping[str, Tensor]
     finished: bool = False
     name: str = ""
+    preset: str = ""
 
     def differing_inputs(self, inputs: Mapping[str, Any]) -> list[str]:
         """The names of the inputs that are not the same here and there."""
@@ -90,6 +91,7 @@ def save_training(path: str | os.PathLike[str], kept: KeptTraining, replace: boo
         "perfusion.inputs": json.dumps(dict(kept.inputs), sort_keys=True),
         "perfusion.finished": json.dumps(kept.finished),
         "perfusion.name": kept.name,
+        "perfusion.preset": kept.preset,
     }
     write_tensors(path, tensors, metadata, replace)
 
@@ -126,7 +128,8 @@ def load_training(path: str | os.PathLike[str]) -> KeptTraining:
         raise PerfusionError(f"{path} is a {KIND} with numbers that are not finite; train anew.")
     start = {name.removeprefix(START): tensors.pop(name) for name in list(tensors) if name.startswith(START)}
     state = TrainingState(step, micro_batch, losses, generator, tensors, validations)
-    return KeptTraining(state, inputs, start, finished, metadata.get("perfusion.name", ""))
+    names = [metadata.get(f"perfusion.{of}", "") for of in ("name", "preset")]
+    return KeptTraining(state, inputs, start, finished, *names)
 
 
 def _check_header(header: TensorHeader, path: str | os.PathLike[str]) -> None:

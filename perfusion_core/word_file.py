@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from .concept import Concept
 from .concept_file import ARCHITECTURES, load_concept
 from .errors import PerfusionError
-from .tensor_file import write_tensors
+from .tensor_file import check_replacing, write_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,9 @@ logger = logging.getLogger(__name__)
 SINGLE = "emb_params"
 
 
-def save_word(path: str | os.PathLike[str], concept: Concept) -> None:
-    """Write the word's vectors, [n, width] per text encoder, as other programs expect them.
+def save_word(path: str | os.PathLike[str], concept: Concept, replace: bool = True) -> None:
+    """Write the word's vectors, [n, width] per text encoder, as other programs expect them.  replace: as for
+    `write_tensors`.
 
     Raises PerfusionError where the file cannot be written.
     """
@@ -40,7 +41,7 @@ def save_word(path: str | os.PathLike[str], concept: Concept) -> None:
         "modelspec.architecture": f"{architecture}/textual-inversion",
         "modelspec.trigger_phrase": concept.word.strip("<>"),
     }
-    write_tensors(path, vectors, metadata)
+    write_tensors(path, vectors, metadata, replace)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("concept", help="the concept file")
     parser.add_argument("--out", required=True, help="the textual inversion file to write, .safetensors")
+    parser.add_argument("--replace", action="store_true", help="write it over a file of that name")
     given = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
@@ -59,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise PerfusionError(
                 f"{given.out} is the concept itself, which would be lost; choose another name for --out."
             )
-        save_word(given.out, concept)
+        check_replacing(given.out, given.replace)
+        save_word(given.out, concept, given.replace)
     except PerfusionError as problem:
         logger.error("%s", problem)
         return 1

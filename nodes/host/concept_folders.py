@@ -79,9 +79,32 @@ def concept_path(name: object) -> Path:
     return Path(path)
 
 
+def hidden_by(path: Path, name: str) -> str:
+    """Says, where files of this name lie in several folders, which one is used, and what to do; else nothing.
+
+    path: of that one, which the host found first."""
+    found = [folder for folder in _listed_folders() if (folder / name).is_file()]
+    others = [folder for folder in found if not os.path.samefile(folder / name, path)]
+    used = [folder for folder in found if folder not in others]
+    if not others or not used:
+        return ""
+    first = Path(*used[0].parts[-2:]).as_posix()
+    return f"of {len(others) + 1} files called {name} the one in {first} is used, so rename it to load the other"
+
+
 def state_path(path: Path) -> Path:
     """Where the training state of the concept with this path is kept."""
     return path.with_suffix(".training_state")
+
+
+def report_path(path: Path) -> Path:
+    """Where the report of the training of the concept with this path is kept."""
+    return path.with_suffix(".report.jpg")
+
+
+def steps_folder(path: Path) -> Path:
+    """The folder of the kept steps of the concept with this path."""
+    return path.with_suffix(KEPT_STEPS)
 
 
 def check_output_folder() -> None:
@@ -92,15 +115,28 @@ def check_output_folder() -> None:
 def free_concept_paths(name: str) -> Iterator[Path]:
     """Paths in the output folder for a new concept called `name`, the first free one and those after it.
 
-    A number is added where the name is taken by a concept or by the state of a training.  Another process may take it
-    in the meantime, so save there without `replace`.
+    A number is added where the name is taken by a concept in any folder of the loader, whose first file of a name hides
+    the others, or by what a training leaves beside its concept.  Another process may take it in the meantime, so save
+    there without `replace`.
     Raises PerfusionError for a name that leaves the folder, says nothing, or is too long.
     """
     stem = file_stem(name)
     for number in itertools.count(1):
         path = output_folder() / (f"{stem}_{number}.safetensors" if number > 1 else f"{stem}.safetensors")
-        if not (os.path.lexists(path) or os.path.lexists(state_path(path))):
+        if not any(map(os.path.lexists, _takers(path))):
             yield path
+
+
+def _takers(path: Path) -> list[Path]:
+    """What must not be there for the path to be free."""
+    listed = [folder / path.name for folder in _listed_folders()]
+    return [path, state_path(path), report_path(path), steps_folder(path), *listed]
+
+
+def _listed_folders() -> list[Path]:
+    """The folders of the loader, in the order in which the host searches them; none in a script without any."""
+    known = FOLDER in folder_paths.folder_names_and_paths
+    return [Path(folder) for folder in folder_paths.get_folder_paths(FOLDER)] if known else []
 
 
 def trained_concept_paths(name: str) -> list[Path]:

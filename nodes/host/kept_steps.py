@@ -1,8 +1,8 @@
 """Concepts as they were at some steps of a training, kept beside the one that came of it so that they can be compared.
 
 Those of hugsy.safetensors are hugsy.steps/hugsy_step_50.safetensors and so on: ordinary concept files, in a folder that
-the loader does not list.  They live as long as the state of their training (see `training.files`), and make way where a
-new training takes a name that is free again.
+the loader does not list.  They live as long as the state of their training (see `training.files`); what is left of
+them takes the name, so that no new training mixes its steps with those of an old one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ...perfusion_core.errors import PerfusionError, quoted
 from ...perfusion_core.tensor_file import sweep_temporaries
-from .concept_folders import KEPT_STEPS, output_folder
+from .concept_folders import KEPT_STEPS, output_folder, steps_folder
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +26,6 @@ class KeptStep:
 
     step: int
     path: Path
-
-
-def steps_folder(path: Path) -> Path:
-    """The folder of the steps of the concept with this path."""
-    return path.with_suffix(KEPT_STEPS)
 
 
 def step_path(path: Path, step: int) -> Path:

@@ -12,6 +12,8 @@ from ...perfusion_core.errors import PerfusionError
 
 _BY_ENCODERS = {("clip_l",): "sd1", ("clip_h",): "sd2", ("clip_g", "clip_l"): "sdxl", ("clip_g",): "sdxl_refiner"}
 
+_WITH_A_TEXT_OF_THEIR_OWN = ("anima", "wan", "ltx", "pixart", "hydit")
+
 _STEP = 64  # pixels: a latent has 8, and the networks of these families are given latents of multiples of 8
 # The demo model has seen squares of one size alone and fails at others (benchmarks/mixed_sizes.md): a step as large as
 # the resolution means such a square for every picture.
@@ -37,6 +39,12 @@ def model_family(model: ModelPatcher, encoders: Iterable[str]) -> str:
     by_name = type(configuration).__name__.lower()
     image_model = getattr(type(configuration), "unet_config", {}).get("image_model", by_name)  # the host's own name
     return named or _BY_ENCODERS.get(tuple(sorted(encoders))) or image_model
+
+
+def makes_its_own_text(family: str) -> bool:
+    """Whether models of this family make something else of the text before their layers look at it; of a MODEL that is
+    there, `refined_from` says it."""
+    return family.startswith(_WITH_A_TEXT_OF_THEIR_OWN)
 
 
 def training_size(model: ModelPatcher, encoders: Iterable[str]) -> tuple[int, int]:

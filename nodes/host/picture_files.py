@@ -47,6 +47,16 @@ class LoadedPictures:
         return text + (f" · skipped: {'; '.join(self.skipped)}" if self.skipped else "")
 
 
+def whole_input_folder(folder: Path, patterns: str, count: int) -> str:
+    """Says, where no names choose among the pictures of the input folder itself, what that takes; else nothing."""
+    if patterns.strip() or folder != picture_folder(INPUT_FOLDER):
+        return ""
+    return (
+        f"taken from the input folder: {_count(count, 'picture')}, which is all that was ever uploaded, so write the"
+        " names of yours into names or choose a folder"
+    )
+
+
 def _count(number: int, what: str) -> str:
     return f"{number or 'no'} {what}{'' if number == 1 else 's'}"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..concept_file import save_concept
 from ..errors import PerfusionError
+from ..tensor_file import check_replacing
 from . import chendaryen, lucidrains
 from .base_model import read_base_model, tokens_of
 from .conversion import BIAS, TEMPERATURE, convert
@@ -38,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", help="the other program's file")
     parser.add_argument("--checkpoint", required=True, help="the SD1 or SD2 model it was trained on, .safetensors")
     parser.add_argument("--out", required=True, help="the concept file to write, .safetensors")
+    parser.add_argument("--replace", action="store_true", help="write it over a file of that name")
     parser.add_argument("--word", help="what prompts will call it, such as hugsy (default: the name of the new file)")
     parser.add_argument("--superclass", help="the plain word it is a kind of (a .ckpt says it itself)")
     tokens = parser.add_mutually_exclusive_group(required=True)
@@ -58,6 +60,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _import(arguments: argparse.Namespace) -> None:
+    check_replacing(arguments.out, arguments.replace)
     content = read_pickle(arguments.file)
     if chendaryen.looks_like_it(content):
         superclass = arguments.superclass or chendaryen.superclass_in(content)
@@ -87,7 +90,7 @@ def _import(arguments: argparse.Namespace) -> None:
         temperature=arguments.temperature,
         clip_layer=arguments.clip_layer,
     )
-    save_concept(arguments.out, concept)
+    save_concept(arguments.out, concept, arguments.replace)
     for note in notes:
         logger.warning("%s", note)
     logger.info("%s is a kind of %s for %s, saved to %s.", concept.word, superclass, base.family, arguments.out)

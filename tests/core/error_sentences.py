@@ -26,12 +26,31 @@ def sentences(repository: Path, paths: list[str]) -> dict[str, str]:
     trees = {path: ast.parse((repository / path).read_text(encoding="utf-8"), path) for path in paths}
     classes, found = error_classes(trees), {}
     for path, tree in trees.items():
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in classes and node.args:
-                sentence = template(node.args[0])
-                if len(re.findall("[a-z]", sentence)) >= FEWEST_LETTERS:
-                    found[sentence] = path
+        for node in made_errors(tree, classes):
+            sentence = template(node.args[0])
+            if len(re.findall("[a-z]", sentence)) >= FEWEST_LETTERS:
+                found[sentence] = path
     return found
+
+
+def made_errors(tree: ast.Module, classes: set[str]) -> list[ast.Call]:
+    """The calls that make an error: of a class, and in a function that is given the class, of what it calls it."""
+    scopes: list[tuple[ast.AST, set[str]]] = [(tree, classes)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            kinds = {one.arg for one in given if _is_type_of(one.annotation, classes)}
+            scopes += [(node, kinds)] if kinds else []
+    calls = [(node, names) for scope, names in scopes for node in ast.walk(scope) if isinstance(node, ast.Call)]
+    return [call for call, names in calls if ast.unparse(call.func) in names and call.args]
+
+
+def _is_type_of(annotation: ast.expr | None, classes: set[str]) -> bool:
+    """Whether it is type[E] of one of the classes."""
+    named = (
+        annotation.slice if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "type" else None
+    )
+    return named is not None and ast.unparse(named) in classes
 
 
 def template(text: ast.expr) -> str:

@@ -60,6 +60,10 @@ def test_sentences_are_read_from_the_code(tmp_path):
         "    raise OwnError(f'The input {name} expected a word, but found {found!r}' + (x or '') + '; type one.')\n"
         "def other():\n"
         "    raise ValueError('of no concern to anybody here')\n"
+        "def of_a_kind(step, kind: type[PerfusionError] = OwnError, note: str = ''):\n"
+        "    return kind(f'The loss is no number at step {step}; train in float32.') or note('of no concern')\n"
     )
-    (sentence,) = sentences(tmp_path, ["code.py"])
-    assert sentence == "The input \u2026 expected a word, but found \u2026; type one."
+    assert list(sentences(tmp_path, ["code.py"])) == [
+        "The input \u2026 expected a word, but found \u2026; type one.",
+        "The loss is no number at step \u2026; train in float32.",
+    ]

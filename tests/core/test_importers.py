@@ -294,6 +294,9 @@ def test_command_with_a_pt_and_settings(tmp_path, caplog, checkpoint):
     assert (concept.word, concept.superclass, concept.clip_layer) == ("<rex>", "dog", -2)
     assert (concept.bias, concept.temperature) == (0.5, 0.1)
     assert concept.superclass_vectors["clip_l"].shape == (2, WIDTH)
+    for replace, status, bias in (((), 1, 0.5), (("--replace",), 0, 0.6)):
+        assert run(tmp_path, caplog, path, *tokens, *more, "--bias", "0.6", *replace)[0] == status
+        assert load_concept(tmp_path / "hugsy.safetensors").bias == bias
 
 
 def test_command_runs_offline_from_the_repository(tmp_path, checkpoint):

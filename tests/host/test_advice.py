@@ -129,8 +129,10 @@ def test_the_sweep_is_told_as_it_is_set():
 
 def test_the_defaults_of_the_nodes_are_those_that_are_advised():
     loader = {one.id: one for one in SCHEMAS["PerfusionLoadConcept"].inputs}
-    assert (loader["bias"].default, loader["temperature"].default) == (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE)
+    of_the_file = (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE_OF_THE_FILE)
+    assert (loader["bias"].default, loader["temperature"].default) == of_the_file
     assert advice.BIAS_OF_THE_FILE < advice.LOWEST_BIAS, "every number that a saved workflow may hold stays that number"
+    assert advice.TEMPERATURE_OF_THE_FILE < 0.01, "the lowest that a saved workflow may hold"
     assert TRAINER["sample_cfg"].default == advice.CFG_OF_THE_FAMILY < 1, "every CFG of a saved workflow stays that CFG"
     assert TRAINER["preview_every"].default == advice.PREVIEW_EVERY
     assert TRAINER["keep_every"].default == advice.KEEP_EVERY
@@ -263,10 +265,11 @@ def test_the_figures_of_the_readme_are_those_of_the_quality_benchmark():
         return max(shown(row, "right") for row in rows if knob is None or float(row["knob"]) == knob)
 
     kinds, kind = "two of different kinds", "two of one kind"
-    both, others = right(kinds, "perfusion local", advice.BIAS), ("textual inversion", "host LoRA")
-    assert f"both right in {both} (textual inversion {right(kinds, others[0])}, LoRAs {right(kinds, others[1])})" in told
-    assert f"two of one kind in {right(kind, 'perfusion local', advice.BIAS)}" in told
-    assert f"LoRAs {right(kind, others[1])}" in told.partition("two of one kind in")[2]
+    both, same = (right(loaded, "perfusion local", advice.BIAS) for loaded in (kinds, kind))
+    word, lora = right(kinds, "textual inversion"), right(kinds, "host LoRA")
+    assert f"both right in {both} (textual inversion {word}, LoRAs {lora})" in told
+    word, lora = right(kind, "textual inversion"), right(kind, "host LoRA")
+    assert f"two of one kind in {same} ({word}, {lora})" in told
 
     entangled = {row["method"]: row for row in measured("best-entangled") if row["kind"] != "with our masks"}
     rivals = [row for row in entangled.values() if row["kind"] == "as users run it"]

@@ -91,6 +91,43 @@ def test_a_name_is_taken_by_the_state_of_a_training_too(output, concept):
     assert folders.save_new_concept("<hugsy>", concept).name == "hugsy_3.safetensors"
 
 
+@pytest.mark.parametrize("left", ["hugsy.report.jpg", "hugsy.steps"])
+def test_a_name_is_taken_by_whatever_a_training_left(output, concept, left):
+    (output / left).write_bytes(b"")
+    assert folders.save_new_concept("hugsy", concept).name == "hugsy_2.safetensors"
+
+
+@pytest.fixture
+def models(output, tmp_path, monkeypatch):
+    """A folder that the host searches before that of saved concepts."""
+    folder = tmp_path / "models" / "perfusion"
+    folder.mkdir(parents=True)
+    both = [str(folder), str(output)]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "perfusion", (both, {".safetensors"}))
+    return folder
+
+
+def test_a_name_is_taken_by_a_concept_in_any_folder(output, models, concept):
+    """The host takes the first folder's file, so that a second one of the name could not be loaded."""
+    concept_file.save_concept(models / "rex.safetensors", concept)
+    path = folders.save_new_concept("rex", concept)
+    assert path == output / "rex_2.safetensors" and folders.concept_path(path.name) == path
+
+
+def test_of_two_files_of_one_name_it_is_said_which_is_used(output, models, concept):
+    name = "rex.safetensors"
+    for folder in (output, models):
+        assert not folders.hidden_by(output / name, name)
+        concept_file.save_concept(folder / name, concept)
+    used = folders.concept_path(name)
+    assert used == models / name
+    assert "of 2 files called rex.safetensors the one in models/perfusion is used" in folders.hidden_by(used, name)
+    folder_paths.folder_names_and_paths["perfusion"][0].append(str(models))  # one folder that is named twice
+    assert "of 2 files" in folders.hidden_by(used, name)
+    (output / name).unlink()
+    assert not folders.hidden_by(used, name)
+
+
 @pytest.mark.parametrize("name", ["../../secret.safetensors", "/etc/passwd", "none.safetensors", "..", ""])
 def test_a_name_outside_the_folder_is_not_found(output, concept, name):
     concept_file.save_concept(output.parent.parent / "secret.safetensors", concept)

@@ -48,7 +48,7 @@ def files(folder, tmp_path, monkeypatch, hugsy):
     folder_paths.folder_names_and_paths.pop("perfusion", None)
     register_concept_folders()
     picture = thumbnail(torch.full((64, 48, 3), 0.5))
-    write_concept(folder / "one.safetensors", dataclasses.replace(hugsy, bias=0.65, picture=picture))
+    write_concept(folder / "one.safetensors", dataclasses.replace(hugsy, bias=0.65, temperature=0.15, picture=picture))
     return folder
 
 
@@ -58,8 +58,8 @@ def other(files, model, clip):
     return "other.safetensors"
 
 
-def loaded(name="one.safetensors", bias=advice.BIAS_OF_THE_FILE, **more):
-    return LoadConcept.execute(name, bias, 0.15, 1.0, 0.0, 1.0, **more)
+def loaded(name="one.safetensors", bias=advice.BIAS_OF_THE_FILE, temperature=0.15, strength=1.0, start=0.0, **more):
+    return LoadConcept.execute(name, bias, temperature, strength, start, 1.0, **more)
 
 
 @pytest.mark.parametrize("concepts", [None, {}])
@@ -99,11 +99,32 @@ def test_a_number_of_a_saved_workflow_stays_that_number(files, said, bias):
     assert stack[0].bias == bias
 
 
+@pytest.mark.parametrize("temperature", [0.01, 0.15, 1.0])
+def test_a_temperature_of_a_saved_workflow_stays_that_temperature(files, said, temperature):
+    write_concept(
+        files / "one.safetensors", dataclasses.replace(read_concept(files / "one.safetensors"), temperature=2)
+    )
+    (stack, *_) = loaded(temperature=temperature).result
+    assert stack[0].temperature == temperature
+    assert f"· temperature {temperature:g}; the file recommends 2 ·" in said["1"]
+
+
 def test_the_default_takes_what_the_file_recommends(files, said):
     (stack, *_) = loaded().result
     assert stack[0].bias == 0.65
     (default,) = (one.default for one in LoadConcept.define_schema().inputs if one.id == "bias")
     assert default == advice.BIAS_OF_THE_FILE < advice.LOWEST_BIAS
+
+
+def test_the_gate_that_was_saved_comes_back(files, said):
+    """All that a file keeps of it; the line of the saver says what it does not keep."""
+    (stack, *_) = loaded(bias=0.7, temperature=0.1, strength=0.8, start=0.1, lock=0.5).result
+    SaveConcept.execute(concept=stack, name="mine")
+    left_out = "the file does not keep strength 0.8, lock 0.5, steps from 0.1 to 1, so set that in the loader again"
+    assert said["3"].endswith(f" · recommends bias 0.7, temperature 0.1 · {left_out}")
+    (back, *_) = loaded("mine.safetensors", temperature=advice.TEMPERATURE_OF_THE_FILE).result
+    assert (back[0].bias, back[0].temperature) == (0.7, 0.1)
+    assert " · bias 0.7, as the file recommends · temperature 0.1 · " in said["1"]
 
 
 def test_two_files_of_one_word_work_under_two(files, other, model, clip, said):
@@ -140,11 +161,12 @@ def shown_picture(ui):
 def test_the_loader_shows_what_it_loads(files, said):
     ui = loaded().ui
     size = f"{concept_path('one.safetensors').stat().st_size / 1000:.0f} kB"
-    assert said["1"] == f"&lt;hugsy&gt; · teddy · for sd1 models · bias 0.65, as the file recommends · {size}"
-    assert ui["text"] == (f"<hugsy> · teddy · for sd1 models · bias 0.65, as the file recommends · {size}",)
+    gate = "bias 0.65, as the file recommends · temperature 0.15"
+    assert said["1"] == f"&lt;hugsy&gt; · teddy · for sd1 models · {gate} · {size}"
+    assert ui["text"] == (f"<hugsy> · teddy · for sd1 models · {gate} · {size}",)
     assert shown_picture(ui) == (48, 64)
     loaded(bias=0.9)
-    assert said["1"].endswith(f"bias 0.9; the file recommends 0.65 · {size}")
+    assert said["1"].endswith(f"bias 0.9; the file recommends 0.65 · temperature 0.15 · {size}")
     loaded(word="rex")
     assert said["1"].startswith("&lt;rex&gt; ")
 
@@ -159,7 +181,8 @@ def test_save_shows_what_it_saved(files, said):
     saved = read_concept(output.result[0])
     assert (saved.bias, saved.word) == (0.7, "<hugsy>")
     size = (files / "mine.safetensors").stat().st_size / 1000
-    assert said["3"] == f"Saved &lt;hugsy&gt; (teddy) as mine.safetensors · {size:.1f} kB · recommends bias 0.7"
+    gate = "recommends bias 0.7, temperature 0.15"
+    assert said["3"] == f"Saved &lt;hugsy&gt; (teddy) as mine.safetensors · {size:.1f} kB · {gate}"
     assert shown_picture(output.ui) == (48, 64)
 
 

@@ -10,6 +10,7 @@ import torch
 from perfusion_pack.nodes.drawing import THEMES, shortened, wrapped
 from perfusion_pack.nodes.gate_picture import gate_picture, gate_text, sentence
 from perfusion_pack.nodes.host.gate import run as gate_run
+from perfusion_pack.nodes.host.gate.cross_attention import refined_from
 from perfusion_pack.nodes.host.gate.inspection import REST, inspect_gate
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
 from perfusion_pack.nodes.host.text.prompt_words import words_of_prompt
@@ -17,6 +18,7 @@ from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.nodes.inspect_gate import InspectGate
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from tiny_models import encode, gated, make_concept, sample, tiny_clip, tiny_sdxl
+from transformer_families import FAMILIES, IN_ALL, sample_family, transformer_concept
 
 NODE = InspectGate.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
 PROMPT = "two <hugsy> beside a (<cuppy>:1.2), café, extraordinarily striped teddies"
@@ -166,6 +168,38 @@ def test_without_concepts_it_says_so(clip, stack, count):
 def test_a_concept_of_another_family_is_refused(stack):
     with pytest.raises(PerfusionError, match="width"):
         inspect_gate(tiny_clip(width=64), stack, PROMPT)
+
+
+@pytest.mark.parametrize("name", IN_ALL)
+def test_behind_what_a_model_makes_of_the_text_it_shows_what_a_run_has(name, monkeypatch):
+    family = FAMILIES[name]()
+    stack, prompt = (gated(transformer_concept(family)),), "a photo of a <hugsy>, in the snow"
+    arrived = []
+    real = gate_run.GateRun.spoken_and_edited
+
+    def noted(run, *args):
+        spoken, edited = real(run, *args)
+        arrived.append((float(edited.similarities.max()), float(edited.gates.max())))
+        return spoken, edited
+
+    knowing = add_words(family.clip, stack)
+    with torch.inference_mode():
+        positive, negative = encode(knowing, prompt), encode(knowing, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(gate_run.GateRun, "spoken_and_edited", noted)
+        sample_family(apply_concepts(family.model, stack), positive, negative, steps=1)
+    found = inspect_gate(family.clip, stack, prompt, family.model)
+    assert found.words[:5] == ("a", "photo", "of", "a", "<hugsy>")
+    own = found.readings[4][0]
+    assert (own.similarity, own.gate) == pytest.approx(max(arrived), abs=2e-3)
+    assert own == max(readings[0] for readings in found.readings)
+    if refined_from(family.model.model.diffusion_model) is None:
+        assert inspect_gate(family.clip, stack, prompt).readings == found.readings
+    else:
+        with pytest.raises(
+            PerfusionError, match="The input model expected the model of <hugsy>, since .*; connect the"
+        ):
+            inspect_gate(family.clip, stack, prompt)
 
 
 @pytest.mark.parametrize("theme", THEMES)

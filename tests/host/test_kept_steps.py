@@ -95,14 +95,14 @@ def test_kept_steps_live_as_long_as_the_state(inputs, folder, press_cancel):
     assert [path.name for path in (folder / "t0.steps").iterdir()] == ["notes.txt"]
 
 
-def test_a_new_training_of_a_free_name_begins_without_old_steps(inputs, folder):
+def test_a_new_training_neither_takes_old_steps_nor_deletes_them(inputs, folder):
     run_node(inputs, **EVERY_TWO)
     run_node(inputs, steps=2, keep_every=0)  # under a name of its own
     assert steps_of(folder) == [2, 4, 6] and not steps_of(folder, "hugsy_2")
-    for ending in ("safetensors", "training_state"):
+    for ending in ("safetensors", "training_state", "report.jpg"):
         (folder / f"hugsy.{ending}").unlink()
     run_node(inputs, steps=2, keep_every=2)
-    assert steps_of(folder) == [2]
+    assert steps_of(folder) == [2, 4, 6] and steps_of(folder, "hugsy_3") == [2]
 
 
 def test_a_disk_that_takes_no_more_stops_no_training(inputs, folder, monkeypatch, caplog):

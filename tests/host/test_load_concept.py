@@ -76,6 +76,16 @@ def test_the_line_under_the_node_says_that_there_is_an_offset(good, hugsy):
     assert LoadConcept.validate_inputs(good.name) is True and "with an offset of its encoding" in line()
 
 
+def test_the_line_under_the_node_says_that_another_file_of_the_name_is_hidden(good, hugsy, tmp_path):
+    node = LoadConcept.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    (tmp_path / "later").mkdir()
+    folder_paths.add_model_folder_path("perfusion", str(tmp_path / "later"))
+    for there in (False, True):
+        assert (f"the one in {good.parent.parent.name}/perfusion is used, so rename it"
+                in str(node.execute(good.name, -2.0, 0.15, 1.0, 0.0, 1.0).ui)) == there  # fmt: skip
+        save_concept(tmp_path / "later" / good.name, hugsy)
+
+
 @pytest.mark.parametrize("kind", SPOILT)
 def test_a_file_that_cannot_be_loaded_is_refused_before_the_run(good, kind):
     spoil, found = SPOILT[kind]

@@ -18,6 +18,7 @@ from perfusion_pack.nodes.host.picture_files import (
     picture_names,
     read_pictures,
 )
+from perfusion_pack.nodes.host.progress import NodeProgress
 from perfusion_pack.nodes.load_pictures import LoadPictures
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from photos import DAMAGED, SIZES, draw_photos
@@ -89,6 +90,21 @@ def test_the_input_folder_itself_can_be_chosen(own_folder):
     assert picture_folders() == [INPUT_FOLDER, "mine"]
     (image,), _, _ = loaded(INPUT_FOLDER)
     assert image.shape == (1, 80, 70, 3)
+
+
+@pytest.mark.parametrize(
+    ("folder", "names", "count"),
+    [(INPUT_FOLDER, "", 2), (INPUT_FOLDER, " \n", 2), (INPUT_FOLDER, "*", 0), ("mine", "", 0)],
+)
+def test_the_whole_input_folder_is_told_with_its_old_uploads(own_folder, monkeypatch, folder, names, count):
+    """Saved graphs ask for it, so it is not refused."""
+    said = []
+    monkeypatch.setattr(NodeProgress, "say", lambda _, text: said.append(text))
+    for path in (own_folder / "a.png", own_folder.parent / "a.png", own_folder.parent / "old.png"):
+        Image.new("RGB", (8, 8)).save(path)
+    loaded(folder, names)
+    warning = f"taken from the input folder: {count} pictures, which is all that was ever uploaded, so write"
+    assert (warning in said[0]) == bool(count) and "no masks, no captions" in said[0]
 
 
 @pytest.mark.parametrize("name", ["..", "../other", "mine/../../other", "/etc", "link"])

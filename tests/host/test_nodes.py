@@ -50,7 +50,7 @@ FIXED = {
     ),
     "PerfusionTextStatistics": ("Measure Text Statistics", "clip captions_file", "PERFUSION_STATISTICS"),
     "PerfusionConceptInfo": ("Show Perfusion Concept", "concept theme", "IMAGE STRING"),
-    "PerfusionInspectGate": ("Inspect Perfusion Gate", "clip concepts prompt bias theme", "IMAGE STRING STRING"),
+    "PerfusionInspectGate": ("Inspect Perfusion Gate", "clip concepts prompt bias theme model", "IMAGE STRING STRING"),
     "PerfusionRecordAttention": ("Record Attention", "model clip", "MODEL PERFUSION_ATTENTION_MAPS CLIP"),
     "PerfusionAttentionMaps": (
         "Show Attention Maps",

@@ -9,6 +9,7 @@ import torch
 from perfusion_pack.nodes.host.text.encoders import word_positions
 from perfusion_pack.nodes.host.text.words import add_words
 from perfusion_pack.nodes.load_concept import _summary
+from perfusion_pack.perfusion_core.concept import GatedConcept
 from perfusion_pack.perfusion_core.edit import similarity
 from perfusion_pack.perfusion_core.varied_prompts import VARIED_PROMPTS, WordSimilarity, recorded_similarity
 from tiny_models import encode, gated
@@ -46,7 +47,8 @@ def test_a_word_too_long_to_be_measured_is_trained_all_the_same(inputs, folder, 
 
 def test_the_loader_shows_it(hugsy):
     found = WordSimilarity(30, 0.91, 0.64, 1.02)
-    concept = dataclasses.replace(hugsy, bias=0.65, training=found.recorded())
-    shown = "as the file recommends · similarity 0.91 (0.64 to 1.02 in 30 prompts) · 12 kB"
-    assert _summary(concept, 0.65, 12_000).endswith(shown)
-    assert _summary(hugsy, 0.65, 12_000).endswith("recommends 0.75 · 12 kB")
+    concept = dataclasses.replace(hugsy, bias=0.65, temperature=0.15, training=found.recorded())
+    shown = "as the file recommends · temperature 0.15 · similarity 0.91 (0.64 to 1.02 in 30 prompts) · 12 kB"
+    assert _summary(GatedConcept(concept, 0.65, 0.15), 12_000).endswith(shown)
+    own = GatedConcept(dataclasses.replace(hugsy, temperature=0.1), 0.65, 0.15)
+    assert _summary(own, 12_000).endswith("recommends 0.75 · temperature 0.15; the file recommends 0.1 · 12 kB")

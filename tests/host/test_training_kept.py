@@ -319,7 +319,10 @@ def test_a_concept_that_learned_nothing_is_an_error(inputs, folder):
     settings = TrainingSettings(steps=2, batch_size=2, value_learning_rate=1e-12, word_learning_rate=0.0)
     request = TrainingRequest(**inputs._asdict(), word="<hugsy>", superclass="teddy", settings=settings)
     job = TrainingJob(request, files=training_files.TrainingFiles("hugsy", False))
-    with torch.inference_mode(), pytest.raises(PerfusionError, match="learned nothing.*raise value_learning_rate"):
+    with (
+        torch.inference_mode(),
+        pytest.raises(PerfusionError, match="learned nothing.*raise relative_value_rate or steps in the preset Custom"),
+    ):
         job.train()
 
 

@@ -105,7 +105,7 @@ def test_the_report_says_that_given_statistics_were_not_shrunk(inputs, folder, r
 
 
 @pytest.mark.parametrize(
-    "changes, source", [({}, "the mask input"), ({"masks": None}, "automatic"), ({"automatic_mask": False}, "")]
+    "changes, source", [({}, "the masks input"), ({"masks": None}, "automatic"), ({"automatic_mask": False}, "")]
 )
 def test_the_report_shows_the_masks_that_were_used_and_where_they_are_from(
     inputs, folder, reported, monkeypatch, changes, source

@@ -53,6 +53,17 @@ def test_the_concept_itself_is_not_overwritten(tmp_path, caplog):
         concept_file.load_concept(tmp_path / "word.safetensors")
 
 
+def test_a_file_is_written_over_only_when_asked(tmp_path, caplog):
+    path, out = tmp_path / "concept.safetensors", tmp_path / "word.safetensors"
+    concept_file.save_concept(path, make_concept(["clip_l"], "sd1"))
+    out.write_bytes(b"of somebody else")
+    assert word_file.main([str(path), "--out", str(out)]) == 1
+    assert "choose another name for --out, or give --replace." in caplog.text
+    assert out.read_bytes() == b"of somebody else"
+    assert word_file.main([str(path), "--out", str(out), "--replace"]) == 0
+    assert len(out.read_bytes()) > 100
+
+
 def test_an_offset_stays_behind_and_that_is_told(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     concept = make_concept(["clip_l"], "sd1")
@@ -60,7 +71,8 @@ def test_an_offset_stays_behind_and_that_is_told(tmp_path, caplog):
         caplog.clear()
         own = dataclasses.replace(concept, encoding_offset=offset)
         concept_file.save_concept(tmp_path / "concept.safetensors", own)
-        assert word_file.main([str(tmp_path / "concept.safetensors"), "--out", str(tmp_path / "word.safetensors")]) == 0
+        paths = str(tmp_path / "concept.safetensors"), "--out", str(tmp_path / "word.safetensors")
+        assert word_file.main([*paths, "--replace"]) == 0
         assert ("stayed behind" in caplog.text) == (offset is not None)
         for name in ("word", "concept"):  # the concept file too: what is one tensor more misleads no loader
             found = load_embed(name, str(tmp_path), WIDTHS["clip_l"], "clip_l")

@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from comfy.model_patcher import ModelPatcher
 from comfy.sd import CLIP
 from torch import Tensor
 
 from ....perfusion_core.concept import ConceptStack, check_stack
 from ....perfusion_core.errors import PerfusionError
-from ..text.prompt_words import words_of_prompt
+from ..model_family import makes_its_own_text
+from ..text.prompt_words import words_at_layers, words_of_prompt
 from ..text.words import add_words, known_words
 from .reading import read_gates
+from .refined_text import refined_text
 
 # Stands for start, end and padding, at which no word was written and a gate may open all the same.
 REST = "(rest)"
@@ -44,11 +47,12 @@ class GateInspection(NamedTuple):
         return tuple(gated.concept.word for gated in self.stack)
 
 
-def inspect_gate(clip: CLIP, stack: ConceptStack, prompt: str) -> GateInspection:
+def inspect_gate(clip: CLIP, stack: ConceptStack, prompt: str, model: ModelPatcher | None = None) -> GateInspection:
     """Encode a prompt and look at the gates of a stack.
 
     clip: with the concepts' words or without them.  stack: concepts of strength 0 are left out, as in a run.
-    Raises PerfusionError where no concept is left, or where one does not fit the CLIP.
+    model: of the CLIP, for what its layers see of the text; needed where that is not the encoding.
+    Raises PerfusionError where no concept is left, where one does not fit the CLIP, or where the model is missing.
     """
     stack = tuple(gated for gated in stack if gated.strength != 0)
     if not stack:
@@ -57,21 +61,28 @@ def inspect_gate(clip: CLIP, stack: ConceptStack, prompt: str) -> GateInspection
             " Perfusion Concept."
         )
     check_stack(stack)
+    at_layers = None if model is None else refined_text(model)
+    if model is None and makes_its_own_text(stack[0].concept.base_model):
+        raise PerfusionError(
+            f"The input model expected the model of {stack[0].concept.word}, since {stack[0].concept.base_model} models"
+            " make something else of the CLIP's text before they look at it, but nothing is connected; connect the"
+            " model of this CLIP."
+        )
     known = known_words(clip)
     speaking = add_words(clip, tuple(gated for gated in stack if gated.concept.word not in known))
     tokens = speaking.tokenize(prompt)
     prompt_encoded = speaking.encode_from_tokens_scheduled(tokens)[0]
     encoding = prompt_encoded[0]
-    if encoding.shape[-1] != stack[0].concept.encoding_width:
+    if at_layers is None and encoding.shape[-1] != stack[0].concept.encoding_width:
         raise PerfusionError(
             f"The concept {stack[0].concept.word} was made for text encodings of width"
             f" {stack[0].concept.encoding_width}, but the CLIP gives width {encoding.shape[-1]}; load a CLIP of the"
             f" family {stack[0].concept.base_model}."
         )
-    found = read_gates(prompt_encoded, stack)
+    found = read_gates(prompt_encoded, stack, at_layers)
     similarities, gates = found.similarities[0].cpu(), found.gates[0].cpu()
 
-    words = words_of_prompt(speaking, tokens)
+    words = words_of_prompt(speaking, tokens) if at_layers is None else words_at_layers(speaking, tokens)
     places = [list(word.positions) for word in words]
     written = {position for positions in places for position in positions}
     places.append([position for position in range(len(gates)) if position not in written])

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 from comfy.sd import CLIP
 
-from .encoders import WORD, text_encoders
+from .encoders import WORD, list_name, text_encoders, tokenizers_alone
 
-_END_OF_WORD = "</w>"
+_END_OF_WORD = "</w>"  # of CLIP's pieces
+_STARTS_OF_WORD = ("\u2581", "\u0120")  # of those of T5 and of Qwen, which mark no end
 
 
 class PromptWord(NamedTuple):
@@ -30,6 +31,14 @@ def words_of_prompt(clip: CLIP, tokens: Mapping[str, Any]) -> list[PromptWord]:
     return words_of_tokens(first_tokenizer(clip), tokens)
 
 
+def words_at_layers(clip: CLIP, tokens: Mapping[str, Any]) -> list[PromptWord]:
+    """The same in what a model makes of the encoding: at the places of a tokenizer without an encoder, if there is one
+    (Anima)."""
+    for attribute, tokenizer in tokenizers_alone(clip).items():
+        return words_of_tokens(tokenizer, {attribute: tokens[list_name(attribute)]})
+    return words_of_prompt(clip, tokens)
+
+
 def first_tokenizer(clip: CLIP) -> Any:
     """The tokenizer of one of the CLIP's encoders; all of a family know the same words."""
     return next(iter(text_encoders(clip).values())).tokenizer
@@ -48,8 +57,10 @@ def words_of_tokens(tokenizer: Any, tokens: Mapping[str, Any]) -> list[PromptWor
             pieces.clear()
 
     for token, position in _content(tokenizer, next(iter(tokens.values()))):
-        if isinstance(token, int):
+        if isinstance(token, int) and not hasattr(token, WORD):  # a number in a concept's place is that concept's
             piece = tokenizer.inv_vocab.get(token, "?")
+            if piece.startswith(_STARTS_OF_WORD):
+                finish()
             pieces.append((piece, position))
             if piece.endswith(_END_OF_WORD):
                 finish()
@@ -87,4 +98,4 @@ def _text_of(pieces: Sequence[str], tokenizer: Any) -> str:
     """The text of pieces of the vocabulary, which writes each byte of other scripts as a letter of its own."""
     decode = getattr(getattr(tokenizer, "tokenizer", None), "convert_tokens_to_string", None)
     text = decode([*pieces]) if decode is not None else "".join(pieces)
-    return text.replace(_END_OF_WORD, "").strip() or "?"
+    return text.replace(_END_OF_WORD, "").replace(_STARTS_OF_WORD[0], " ").strip() or "?"

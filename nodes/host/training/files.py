@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ..concept_folders import (
     file_stem,
     free_concept_paths,
     output_folder,
+    report_path,
     state_path,
     trained_concept_paths,
 )
@@ -41,20 +42,34 @@ KEPT_FINISHED = 3  # states of finished trainings, each several times as large a
 logger = logging.getLogger(__name__)
 
 
+def _with_another(different: Sequence[str], _started_with: str, _preset: str) -> str:
+    return f"with another {', '.join(different) or 'model'}"
+
+
 class TrainingFiles:
     """Keeps one training on disk.
 
     name: wanted name of the concept file; a number is added where it is taken.  resume: whether to go on with the
     training of that name that stopped last.  keep_every: steps between those of which the concept is kept, 0 for none.
+    preset: with which it is started.  differences: says how an unfinished one differs, by the names of its inputs that
+    do, its preset and this one.
     path: of the concept file, None while nothing was written.
     Raises PerfusionError for a name that no file can have, and where nothing can be written.
     """
 
-    def __init__(self, name: str, resume: bool, keep_every: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        resume: bool,
+        keep_every: int = 0,
+        preset: str = "",
+        differences: Callable[[Sequence[str], str, str], str] = _with_another,
+    ) -> None:
         # A name that cannot be, and a folder that takes nothing, are refused before the training and not after it.
         self._stem = file_stem(name)
         check_output_folder()
-        self.name, self.resume, self.keep_every = name, resume, keep_every
+        self.name, self.resume, self.keep_every, self.preset = name, resume, keep_every, preset
+        self._differences = differences
         self.path: Path | None = None
         self._inputs: Mapping[str, Any] = {}
 
@@ -97,7 +112,8 @@ class TrainingFiles:
                 return path, kept
             if stopped_last and not kept.finished:
                 obstacle = PerfusionError(
-                    f"{state_path(path)} is an unfinished training with another {', '.join(different) or 'model'};"
+                    f"{state_path(path)} is an unfinished training"
+                    f" {self._differences(different, kept.preset, self.preset)};"
                     f" set that back to go on after its step {kept.state.step}, or turn resume off to start anew."
                 )
             stopped_last = False
@@ -117,7 +133,7 @@ class TrainingFiles:
         concept: makes it.  finished: whether the training is over and its concept was checked.
         """
         made = concept()
-        kept = KeptTraining(trainer.state(), self._inputs, trainer.start, finished, self._stem)
+        kept = KeptTraining(trainer.state(), self._inputs, trainer.start, finished, self._stem, self.preset)
         if self.path is None:
             self.path = self._save_as_new(kept, made)
         else:
@@ -127,7 +143,7 @@ class TrainingFiles:
             forget_old_states(state_path(self.path))
 
     def _save_as_new(self, kept: KeptTraining, made: Concept) -> Path:
-        """Under a name of which neither file is there, also where another process saves at the same time."""
+        """Under a name of which no file is there, also where another process saves at the same time."""
         for path in free_concept_paths(self.name):
             try:
                 save_training(state_path(path), kept, replace=False)
@@ -138,7 +154,6 @@ class TrainingFiles:
             except NameTakenError:  # between the look and the state
                 state_path(path).unlink()
                 continue
-            forget_kept_steps(path)  # of a training whose concept and state are gone
             return path
         raise AssertionError("there is no end of names")
 
@@ -174,7 +189,7 @@ class TrainingFiles:
         Where the system refuses to write it, that is told in the log only: the concept is safe, and the node shows the
         report anyway.
         """
-        path = self._written().with_suffix(".report.jpg")
+        path = report_path(self._written())
         temporary = temporary_path(path)
         try:
             report.save(temporary, "JPEG", quality=REPORT_QUALITY)

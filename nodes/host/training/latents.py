@@ -61,7 +61,7 @@ def latent_masks(masks: Tensor, pictures: int, latent_size: tuple[int, ...]) -> 
         masks = masks[None]
     if len(masks) not in (1, pictures):
         raise PerfusionError(
-            f"The mask input needs one mask for each of the {pictures} pictures or one for all, but got {len(masks)};"
+            f"The masks input needs one mask for each of the {pictures} pictures or one for all, but got {len(masks)};"
             " connect as many masks as pictures."
         )
     masks = masks.expand(pictures, -1, -1)
