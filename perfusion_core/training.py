@@ -8,7 +8,7 @@ lockable).  In residual and anchored o_V is a difference to the word's own value
 alone (textual inversion, Gal et al. 2022).
 
 The gradient passes through the encoding (so the word learns through similarity, gate and subtraction) but not through
-i, which is a statistic of earlier steps: letting it through was worse (benchmarks/quality/results, its own ablation).
+i, which is a statistic of earlier steps: letting it through was worse or made no difference (benchmarks/choices.md).
 """
 
 from __future__ import annotations
