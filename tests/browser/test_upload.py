@@ -55,7 +55,11 @@ def chooser_of(page) -> Any:
             page.get_by_role("button", name=LABEL).click(timeout=60_000)
         return chooser.value
     opened: list[Any] = []
-    page.on("filechooser", opened.append)
+
+    def note(chooser: Any) -> None:  # a method of a list is refused as a listener
+        opened.append(chooser)
+
+    page.on("filechooser", note)
     # A fresh page may still move its canvas, and a drawn button has no element that a click would follow.
     for _ in range(10):
         page.wait_for_function(BUTTON, timeout=60_000)
@@ -63,7 +67,7 @@ def chooser_of(page) -> Any:
         page.wait_for_timeout(3_000)
         if opened:
             break
-    page.remove_listener("filechooser", opened.append)
+    page.remove_listener("filechooser", note)
     assert opened, "the button opened no file chooser in ten clicks"
     return opened[0]
 

@@ -39,7 +39,9 @@ def own_words(conditioning: Iterable) -> Known:
         for identity, own in marked.items()
         for token, word in zip(own.tokens, own.words, strict=True)
     ]
-    remembered = [prompt for _, extra in entries if KEY in extra for prompt in extra[KEY].prompts]
+    remembered = [
+        (prompt.encoding, prompt.words) for _, extra in entries if KEY in extra for prompt in extra[KEY].prompts
+    ]
     # Of a scheduled encoding the host keeps nothing but the encoding, which says its own words.
     remembered += [(encoding, getattr(encoding, KEY)) for encoding, _ in entries if hasattr(encoding, KEY)]
     return Known(words, [(encoding[0], held) for encoding, held in remembered])

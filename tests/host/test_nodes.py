@@ -229,6 +229,9 @@ def test_the_prompts_of_the_demo_use_the_defaults():
     loader = {one.id: getattr(one, "default", None) for one in SCHEMAS["PerfusionLoadConcept"].inputs}
     prompt = prompts.first_picture_prompt()
     advice = importlib.import_module("perfusion_pack.nodes.advice")
-    assert loader.pop("bias") == advice.BIAS_OF_THE_FILE and prompt["concept0"]["inputs"].pop("bias") == advice.BIAS
+    # They show numbers, since a newcomer turns them; the node by itself asks the file.
+    set_by_hand, of_the_file = prompt["concept0"]["inputs"], (advice.BIAS_OF_THE_FILE, advice.TEMPERATURE_OF_THE_FILE)
+    assert (loader.pop("bias"), loader.pop("temperature")) == of_the_file
+    assert (set_by_hand.pop("bias"), set_by_hand.pop("temperature")) == (advice.BIAS, advice.TEMPERATURE)
     for name, value in prompt["concept0"]["inputs"].items():
         assert name == "concept_file" or value == loader[name], name
