@@ -11,15 +11,16 @@ run; the pack itself learns one value for each layer."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import torch
+from exchanged_trainer import AroundTask, learning_with
 from perfusion_pack.nodes.host.gate import patch as patch_module
 from perfusion_pack.nodes.host.gate.run import GateRun
-from perfusion_pack.nodes.host.training import job as job_module
 from perfusion_pack.perfusion_core.edit import EditedEncoding
 from perfusion_pack.perfusion_core.training import ConceptTrainer
 from perfusion_pack.perfusion_core.training_state import copies
@@ -59,15 +60,10 @@ class MoreValues:
         )
 
 
-class _WithMoreValues:
+class _WithMoreValues(AroundTask):
     """A task whose prompts, all of which have the word, have further tokens of it."""
 
-    def __init__(self, task: Any) -> None:
-        self._task = task
-        self.more: MoreValues | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
+    more: MoreValues | None = None
 
     def loss(
         self, batch: Any, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
@@ -114,17 +110,9 @@ class MoreValuesTrainer(ConceptTrainer):
         return MoreValues(found.pop(OFFSETS), {name.removeprefix(MORE): one for name, one in found.items()})
 
 
-@contextmanager
-def learning_more_values(count: int) -> Iterator[list[MoreValuesTrainer]]:
+def learning_more_values(count: int) -> AbstractContextManager[list[MoreValuesTrainer]]:
     """Trainings in this context learn so many further tokens; the list gets their trainers."""
-    trainers: list[MoreValuesTrainer] = []
-
-    def make(*arguments: Any, **options: Any) -> MoreValuesTrainer:
-        trainers.append(MoreValuesTrainer(*arguments, count=count, **options))
-        return trainers[-1]
-
-    with mock.patch.object(job_module, "ConceptTrainer", make):
-        yield trainers
+    return learning_with(partial(MoreValuesTrainer, count=count))
 
 
 @contextmanager

@@ -6,15 +6,16 @@ run; the pack itself learns one value for each layer."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import torch
+from exchanged_trainer import AroundTask, learning_with
 from perfusion_pack.nodes.host.gate import patch as patch_module
 from perfusion_pack.nodes.host.gate.run import GateRun
-from perfusion_pack.nodes.host.training import job as job_module
 from perfusion_pack.perfusion_core.edit import EditedEncoding
 from perfusion_pack.perfusion_core.training import ConceptTrainer
 from perfusion_pack.perfusion_core.training_batch import Batch
@@ -26,17 +27,15 @@ MIDDLE = 0.5  # of the schedule; below it noise is low
 LOW = "low."  # before the layer, of the names of the values at low noise
 
 
-class _AtBothLevels:
+class _AtBothLevels(AroundTask):
     """A task whose samples have the values of their noise level.
 
     low: the values at low noise by layer, [d_out].  high_too: whether there are any at high noise."""
 
     def __init__(self, task: Any, high_too: bool) -> None:
-        self._task, self._high_too = task, high_too
+        super().__init__(task)
+        self._high_too = high_too
         self.low: Mapping[str, Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
 
     def loss(
         self, batch: Batch, edited: EditedEncoding, value_targets: Mapping[str, Tensor], generator: torch.Generator
@@ -77,17 +76,9 @@ class TwoValues(ConceptTrainer):
         return {name: tensor.cpu().float() for name, tensor in copies(found).items()}
 
 
-@contextmanager
-def learning_two_values(high_too: bool) -> Iterator[list[TwoValues]]:
+def learning_two_values(high_too: bool) -> AbstractContextManager[list[TwoValues]]:
     """Trainings in this context learn two values; the list gets their trainers."""
-    trainers: list[TwoValues] = []
-
-    def make(*arguments: Any, **options: Any) -> TwoValues:
-        trainers.append(TwoValues(*arguments, high_too=high_too, **options))
-        return trainers[-1]
-
-    with mock.patch.object(job_module, "ConceptTrainer", make):
-        yield trainers
+    return learning_with(partial(TwoValues, high_too=high_too))
 
 
 @contextmanager

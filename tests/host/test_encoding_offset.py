@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from comfy.model_management import InterruptProcessingException
 from perfusion_pack.nodes.concept_card import concept_text
 from perfusion_pack.nodes.host.gate.cross_attention import cross_attention_layers
 from perfusion_pack.nodes.host.gate.patch import apply_concepts
@@ -23,7 +22,7 @@ from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from perfusion_pack.perfusion_core.word_in_prompt import LEAST_REFERENCE
 from tiny_models import difference, encode, gated, make_concept, sample, tiny_clip
-from training_inputs import run_node
+from training_inputs import run_node, stop_training
 from transformer_families import FAMILIES, IN_ALL, layers_text, random_offset, sample_family, transformer_concept
 
 PROMPT, NEGATIVE = "a photo of a (<hugsy>:1.3) in the snow, <hugsy>", "blurry"
@@ -212,10 +211,7 @@ def test_the_node_trains_it_and_every_place_tells_of_it(inputs, folder):
 
 
 def test_an_unfinished_training_with_one_does_not_go_on_without(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(InterruptProcessingException):
-        run_node(inputs, relative_offset_rate=0.1)
-    press_cancel(None)
+    stop_training(inputs, press_cancel, relative_offset_rate=0.1)
     with pytest.raises(PerfusionError, match="unfinished training with another relative_offset_rate"):
         run_node(inputs, resume=True)
 

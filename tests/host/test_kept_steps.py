@@ -18,7 +18,7 @@ from perfusion_pack.nodes.training_samples import FINAL_STEPS, PREVIEW_STEPS, ST
 from perfusion_pack.nodes.training_settings import PRESETS, training_settings
 from perfusion_pack.perfusion_core.concept_file import load_concept, save_concept
 from perfusion_pack.perfusion_core.errors import PerfusionError
-from training_inputs import run_node
+from training_inputs import run_node, stop_training
 
 EVERY_TWO = {"steps": 6, "keep_every": 2}
 
@@ -80,10 +80,7 @@ def test_a_step_that_a_kill_came_before_is_kept_when_the_training_goes_on(inputs
 
 def test_kept_steps_live_as_long_as_the_state(inputs, folder, press_cancel):
     """Of the last finished trainings, and of those that are not finished; a file of the user's stays in any case."""
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs, **EVERY_TWO, file_name="stopped")
-    press_cancel(None)
+    stop_training(inputs, press_cancel, **EVERY_TWO, file_name="stopped")
     names = [f"t{number}" for number in range(training_files.KEPT_FINISHED + 2)]
     for name in names:
         run_node(inputs, steps=2, keep_every=2, file_name=name)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from perfusion_pack.nodes.host.progress import Interrupted
 from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training_state_file import load_training, save_training
-from training_inputs import run_node
+from training_inputs import run_node, stop_training
 
 
 def test_another_preset_is_named_before_what_it_sets(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs, preset="Quick")
-    press_cancel(None)
+    stop_training(inputs, press_cancel, preset="Quick")
     state = folder / "hugsy.training_state"
     kept = load_training(state)
     assert kept.preset == "Quick"
@@ -33,20 +29,14 @@ def test_another_preset_is_named_before_what_it_sets(inputs, folder, press_cance
 
 
 def test_a_state_that_says_no_preset_goes_on(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs)
-    press_cancel(None)
+    stop_training(inputs, press_cancel)
     state = folder / "hugsy.training_state"
     save_training(state, dataclasses.replace(load_training(state), preset=""))
     assert run_node(inputs, resume=True)[3] == str(folder / "hugsy.safetensors")
 
 
 def test_settings_are_named_as_the_node_calls_them(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs)
-    press_cancel(None)
+    stop_training(inputs, press_cancel)
     with pytest.raises(PerfusionError, match="with another training_bias, form; set that back"):
         run_node(inputs, resume=True, training_bias=0.5, form="paper")
     with pytest.raises(

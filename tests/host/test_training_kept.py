@@ -25,7 +25,7 @@ from perfusion_pack.perfusion_core.errors import PerfusionError
 from perfusion_pack.perfusion_core.training import TrainingSettings
 from perfusion_pack.perfusion_core.training_state_file import load_training
 from tiny_models import encode, instance_forwards, sample, tiny_model
-from training_inputs import TRIES, run_node
+from training_inputs import TRIES, run_node, stop_training
 
 
 def files(folder: Path) -> list[str]:
@@ -110,10 +110,7 @@ def test_cancel_before_the_first_step_leaves_nothing(inputs, folder, press_cance
 
 
 def test_other_inputs_are_named_and_nothing_is_lost(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs)
-    press_cancel(None)
+    stop_training(inputs, press_cancel)
     kept = (folder / "hugsy.training_state").read_bytes()
     other = inputs._replace(images=inputs.images.flip(0), masks=inputs.masks * 0.5)
     for changed, changes, said in (
@@ -159,10 +156,7 @@ def test_a_finished_training_is_not_what_was_asked_with_fewer_steps(inputs, fold
 
 
 def test_a_damaged_state_is_refused_in_one_sentence(inputs, folder, press_cancel):
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs)
-    press_cancel(None)
+    stop_training(inputs, press_cancel)
     state = folder / "hugsy.training_state"
     state.write_bytes(state.read_bytes()[:-40])
     with pytest.raises(PerfusionError, match="hugsy.training_state") as caught:
@@ -174,10 +168,7 @@ def test_a_damaged_state_is_refused_in_one_sentence(inputs, folder, press_cancel
 
 def test_an_unfinished_training_of_another_name_is_no_obstacle(inputs, folder, press_cancel):
     """<cat_2> is not the second file of <cat>, though its file is called so; and the other way round."""
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs, word="<cat_2>")
-    press_cancel(None)
+    stop_training(inputs, press_cancel, word="<cat_2>")
     assert run_node(inputs, word="<cat>", resume=True)[3] == str(folder / "cat.safetensors")
     assert load_training(folder / "cat_2.training_state").state.step == 2
 
@@ -353,10 +344,7 @@ def test_the_effect_grows_with_the_training(inputs, folder):
 
 def test_of_finished_trainings_the_newest_keep_their_state(inputs, folder, press_cancel):
     """Concepts, reports and whatever is not finished stay; a newest one is gone on with as before."""
-    press_cancel(2)
-    with pytest.raises(Interrupted):
-        run_node(inputs, file_name="stopped")
-    press_cancel(None)
+    stop_training(inputs, press_cancel, file_name="stopped")
     (folder / "damaged.training_state").write_bytes(b"no state")
     names = [f"t{number}" for number in range(training_files.KEPT_FINISHED + 2)]
     for name in names:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 import comfy.sd
+import pytest
 import torch
+from comfy.model_management import InterruptProcessingException
 from comfy.model_patcher import ModelPatcher
 from perfusion_pack.nodes.host.text.statistics import measure_statistics
 from perfusion_pack.nodes.host.training.job import TrainingJob, TrainingResult
@@ -93,3 +96,11 @@ def run_node(inputs: TrainingInputs, **changes) -> tuple:
     with torch.inference_mode():
         output = node.execute(**{**settings, **changes})
     return asyncio.run(output).result if asyncio.iscoroutine(output) else output.result
+
+
+def stop_training(inputs: TrainingInputs, press_cancel: Callable[[int | None], None], **changes) -> None:
+    """Run the trainer node until Cancel is pressed in its second step; it is not pressed in later runs."""
+    press_cancel(2)
+    with pytest.raises(InterruptProcessingException):
+        run_node(inputs, **changes)
+    press_cancel(None)
